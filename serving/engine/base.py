@@ -1,0 +1,60 @@
+"""The seam between protocols and whatever executes models: all that a gateway may ask."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from serving.statistics import VersionStatistics
+from serving.types import (
+    IndexEntry,
+    InferenceRequest,
+    InferenceResponse,
+    ModelMetadata,
+    Parameters,
+    ServerMetadata,
+)
+
+
+class Engine(Protocol):
+    """Executes models for the gateway. Every method raises `serving.errors.ServingError` only.
+
+    `version` "" always means: the version that the model's policy prefers.
+    """
+
+    async def live(self) -> bool:
+        """True while the engine can answer at all."""
+
+    async def ready(self) -> bool:
+        """True once every model it was told to serve answers, until it begins to close."""
+
+    async def metadata(self) -> ServerMetadata:
+        """Name, version and implemented extensions."""
+
+    async def model_ready(self, model: str, version: str = "") -> bool:
+        """True if that version answers requests; False if not, or if it is unknown."""
+
+    async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
+        """The model's signature; NotFound if there is no such model or version."""
+
+    async def model_config(self, model: str, version: str = "") -> Any:
+        """The complete `inference.ModelConfig` message in force."""
+
+    async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
+        """Counters of one version, one model or (with no name) of all."""
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer one request."""
+
+    def stream(self, request: InferenceRequest) -> AsyncIterator[InferenceResponse]:
+        """Answer one request by any number of responses."""
+
+    async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
+        """Every model of the repositories with its versions' states."""
+
+    async def load(self, model: str, parameters: Parameters) -> None:
+        """Load or reload a model; the old version serves until the new one is ready."""
+
+    async def unload(self, model: str, dependents: bool = False) -> None:
+        """Take a model out of service after the requests it has accepted."""
+
+    async def close(self) -> None:
+        """Refuse new requests, answer the accepted ones, release everything."""

@@ -1,0 +1,126 @@
+"""What can go wrong, in the core's own terms; no web and no wire in it.
+
+    ServingError                 carries a Code
+    ├── InvalidArgument          the request contradicts itself, the model or the protocol
+    ├── PayloadTooLarge          the request exceeds a size limit of the server
+    ├── NotFound                 no such model, version or region
+    ├── AlreadyExists            the name is taken
+    ├── Unsupported              valid in the protocol, not offered by this server
+    ├── PermissionDenied         the caller may not do this
+    ├── Unavailable              the model or the server does not answer requests now
+    ├── Overloaded               refused to protect the requests already accepted
+    ├── DeadlineExceeded         the caller's time was up before an answer existed
+    ├── Cancelled                the caller has gone
+    └── Internal                 our fault, or the model's
+        └── LoadFailed           a model version could not be made ready
+
+Every error is raised once, here in the core; each protocol maps `Code` to its own status by one
+total table (`gateway.errors`).
+"""
+
+from enum import Enum, unique
+from typing import ClassVar
+
+
+@unique
+class Code(Enum):
+    """The kind of a failure; each protocol's status follows from it."""
+
+    INVALID_ARGUMENT = "invalid argument"
+    PAYLOAD_TOO_LARGE = "payload too large"
+    NOT_FOUND = "not found"
+    ALREADY_EXISTS = "already exists"
+    UNSUPPORTED = "unsupported"
+    PERMISSION_DENIED = "permission denied"
+    UNAVAILABLE = "unavailable"
+    OVERLOADED = "overloaded"
+    DEADLINE_EXCEEDED = "deadline exceeded"
+    CANCELLED = "cancelled"
+    INTERNAL = "internal"
+
+
+class ServingError(Exception):
+    """A failure with a message fit for the client that caused it."""
+
+    code: ClassVar[Code] = Code.INTERNAL
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidArgument(ServingError):
+    """The request contradicts itself, the model's signature or the protocol."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class PayloadTooLarge(ServingError):
+    """The request's body or message is larger than the server accepts."""
+
+    code = Code.PAYLOAD_TOO_LARGE
+
+
+class NotFound(ServingError):
+    """No model, version or region of that name."""
+
+    code = Code.NOT_FOUND
+
+
+class AlreadyExists(ServingError):
+    """Something of that name is there already."""
+
+    code = Code.ALREADY_EXISTS
+
+
+class Unsupported(ServingError):
+    """The protocol knows it; this server does not offer it."""
+
+    code = Code.UNSUPPORTED
+
+
+class PermissionDenied(ServingError):
+    """The caller may not do this."""
+
+    code = Code.PERMISSION_DENIED
+
+
+class Unavailable(ServingError):
+    """The model or the server does not answer requests at the moment."""
+
+    code = Code.UNAVAILABLE
+
+
+class Overloaded(ServingError):
+    """Refused at once, so that the requests already accepted keep their time.
+
+    `retry_after` is in seconds: when a new attempt has a chance.
+    """
+
+    code = Code.OVERLOADED
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(ServingError):
+    """The caller's deadline, or the queue's timeout, passed before the request ran."""
+
+    code = Code.DEADLINE_EXCEEDED
+
+
+class Cancelled(ServingError):
+    """The caller went away before an answer existed."""
+
+    code = Code.CANCELLED
+
+
+class Internal(ServingError):
+    """The model's execution failed, or the server has a bug."""
+
+    code = Code.INTERNAL
+
+
+class LoadFailed(Internal):
+    """A model version could not be made ready to serve; the message says why and the cure."""

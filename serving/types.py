@@ -1,0 +1,181 @@
+"""The values that travel through the server: no web, no wire, no runtime in them.
+
+All times are nanoseconds of the monotonic clock (`time.monotonic_ns`); durations are nanoseconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from serving.dtypes import Datatype
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Parameter: TypeAlias = bool | int | float | str
+Parameters: TypeAlias = Mapping[str, Parameter]
+
+NO_PARAMETERS: Parameters = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A named array. `array.dtype` is `datatype.numpy`; the shape includes the batch dimension."""
+
+    name: str
+    datatype: Datatype
+    array: Array
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What a model accepts or returns under a name; -1 in `dims` is a variable dimension.
+
+    Whether `dims` includes the batch dimension is said where the spec is kept.
+    """
+
+    name: str
+    datatype: Datatype
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A graph's own inputs and outputs, as its file states them; `dims` are the whole shape."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedOutput:
+    """An output that the client asked for by name.
+
+    `classification` > 0 asks for that many best classes, as `value:index:label`, in its stead.
+    """
+
+    name: str
+    classification: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One request, as any protocol decodes it.
+
+    `version` "" leaves the choice to the model's version policy. No `outputs` asks for all.
+    `deadline` is the monotonic time after which nobody waits for the answer any more.
+    """
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    version: str = ""
+    id: str = ""
+    outputs: tuple[RequestedOutput, ...] = ()
+    parameters: Parameters = NO_PARAMETERS
+    deadline: int | None = None
+
+
+class TimeoutAction(Enum):
+    """What becomes of a request that waited longer than its queue timeout."""
+
+    REJECT = "REJECT"
+    DELAY = "DELAY"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """How requests of one model version are merged into batches.
+
+    `max_rows`      rows that one execution takes; 1 for a model that does not batch
+    `merge`         False runs every request by itself
+    `preferred`     batch sizes in rows that run as soon as they are reached, ascending
+    `max_delay`     how long the oldest request may wait for company, in nanoseconds
+    `max_queue`     requests that may wait; more are refused
+    `timeout`       how long a request may wait before `timeout_action`, in nanoseconds; 0: no limit
+    `allow_timeout_override`  whether a request may shorten `timeout` by its own parameter
+    """
+
+    max_rows: int
+    max_queue: int
+    merge: bool = True
+    preferred: tuple[int, ...] = ()
+    max_delay: int = 0
+    timeout: int = 0
+    timeout_action: TimeoutAction = TimeoutAction.REJECT
+    allow_timeout_override: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of one request went; durations in nanoseconds."""
+
+    queue: int
+    compute_input: int
+    compute_infer: int
+    compute_output: int
+    batch_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceResponse:
+    """The answer to one request; `version` is the version that really ran."""
+
+    model: str
+    version: str
+    outputs: tuple[Tensor, ...]
+    id: str = ""
+    parameters: Parameters = NO_PARAMETERS
+    timing: Timing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerMetadata:
+    """Who answers, and which extensions of the protocol it implements."""
+
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a client must know to call a model.
+
+    `dims` of `inputs` and `outputs` begin with -1 where the model batches (`max_batch_size` > 0).
+    `formats` gives the layout of image inputs (`FORMAT_NCHW`, …) where the configuration states it;
+    `labels` the class names of an output; `passport` the proof that travelled with the version.
+    """
+
+    name: str
+    version: str
+    versions: tuple[str, ...]
+    platform: str
+    max_batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    formats: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    passport: Mapping[str, Any] | None = None
+
+
+class ModelState(Enum):
+    """A version's place in its life, by the names the repository index uses."""
+
+    UNKNOWN = "UNKNOWN"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+    LOADING = "LOADING"
+    UNLOADING = "UNLOADING"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One line of the repository index; version and state are empty for a model never loaded."""
+
+    name: str
+    version: str = ""
+    state: ModelState | None = None
+    reason: str = ""

@@ -1,0 +1,47 @@
+"""How a model is trained. Every default stands here; a recipe overrides what it needs to."""
+
+import math
+from dataclasses import dataclass, fields
+
+from training.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """The largest random distortion of a training image, either way; drawn anew for each image."""
+
+    rotation: float = 10.0  # degrees
+    scale: float = 0.1  # fraction, for height and width apart
+    shear: float = 0.1  # fraction of the height
+    shift: float = 2.0  # pixels, for rows and columns apart
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    epochs: int = 10
+    batch_size: int = 256
+    lr: float = 0.1  # at the peak of the one-cycle schedule
+    warmup: float = 0.2  # fraction of all steps on which the learning rate still rises
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # on weight matrices and kernels; never on biases and norms
+    label_smoothing: float = 0.1
+    average: float = 0.0  # decay of the weights' moving average per step; 0: no averaging
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    device: str = "auto"  # auto: cuda where there is one, else cpu
+
+    def __post_init__(self) -> None:
+        self._require("epochs", self.epochs >= 1, "at least 1")
+        self._require("batch_size", self.batch_size >= 1, "at least 1")
+        self._require("lr", 0 < self.lr < math.inf, "above 0 and finite")
+        self._require("warmup", 0 <= self.warmup < 1, "in [0, 1)")
+        self._require("momentum", 0 <= self.momentum < 1, "in [0, 1)")
+        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
+        self._require("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
+        self._require("average", 0 <= self.average < 1, "in [0, 1)")
+        self._require("seed", 0 <= self.seed < 2**63, "in [0, 2^63)")
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        assert name in {field.name for field in fields(self)}
+        if not holds:
+            raise ConfigError(f"{name} must be {what}, not {getattr(self, name)}")
