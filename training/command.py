@@ -1,0 +1,106 @@
+"""`penstock train`: a recipe by its name, with the defaults that matter open to change."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from training.catalog import RECIPES, load_dataset
+from training.config import DEVICES, TrainConfig
+from training.data.files import CACHE_VARIABLE, DATA_VARIABLE
+from training.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    pass
+
+DEFAULTS = TrainConfig()
+BY_RECIPE = "by recipe, see above"
+
+
+def _help() -> str:
+    rows = [("recipe", "epochs", "batch", "lr", "what it trains")]
+    for name, recipe in RECIPES.items():
+        config = recipe.config
+        figures = (f"{config.epochs}", f"{config.batch_size}", f"{config.lr:g}")
+        rows.append((name, *figures, recipe.summary))
+    table = "\n".join(f"{a:<12}{b:>6}{c:>7}{d:>6}  {e}" for a, b, c, d, e in rows)
+    return f"""Train RECIPE and write a checkpoint: weights, record and learning curve.
+
+    \b
+    The recipes and their defaults:
+    {table.replace(chr(10), chr(10) + "    ")}
+
+    MNIST is taken from --data-dir if that is given, else from the cache, else downloaded
+    to the cache ({CACHE_VARIABLE} moves it)."""
+
+
+@click.command(help=_help())
+@click.argument("recipe", metavar="RECIPE", type=click.Choice(list(RECIPES)))
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    show_default=BY_RECIPE,
+    help="Passes over the training data.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=2), show_default=BY_RECIPE, help="Samples per step."
+)
+@click.option(
+    "--lr",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default=BY_RECIPE,
+    help="Peak learning rate.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=DEFAULTS.seed,
+    show_default=True,
+    help="On a CPU, runs with the same seed give the same weights, bit for bit.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default=DEFAULTS.device,
+    show_default="auto: cuda where there is one, else cpu",
+    help="Where to compute.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar=DATA_VARIABLE,
+    show_envvar=True,
+    show_default="none: the cache, then a download",
+    help="Folder with the data files, or with a folder of them per data set.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default="runs/RECIPE",
+    help="Folder of the checkpoint; an older checkpoint there is replaced.",
+)
+def train(
+    recipe: str, seed: int, device: str, data_dir: Path | None, output: Path | None, **changes: Any
+) -> None:
+    changed = {name: value for name, value in changes.items() if value is not None}
+    try:
+        config = replace(RECIPES[recipe].config, seed=seed, device=device, **changed)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        _train(recipe, config, data_dir, output or Path("runs", recipe))
+    except TrainingError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _train(recipe: str, config: TrainConfig, data_dir: Path | None, output: Path) -> None:
+    from training import checkpoint, loop
+    from training.report import Report
+
+    checkpoint.check_writable(output)
+    dataset = load_dataset(RECIPES[recipe].dataset, data_dir)
+    with Report(config, loop.batches_per_epoch(len(dataset.train_x), config)) as report:
+        trained, model = loop.train(recipe, config, dataset, report.batch, report.epoch)
+    checkpoint.save(output, trained, model)
+    report.summary(trained, output)

@@ -1,0 +1,78 @@
+"""What the person at the terminal sees of a training run."""
+
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from training.checkpoint import CURVE, Checkpoint
+from training.config import TrainConfig
+from training.curve import Epoch
+
+COLUMNS = "{:>7}{:>10}{:>12}{:>12}{:>15}{:>10}"
+HEADER = COLUMNS.format("epoch", "lr", "train loss", "test loss", "test accuracy", "seconds")
+
+
+class Report:
+    """A progress bar over the batches of an epoch, and above it one line for each epoch done."""
+
+    def __init__(self, config: TrainConfig, batches: int) -> None:
+        self._epochs = config.epochs
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("epoch 1", total=batches)
+
+    def __enter__(self) -> "Report":
+        self._console.print(HEADER, style="bold")
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def batch(self) -> None:
+        self._progress.advance(self._task)
+
+    def epoch(self, row: Epoch) -> None:
+        self._console.print(
+            COLUMNS.format(
+                f"{row.epoch}/{self._epochs}",
+                f"{row.lr:.5f}",
+                f"{row.train_loss:.4f}",
+                f"{row.test_loss:.4f}",
+                f"{100 * row.test_accuracy:.2f} %",
+                f"{row.seconds:.1f}",
+            )
+        )
+        self._progress.reset(self._task, description=f"epoch {row.epoch + 1}")
+
+    def summary(self, checkpoint: Checkpoint, output: Path) -> None:
+        metrics = checkpoint.metrics
+        self._console.print(
+            f"\n{checkpoint.recipe}: {100 * metrics['test_accuracy']:.2f} % of "
+            f"{metrics['test_n']:,} test samples right, {metrics['parameters']:,} parameters, "
+            f"trained in {metrics['training_seconds']:.1f} s on {checkpoint.config.device}\n"
+            f"checkpoint  {output}\n"
+            f"curve       {output / CURVE}\n"
+            f"next        penstock export {output}"
+        )
