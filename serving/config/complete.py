@@ -1,0 +1,169 @@
+"""Fills in what a configuration leaves open, as Triton does, and refuses what it refuses.
+
+`resolve` does what needs no graph (name, backend, file name, version policy, instances), enough
+to open the model; `complete` the rest (inputs, outputs, max_batch_size, batching) from the graph.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from tritonclient.grpc import model_config_pb2
+
+from serving.config.graph import graph_faults
+from serving.config.honoured import unhonoured
+from serving.config.model import ModelConfig, Reshape, specs
+from serving.config.parameters import parameter_faults
+from serving.config.rules import KNOWN_BACKENDS, general_faults, tensor_faults
+from serving.config.source import Fault, Source, refuse
+from serving.config.text import Proto
+from serving.types import Signature, TensorSpec
+
+BACKENDS: Final = ("onnxruntime", "identity")
+DEFAULT_MAX_BATCH_SIZE: Final = 4
+
+_Group: Final[Any] = model_config_pb2.ModelInstanceGroup
+
+
+def resolve(
+    proto: Proto | None,
+    folder: str,
+    source: Source,
+    *,
+    files: Iterable[str] = (),
+    backends: Collection[str] = BACKENDS,
+    gpu_available: bool = False,
+) -> Proto:
+    """A copy of `proto` with all that the graph is not needed for; None starts from nothing.
+
+    `folder` is the name of the model's folder, `files` the names in a folder of one of its
+    versions. LoadFailed lists everything that Triton or the embedded engine refuses so far.
+    """
+    resolved = model_config_pb2.ModelConfig()
+    if proto is not None:
+        resolved.CopyFrom(proto)
+    resolved.name = resolved.name or folder
+    _fill_backend(resolved, frozenset(files))
+    if not resolved.HasField("version_policy"):
+        resolved.version_policy.latest.num_versions = 1
+    refuse(
+        [
+            *unhonoured(resolved),
+            *general_faults(resolved, folder, backends, gpu_available),
+            *parameter_faults(resolved),
+        ],
+        source,
+    )
+    _fill_instances(resolved, gpu_available)
+    return resolved
+
+
+def complete(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
+    """The complete configuration of a resolved one whose graph has `signature`.
+
+    LoadFailed lists every way in which the two do not agree.
+    """
+    completed = model_config_pb2.ModelConfig()
+    completed.CopyFrom(proto)
+    if not (completed.input and completed.output):
+        _fill_batching(completed, signature, source)
+        for kind, given in (("input", completed.input), ("output", completed.output)):
+            if not given:
+                _fill_tensors(given, getattr(signature, f"{kind}s"), completed.max_batch_size)
+    batching = completed.dynamic_batching
+    if completed.HasField("dynamic_batching") and not batching.preferred_batch_size:
+        batching.preferred_batch_size[:] = (
+            [completed.max_batch_size] if completed.max_batch_size else []
+        )
+    refuse(tensor_faults(completed), source)
+    config = ModelConfig(
+        completed,
+        source,
+        specs(completed.input),
+        specs(completed.output),
+        _reshapes(completed.input, signature.inputs),
+        _reshapes(completed.output, signature.outputs),
+    )
+    validate(config, signature)
+    return config
+
+
+def validate(config: ModelConfig, signature: Signature) -> None:
+    """LoadFailed unless `config` fits a graph of `signature`, such as another version's."""
+    refuse(graph_faults(config.proto, signature), config.source)
+
+
+def _fill_backend(proto: Proto, files: frozenset[str]) -> None:
+    silent = not (proto.backend or proto.platform or proto.default_model_filename)
+    for backend, (platform, filename) in KNOWN_BACKENDS.items():
+        told = (platform and proto.platform == platform) or (
+            not proto.platform and proto.default_model_filename == filename
+        )
+        if not proto.backend and (told or (silent and filename in files)):
+            proto.backend = backend
+    if proto.backend in KNOWN_BACKENDS:
+        known = KNOWN_BACKENDS[proto.backend]
+        proto.platform = proto.platform or known.platform
+        proto.default_model_filename = proto.default_model_filename or known.filename
+
+
+def _fill_instances(proto: Proto, gpu_available: bool) -> None:
+    """One instance unless more are asked for; KIND_AUTO is a GPU where there is one."""
+    if not proto.instance_group:
+        proto.instance_group.add(name=proto.name)
+    for index, group in enumerate(proto.instance_group):
+        group.name = group.name or f"{proto.name}_{index}"
+        group.count = max(group.count, 1)
+        if group.kind == _Group.KIND_AUTO:
+            group.kind = _Group.KIND_GPU if gpu_available else _Group.KIND_CPU
+
+
+def _fill_batching(proto: Proto, signature: Signature, source: Source) -> None:
+    """A graph batches if every tensor begins with a variable dimension."""
+    required = [spec for spec in signature.inputs if not spec.optional]
+    fixed = [spec for spec in (*required, *signature.outputs) if spec.dims[:1] != (-1,)]
+    if not fixed:
+        proto.max_batch_size = proto.max_batch_size or DEFAULT_MAX_BATCH_SIZE
+        if proto.max_batch_size > 1 and not proto.WhichOneof("scheduling_choice"):
+            proto.dynamic_batching.SetInParent()
+    elif proto.max_batch_size:
+        shape = ",".join(map(str, fixed[0].dims))
+        refuse(
+            [
+                Fault(
+                    "max_batch_size",
+                    f"autofill failed for model '{proto.name}': model does not support batching "
+                    "while non-zero max_batch_size is specified: the graph gives "
+                    f"'{fixed[0].name}' the shape [{shape}], whose first dimension is not "
+                    "variable; write max_batch_size: 0, or export the graph with a dynamic batch "
+                    "dimension",
+                )
+            ],
+            source,
+        )
+
+
+def _fill_tensors(tensors: Any, graph: Iterable[TensorSpec], max_batch_size: int) -> None:
+    for spec in graph:
+        if spec.optional:
+            continue  # Triton offers a graph's defaults to clients only where they are asked for
+        tensor = tensors.add(
+            name=spec.name,
+            data_type=model_config_pb2.DataType.Value(spec.datatype.config),
+            dims=spec.dims[1 if max_batch_size else 0 :],
+        )
+        if not tensor.dims:  # clients see one element per row
+            tensor.dims.append(1)
+            if max_batch_size:
+                tensor.reshape.SetInParent()
+
+
+def _reshapes(tensors: Any, graph: Iterable[TensorSpec]) -> Mapping[str, Reshape]:
+    """The tensors whose `reshape` says so, and scalars, which clients see as [1]."""
+    scalars = {spec.name for spec in graph if not spec.dims}
+    return {
+        tensor.name: Reshape(
+            tuple(tensor.dims), () if tensor.name in scalars else tuple(tensor.reshape.shape)
+        )
+        for tensor in tensors
+        if tensor.HasField("reshape") or tensor.name in scalars
+    }

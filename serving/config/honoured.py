@@ -1,0 +1,93 @@
+"""Which fields of a configuration the embedded engine honours; the others are refused by name."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from serving.config.source import Fault
+from serving.config.text import Proto
+
+# A message that is listed may be present; of its fields, those that are listed may be set. A
+# field that says no more than the default, such as `response_cache { enable: false }`, is not set.
+HONOURED: Final = frozenset(
+    {
+        "name",
+        "platform",
+        "backend",
+        "max_batch_size",
+        "input",
+        "input.name",
+        "input.data_type",
+        "input.format",
+        "input.dims",
+        "input.reshape",
+        "input.reshape.shape",
+        "input.optional",
+        "output",
+        "output.name",
+        "output.data_type",
+        "output.dims",
+        "output.reshape",
+        "output.reshape.shape",
+        "output.label_filename",
+        "version_policy",
+        "version_policy.latest",
+        "version_policy.latest.num_versions",
+        "version_policy.all",
+        "version_policy.specific",
+        "version_policy.specific.versions",
+        "instance_group",
+        "instance_group.name",
+        "instance_group.kind",
+        "instance_group.count",
+        "dynamic_batching",
+        "dynamic_batching.preferred_batch_size",
+        "dynamic_batching.max_queue_delay_microseconds",
+        "dynamic_batching.default_queue_policy",
+        "dynamic_batching.default_queue_policy.timeout_action",
+        "dynamic_batching.default_queue_policy.default_timeout_microseconds",
+        "dynamic_batching.default_queue_policy.allow_timeout_override",
+        "dynamic_batching.default_queue_policy.max_queue_size",
+        "optimization",
+        "optimization.graph",
+        "optimization.graph.level",
+        "optimization.cuda",
+        "optimization.execution_accelerators",
+        "optimization.input_pinned_memory",
+        "optimization.output_pinned_memory",
+        "default_model_filename",
+        "parameters",
+        "model_transaction_policy",
+        "response_cache",
+    }
+)
+
+
+def unhonoured(proto: Proto) -> Iterator[Fault]:
+    """A fault for each set field that is not in the table, or that holds no value of its enum."""
+    return _walk(proto, "", "")
+
+
+def _walk(message: Message, path: str, kind: str) -> Iterator[Fault]:
+    """`path` says where `message` is (`input[0].`), `kind` what it is (`input.`)."""
+    for field, value in message.ListFields():
+        where, what = path + field.name, kind + field.name
+        if what not in HONOURED:
+            yield Fault(
+                where,
+                f"'{what}' is not honoured by the embedded engine: remove it, or serve this model "
+                "with a Triton server",
+            )
+        elif field.enum_type is not None and value not in field.enum_type.values_by_number:
+            yield Fault(where, f"{field.enum_type.name} has no value {value}")
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for place, element in _elements(where, value):
+                yield from _walk(element, f"{place}.", f"{what}.")
+
+
+def _elements(path: str, value: Any) -> Iterator[tuple[str, Message]]:
+    if isinstance(value, Message):
+        yield path, value
+    else:
+        yield from ((f"{path}[{index}]", element) for index, element in enumerate(value))

@@ -1,0 +1,158 @@
+"""What the engine reads from a complete configuration."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tritonclient.grpc import model_config_pb2
+
+from serving import dtypes
+from serving.config import parameters
+from serving.config.parameters import RuntimeOptions
+from serving.config.source import Source
+from serving.config.text import Proto
+from serving.types import BatchPolicy, TensorSpec, TimeoutAction
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """The two shapes of one tensor, without the batch: as clients see it and as the graph does.
+
+    Both have the same number of variable dimensions, in the same order.
+    """
+
+    client: tuple[int, ...]
+    graph: tuple[int, ...]
+
+    def to_graph(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The graph's shape of a tensor that a client sends as `shape`, both without the batch."""
+        return _translate(shape, self.client, self.graph)
+
+    def to_client(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The client's shape of a tensor that the graph returns as `shape`."""
+        return _translate(shape, self.graph, self.client)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A complete configuration: the message itself and what the engine asks of it.
+
+    `dims` of `inputs` and `outputs` are what clients see, without the batch dimension. A tensor
+    that the graph takes or gives in another shape is in `input_reshapes` or `output_reshapes`.
+    """
+
+    proto: Proto
+    source: Source
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    input_reshapes: Mapping[str, Reshape] = field(default_factory=dict)
+    output_reshapes: Mapping[str, Reshape] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's name, which is its folder's."""
+        return str(self.proto.name)
+
+    @property
+    def backend(self) -> str:
+        """What executes the model: `onnxruntime`, `identity`, …"""
+        return str(self.proto.backend)
+
+    @property
+    def platform(self) -> str:
+        """What the metadata calls the platform."""
+        return str(self.proto.platform or self.proto.backend)
+
+    @property
+    def max_batch_size(self) -> int:
+        """Rows that one execution takes; 0 for a model that does not batch."""
+        return int(self.proto.max_batch_size)
+
+    @property
+    def instance_count(self) -> int:
+        """Executions of the model that may run at the same time."""
+        return sum(group.count for group in self.proto.instance_group)
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """The layout of image inputs by name, such as `FORMAT_NCHW`, where it is stated."""
+        name = model_config_pb2.ModelInput.Format.Name
+        return {tensor.name: name(tensor.format) for tensor in self.proto.input if tensor.format}
+
+    @property
+    def label_filenames(self) -> dict[str, str]:
+        """The file of class names of each output that has one, relative to the model's folder."""
+        return {
+            tensor.name: tensor.label_filename
+            for tensor in self.proto.output
+            if tensor.label_filename
+        }
+
+    @property
+    def default_model_filename(self) -> str:
+        """The file that the backend opens, relative to the version's folder."""
+        return str(self.proto.default_model_filename)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """All parameters, known to us or not."""
+        return parameters.parameters(self.proto)
+
+    @property
+    def runtime_options(self) -> RuntimeOptions:
+        """What the configuration asks of an ONNX Runtime session."""
+        return parameters.runtime_options(self.proto)
+
+    @property
+    def reject_non_finite_inputs(self) -> bool:
+        """Whether requests that hold NaN or infinity are refused."""
+        return parameters.reject_non_finite_inputs(self.proto)
+
+    def batch_policy(self, default_max_queue: int) -> BatchPolicy:
+        """How requests are merged; `default_max_queue` holds where no `max_queue_size` is given."""
+        batching = self.proto.dynamic_batching
+        queue = batching.default_queue_policy
+        delays = queue.timeout_action == model_config_pb2.ModelQueuePolicy.DELAY
+        return BatchPolicy(
+            max_rows=self.max_batch_size or 1,
+            max_queue=queue.max_queue_size or default_max_queue,
+            merge=self.max_batch_size > 0 and self.proto.HasField("dynamic_batching"),
+            preferred=tuple(sorted(set(batching.preferred_batch_size))),
+            max_delay=batching.max_queue_delay_microseconds * 1000,
+            timeout=queue.default_timeout_microseconds * 1000,
+            timeout_action=TimeoutAction.DELAY if delays else TimeoutAction.REJECT,
+            allow_timeout_override=queue.allow_timeout_override,
+        )
+
+
+def choose(proto: Proto | None, versions: Iterable[int]) -> list[int]:
+    """Those of the existing `versions` that the version policy serves, ascending."""
+    existing = sorted(set(versions))
+    policy = (proto or model_config_pb2.ModelConfig()).version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return existing
+    if choice == "specific":
+        return [version for version in existing if version in policy.specific.versions]
+    count = policy.latest.num_versions if choice == "latest" else 1
+    return existing[-count:] if count else []
+
+
+def specs(tensors: Iterable[Proto]) -> tuple[TensorSpec, ...]:
+    """The specs of `input` or `output`; the datatypes must be valid."""
+    return tuple(
+        TensorSpec(
+            tensor.name,
+            datatype,
+            tuple(tensor.dims),
+            bool(getattr(tensor, "optional", False)),  # outputs have no such field
+        )
+        for tensor in tensors
+        if (datatype := dtypes.from_config(model_config_pb2.DataType.Name(tensor.data_type)))
+    )
+
+
+def _translate(
+    shape: tuple[int, ...], source: tuple[int, ...], target: tuple[int, ...]
+) -> tuple[int, ...]:
+    variable = iter([size for size, dim in zip(shape, source, strict=True) if dim == -1])
+    return tuple(next(variable) if dim == -1 else dim for dim in target)

@@ -1,0 +1,81 @@
+"""config.pbtxt <-> the `inference.ModelConfig` message."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from serving import dtypes
+from serving.errors import InvalidArgument, LoadFailed
+
+# The message `inference.ModelConfig`; its module carries no type information.
+Proto: TypeAlias = Any
+
+_POOL: Final = model_config_pb2.DESCRIPTOR.pool
+_UNKNOWN_FIELD: Final = re.compile(r'Message type "(?P<type>.+)" has no field named "(?P<name>.+)"')
+_UNKNOWN_VALUE: Final = re.compile(r'Enum type "(?P<type>.+)" has no value named (?P<name>.*)\.')
+
+
+def parse(text: str, source: str) -> Proto:
+    """The message that `text` spells; LoadFailed says where `source` is wrong, and the cure."""
+    _refuse_surrogates(text, source)
+    text = text.removeprefix("\ufeff")
+    try:
+        return text_format.Parse(text, model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        line, column = error.GetLine() or 1, error.GetColumn() or 1
+        reason = _explain(_reason(error, text, line, column))
+        raise LoadFailed(f"{source}:{line}:{column}: {reason}") from None
+
+
+def to_text(proto: Proto) -> str:
+    """The text of config.pbtxt for `proto`; `parse` gives an equal message back."""
+    text: str = text_format.MessageToString(proto, as_utf8=True, use_short_repeated_primitives=True)
+    return text
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` with the nearest of `known`, or the whole list if none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}"
+
+
+def _refuse_surrogates(text: str, source: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line = text.count("\n", 0, error.start) + 1
+        column = error.start - text.rfind("\n", 0, error.start)
+        raise LoadFailed(f"{source}:{line}:{column}: not a character of Unicode text") from None
+
+
+def _reason(error: text_format.ParseError, text: str, line: int, column: int) -> str:
+    """The error's own sentence, without the position and the line's text before it."""
+    reason = str(error).removeprefix(f"{line}:{column} : ")
+    read = [*text.split("\n"), ""][line - 1]
+    return reason.removeprefix(f"'{read}': ").removeprefix("'': ")
+
+
+def _explain(reason: str) -> str:
+    if match := _UNKNOWN_FIELD.match(reason):
+        message = _POOL.FindMessageTypeByName(match["type"])
+        hint = did_you_mean(match["name"], message.fields_by_name)
+        return f"{message.name} has no field {match['name']!r}{hint}"
+    if match := _UNKNOWN_VALUE.match(reason):
+        enum = _POOL.FindEnumTypeByName(match["type"])
+        name = _config_name(match["name"]) or match["name"]
+        hint = did_you_mean(name, enum.values_by_name)
+        return f"{enum.name} has no value {match['name']!r}{hint}"
+    return reason
+
+
+def _config_name(name: str) -> str | None:
+    """config.pbtxt's name of a datatype written as on the wire, such as FP32 or TYPE_BYTES."""
+    try:
+        return dtypes.from_wire(name.removeprefix("TYPE_")).config
+    except InvalidArgument:
+        return None
