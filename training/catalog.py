@@ -53,16 +53,16 @@ RECIPES: Mapping[str, Recipe] = {
         architecture_config={
             "inputs": 784, "hidden": 512, "layers": 2, "classes": 10, "dropout": 0.2,
         },
-        config=TrainConfig(epochs=12, batch_size=250, lr=0.1),
+        config=TrainConfig(epochs=10),
     ),
     "digits-mlp": Recipe(
         summary="scikit-learn's digits, fully connected; needs no network",
         dataset="digits",
         architecture="mlp",
         architecture_config={
-            "inputs": 64, "hidden": 64, "layers": 1, "classes": 10, "dropout": 0.1,
+            "inputs": 64, "hidden": 128, "layers": 1, "classes": 10, "dropout": 0.1,
         },
-        config=TrainConfig(epochs=40, batch_size=64, lr=0.1),
+        config=TrainConfig(epochs=20, batch_size=50),
     ),
 }  # fmt: skip
 

@@ -21,9 +21,9 @@ class Augmentation:
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     epochs: int = 10
-    batch_size: int = 256
+    batch_size: int = 250
     lr: float = 0.1  # at the peak of the one-cycle schedule
-    warmup: float = 0.2  # fraction of all steps on which the learning rate still rises
+    warmup: float = 0.2  # fraction of all steps, on which the learning rate rises
     momentum: float = 0.9
     weight_decay: float = 5e-4  # on weight matrices and kernels; never on biases and norms
     label_smoothing: float = 0.1
@@ -33,7 +33,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self._require("epochs", self.epochs >= 1, "at least 1")
-        self._require("batch_size", self.batch_size >= 1, "at least 1")
+        # A single sample has no variance for batch norm to divide by.
+        self._require("batch_size", self.batch_size >= 2, "at least 2")
         self._require("lr", 0 < self.lr < math.inf, "above 0 and finite")
         self._require("warmup", 0 <= self.warmup < 1, "in [0, 1)")
         self._require("momentum", 0 <= self.momentum < 1, "in [0, 1)")
