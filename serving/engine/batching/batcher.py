@@ -1,0 +1,311 @@
+"""Runs the queue on an event loop: requests in, batches to worker threads, answers out.
+
+Everything but `execute` happens on the loop's thread. A batch costs one hop to a worker thread
+and one back, however many requests it holds.
+"""
+
+import asyncio
+import copy
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from serving.engine.batching.queue import BatchQueue, Entry
+from serving.errors import Code, DeadlineExceeded, Internal, Overloaded, ServingError, Unavailable
+from serving.types import BatchPolicy, Timing
+
+T = TypeVar("T")
+R = TypeVar("R")
+S = TypeVar("S")
+E = TypeVar("E")
+
+_NS_PER_MS = 1_000_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T, S]):
+    """What one execution gets: the slot that is its own meanwhile, and requests with their rows."""
+
+    slot: S
+    items: Sequence[T]
+    rows: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(Generic[R]):
+    """What one execution gives: a result for each item in order; durations in nanoseconds."""
+
+    results: Sequence[R]
+    compute_input: int = 0
+    compute_infer: int = 0
+    compute_output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One execution, for the statistics; durations in nanoseconds, 0 where it failed.
+
+    `queue`      summed over the requests
+    `abandoned`  rows whose callers went away while they were computed: work for nothing
+    `error`      why the execution failed, if it did
+    """
+
+    rows: int
+    requests: int
+    queue: int
+    compute_input: int
+    compute_infer: int
+    compute_output: int
+    abandoned: int
+    error: ServingError | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Generic[T, R]):
+    """A request and whoever waits for its result."""
+
+    item: T
+    future: "asyncio.Future[tuple[R, Timing]]"
+
+
+@dataclass(slots=True, eq=False)
+class _Flight(Generic[T, R, S]):
+    """A batch that a worker thread has; `started` is when the thread took it up."""
+
+    batch: Batch[T, S]
+    entries: list[Entry[_Job[T, R]]]
+    started: int = 0
+
+
+class Batcher(Generic[T, R, S]):
+    """Merges the requests for one model version into batches; to be created on the event loop.
+
+    `execute`   runs one batch in a worker thread; what it raises fails that batch only
+    `slots`     what may execute at the same time, such as one session per model instance; each
+                runs one batch at a time
+    `on_batch`  told of each execution, on the loop's thread
+    `on_drop`   told of each request that got no result for another reason than a failed
+                execution, on the loop's thread: OVERLOADED, DEADLINE_EXCEEDED, CANCELLED or
+                UNAVAILABLE
+    `clock`     monotonic nanoseconds
+    """
+
+    def __init__(
+        self,
+        policy: BatchPolicy,
+        execute: Callable[[Batch[T, S]], Executed[R]],
+        slots: Sequence[S],
+        *,
+        on_batch: Callable[[BatchReport], object] = lambda report: None,
+        on_drop: Callable[[Code], object] = lambda reason: None,
+        clock: Callable[[], int] = time.monotonic_ns,
+        name: str = "batcher",
+    ) -> None:
+        if not slots:
+            raise ValueError("a batcher without slots would never execute anything")
+        self._queue: BatchQueue[_Job[T, R]] = BatchQueue(policy)
+        self._execute = execute
+        self._on_batch = on_batch
+        self._on_drop = on_drop
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(len(slots), thread_name_prefix=name)
+        self._idle = list(slots)
+        self._running = 0
+        self._pumping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._closing = False
+        self._drained = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows in the queue."""
+        return self._queue.rows
+
+    @property
+    def running(self) -> int:
+        """Batches in execution."""
+        return self._running
+
+    async def submit(
+        self,
+        item: T,
+        *,
+        rows: int,
+        key: Hashable,
+        deadline: int | None = None,
+        queue_timeout: int = 0,
+    ) -> tuple[R, Timing]:
+        """The result for `item`, once a batch with it has run; see `Entry` for the arguments.
+
+        Overloaded if the queue is full, DeadlineExceeded if time was up before it ran,
+        Unavailable once closing, and whatever the execution raised: a ServingError as a copy of
+        its own, anything else as Internal. Cancelling takes it out of the queue.
+        """
+        job: _Job[T, R] = _Job(item, self._loop.create_future())
+        self._admit(Entry(job, rows, key, self._clock(), deadline, queue_timeout))
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            self._abandon(job)
+            raise
+        finally:
+            # The traceback of an exception must not keep the request's tensors alive.
+            del job, item
+
+    async def close(self) -> None:
+        """Refuse new requests, answer those accepted without further delay, end the threads."""
+        if not self._closing:
+            self._closing = True
+            self._queue.flush()
+            self._pump_soon()
+        await self._drained.wait()
+        self._threads.shutdown()
+
+    def _admit(self, entry: Entry[_Job[T, R]]) -> None:
+        if self._closing:
+            _tell(self._on_drop, Code.UNAVAILABLE)
+            raise Unavailable("the model is being unloaded and accepts no more requests")
+        try:
+            self._queue.push(entry)
+        except Overloaded as refusal:
+            _tell(self._on_drop, refusal.code)
+            raise
+        self._pump_soon()
+
+    def _abandon(self, job: _Job[T, R]) -> None:
+        """The caller of `job` has gone."""
+        if job.future.cancelled():
+            _tell(self._on_drop, Code.CANCELLED)
+        else:
+            job.future.exception()  # Looked at, so that asyncio does not complain that nobody did.
+        if self._queue.discard(job):
+            self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        # Not at once: requests that arrive in the same turn of the loop are to share a batch.
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Start what can be started, then refuse what has expired, and see when to look again."""
+        self._pumping = False
+        now = self._clock()
+        expired = self._queue.expire(now)
+        wake_at = None
+        while self._idle:
+            entries, wake_at = self._queue.take(now)
+            if not entries:
+                break
+            self._launch(entries)
+        self._wake(wake_at if self._idle else self._queue.expires_at, now)
+        for entry in expired:
+            if not entry.item.future.done():
+                entry.item.future.set_exception(DeadlineExceeded("Request timeout expired"))
+                _tell(self._on_drop, Code.DEADLINE_EXCEEDED)
+        if self._closing and not self._running and not self._queue:
+            self._drained.set()
+
+    def _wake(self, at: int | None, now: int) -> None:
+        """Pump again at `at`, or a little earlier: then the next pump sets the timer anew."""
+        if self._timer is not None:
+            if at is not None and self._timer_at <= at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            # Loops count whole milliseconds; rounded down, the last one would be a busy loop.
+            milliseconds = max(1, -((now - at) // _NS_PER_MS))
+            self._timer_at = at
+            self._timer = self._loop.call_later(milliseconds / 1000, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _launch(self, entries: list[Entry[_Job[T, R]]]) -> None:
+        items = [entry.item.item for entry in entries]
+        rows = [entry.rows for entry in entries]
+        flight = _Flight(Batch(self._idle.pop(), items, rows), entries)
+        self._running += 1
+        try:
+            self._threads.submit(self._fly, flight)
+        except RuntimeError as error:  # No thread to be had, or the interpreter is going down.
+            self._loop.call_soon(self._land, flight, error)
+
+    def _fly(self, flight: _Flight[T, R, S]) -> None:
+        """Run a batch, in a worker thread."""
+        flight.started = self._clock()
+        outcome = self._attempt(flight.batch)
+        try:
+            self._loop.call_soon_threadsafe(self._land, flight, outcome)
+        except RuntimeError:
+            _log.debug("the event loop was closed before a batch had run")
+
+    def _attempt(self, batch: Batch[T, S]) -> Executed[R] | BaseException:
+        try:
+            executed = self._execute(batch)
+            if len(executed.results) != len(batch.items):
+                results = len(executed.results)
+                raise Internal(f"{len(batch.items)} requests were run but {results} answered")
+            return executed
+        except BaseException as error:  # Whatever it is, it ends this batch and not the thread.
+            return error
+
+    def _land(self, flight: _Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
+        """Hand out what a batch came to, back on the loop's thread."""
+        self._idle.append(flight.batch.slot)
+        self._running -= 1
+        self._pump()
+        if isinstance(outcome, BaseException):
+            report = self._hand_out_error(flight, outcome)
+        else:
+            report = self._hand_out_results(flight, outcome)
+        _tell(self._on_batch, report)
+
+    def _hand_out_results(self, flight: _Flight[T, R, S], executed: Executed[R]) -> BatchReport:
+        rows = sum(flight.batch.rows)
+        times = executed.compute_input, executed.compute_infer, executed.compute_output
+        waited = abandoned = 0
+        for entry, result in zip(flight.entries, executed.results, strict=True):
+            queue = flight.started - entry.at
+            waited += queue
+            if entry.item.future.done():
+                abandoned += entry.rows
+            else:
+                entry.item.future.set_result((result, Timing(queue, *times, rows)))
+        return BatchReport(rows, len(flight.entries), waited, *times, abandoned)
+
+    def _hand_out_error(self, flight: _Flight[T, R, S], error: BaseException) -> BatchReport:
+        rows = sum(flight.batch.rows)
+        if not isinstance(error, ServingError):
+            _log.error("a batch of %d rows failed", rows, exc_info=error)
+            error = Internal(f"inference failed: {type(error).__name__}: {error}")
+        abandoned = 0
+        for entry in flight.entries:
+            if entry.item.future.done():
+                abandoned += entry.rows
+            else:
+                # A copy each: raising one object in several tasks would mix up their tracebacks.
+                entry.item.future.set_exception(copy.copy(error))
+        return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, abandoned, error)
+
+
+def _tell(hook: Callable[[E], object], event: E) -> None:
+    """Call a hook of the statistics, whose failure must not cost anybody an answer."""
+    try:
+        hook(event)
+    except Exception:
+        _log.exception("a hook of the batcher failed")
