@@ -1,0 +1,100 @@
+"""`penstock export`: a checkpoint that passes the gates becomes a version in a repository."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from export.errors import ExportError, InvalidName
+from export.job import MAX_BATCH_SIZE, OPSET, OPSETS, REPOSITORY, Job, Tolerance
+from training.data.files import DATA_VARIABLE
+from training.errors import TrainingError
+
+TOLERANCE = Tolerance()
+
+
+def _model_name(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        from export.publish import check_name
+
+        try:
+            check_name(name)
+        except InvalidName as error:
+            raise click.BadParameter(str(error)) from error
+    return name
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--repository",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=REPOSITORY,
+    show_default=True,
+    help="Model repository to publish into; made where it does not exist.",
+)
+@click.option(
+    "--name",
+    callback=_model_name,
+    show_default="the checkpoint's recipe",
+    help="Name of the model.",
+)
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    show_default="the next free one",
+    help="Version to publish; one that exists is never overwritten.",
+)
+@click.option(
+    "--max-batch-size",
+    type=click.IntRange(min=1),
+    show_default=f"that of the model's config.pbtxt, else {MAX_BATCH_SIZE}",
+    help="Most rows in one execution.",
+)
+@click.option(
+    "--opset",
+    type=click.IntRange(*OPSETS),
+    default=OPSET,
+    show_default=True,
+    help="Version of ONNX's operators.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar=DATA_VARIABLE,
+    show_envvar=True,
+    show_default="none: the cache, then a download",
+    help="Folder with the data that the checkpoint was tested on.",
+)
+@click.option(
+    "--absolute-tolerance",
+    type=click.FloatRange(min=0, min_open=True),
+    default=TOLERANCE.absolute,
+    show_default=True,
+    help="Largest difference between torch and ONNX Runtime, ...",
+)
+@click.option(
+    "--relative-tolerance",
+    type=click.FloatRange(min=0),
+    default=TOLERANCE.relative,
+    show_default=True,
+    help="... plus this share of torch's value.",
+)
+def export(absolute_tolerance: float, relative_tolerance: float, **options: Any) -> None:
+    """Export CHECKPOINT, a folder written by `penstock train`, into a model repository.
+
+    The served model takes raw input: preprocessing is part of the graph. It is published only if
+    ONNX Runtime gives what torch gives, at every batch size, and is right on as many test samples
+    as the checkpoint states. Its passport says what was measured.
+    """
+    job = Job(**options, tolerance=Tolerance(absolute_tolerance, relative_tolerance))
+    # Only now: torch takes seconds to load, and `--help` shall not wait for it.
+    from export import pipeline
+    from export.report import Report
+
+    try:
+        with Report() as report:
+            published = pipeline.export(job, report.step)
+    except (ExportError, TrainingError) as error:
+        raise click.ClickException(str(error)) from error
+    report.summary(published)

@@ -1,0 +1,53 @@
+"""What can go wrong in an export, as one small tree; the command line prints the message alone.
+
+ExportError
+├── ConversionFailed      the checkpoint cannot be written as ONNX
+├── GateRefused           the model is not what the checkpoint says; nothing was published
+│   ├── DataRefused       the data set is not the one that the checkpoint was measured on
+│   ├── ParityRefused     torch and ONNX Runtime differ by more than the tolerance
+│   └── AccuracyRefused   fewer right answers than the checkpoint states
+└── PublishFailed         the repository cannot take the version; it is as it was before
+    ├── InvalidName       a name that cannot be a model's
+    ├── VersionExists     published versions are never overwritten
+    └── Incompatible      the model folder describes another model
+"""
+
+
+class ExportError(Exception):
+    """Base of all of them; its text is meant for the person at the terminal."""
+
+
+class ConversionFailed(ExportError):
+    pass
+
+
+class GateRefused(ExportError):
+    pass
+
+
+class DataRefused(GateRefused):
+    pass
+
+
+class ParityRefused(GateRefused):
+    pass
+
+
+class AccuracyRefused(GateRefused):
+    pass
+
+
+class PublishFailed(ExportError):
+    pass
+
+
+class InvalidName(PublishFailed):
+    pass
+
+
+class VersionExists(PublishFailed):
+    pass
+
+
+class Incompatible(PublishFailed):
+    pass

@@ -1,0 +1,107 @@
+"""The model's `config.pbtxt`, which Penstock's own server and Triton read alike."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from export.errors import Incompatible
+from serving.dtypes import from_wire
+from training.spec import Signature, TensorField
+
+FILENAME: Final = "config.pbtxt"
+LABELS: Final = "labels.txt"
+MODEL: Final = "model.onnx"
+BACKEND: Final = "onnxruntime"
+PLATFORM: Final = "onnxruntime_onnx"
+
+# On a CPU an image costs least in batches of 16 to 32 rows; larger ones fall out of the cache.
+PREFERRED_BATCH_SIZES: Final = (16, 32)
+# About the time in which one row runs: company is worth that much waiting, not more.
+MAX_QUEUE_DELAY: Final = 100  # microseconds
+
+HEADER: Final = """\
+# Written by `penstock export`, read by `penstock serve` and by Triton; yours to edit. Later
+# exports keep this file, and refuse a model that does not fit it.
+"""
+
+ModelConfig: TypeAlias = Any  # model_config_pb2.ModelConfig, which comes without types
+
+
+def build(name: str, signature: Signature, max_batch_size: int) -> ModelConfig:
+    config = model_config_pb2.ModelConfig(
+        name=name,
+        platform=PLATFORM,
+        backend=BACKEND,
+        default_model_filename=MODEL,
+        max_batch_size=max_batch_size,
+    )
+    for field in signature.inputs:
+        added = config.input.add(name=field.name, data_type=_type(field), dims=field.shape)
+        if len(field.shape) == 3:  # an image: channels, height, width
+            added.format = model_config_pb2.ModelInput.FORMAT_NCHW
+    for field in signature.outputs:
+        config.output.add(
+            name=field.name, data_type=_type(field), dims=field.shape, label_filename=LABELS
+        )
+    if max_batch_size > 1:
+        batching = config.dynamic_batching
+        batching.preferred_batch_size.extend(
+            size for size in PREFERRED_BATCH_SIZES if size <= max_batch_size
+        )
+        batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY
+    if any(from_wire(field.datatype).is_float for field in signature.inputs):
+        config.parameters["reject_non_finite_inputs"].string_value = "true"
+    return config
+
+
+def render(config: ModelConfig) -> str:
+    return HEADER + str(text_format.MessageToString(config, use_short_repeated_primitives=True))
+
+
+def read(path: Path) -> ModelConfig | None:
+    """The configuration in `path`, None where there is no such file. Incompatible if it cannot be
+    read, since no model behind such a file could be served."""
+    try:
+        return text_format.Parse(path.read_text("utf-8"), model_config_pb2.ModelConfig())
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise Incompatible(f"{path}: cannot be read as a model configuration: {error}") from error
+
+
+def differences(existing: ModelConfig, wanted: ModelConfig) -> list[str]:
+    """Why a model that needs `wanted` cannot be served by `existing`; empty if it can.
+
+    What is a matter of taste, such as delays, instances and warm-up, may differ.
+    """
+    faults = []
+    for name in ("name", "platform", "backend", "default_model_filename", "max_batch_size"):
+        found, expected = getattr(existing, name), getattr(wanted, name)
+        if found not in (expected, ""):  # a text that is left out is implied
+            faults.append(f"{name} is {found!r}, but this model needs {expected!r}")
+    for kind in ("input", "output"):
+        if getattr(existing, kind):  # with none listed, a server takes them from the graph
+            faults += _tensors(kind, getattr(existing, kind), getattr(wanted, kind))
+    return faults
+
+
+def _tensors(kind: str, existing: Iterable[Any], wanted: Iterable[Any]) -> list[str]:
+    found = {tensor.name: _describe(tensor) for tensor in existing}
+    expected = {tensor.name: _describe(tensor) for tensor in wanted}
+    return [
+        f"{kind} {name} is {found.get(name, 'not there')}, "
+        f"but this model has {expected.get(name, 'none of that name')}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    ]
+
+
+def _describe(tensor: Any) -> str:
+    return f"{model_config_pb2.DataType.Name(tensor.data_type)} {list(tensor.dims)}"
+
+
+def _type(field: TensorField) -> str:
+    return from_wire(field.datatype).config

@@ -1,0 +1,151 @@
+"""The parity gate: ONNX Runtime must give what torch gives, whatever the batch.
+
+Checked at several batch sizes, on real and on extreme samples, for every output:
+- against torch, |a - b| <= absolute + relative * |b| for each element, b being torch's;
+- against itself: a row answered within a batch and the same row answered alone, by the same rule.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.errors import ParityRefused
+from export.job import Tolerance
+from export.runners import Outputs, Runner
+from export.samples import Samples
+from serving.passport import BatchParity, ParityProof
+from serving.types import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The largest ones seen. The relative one is taken over values larger than the absolute
+    tolerance, as below it a share says nothing."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+    def __or__(self, other: "Difference") -> "Difference":
+        return Difference(max(self.absolute, other.absolute), max(self.relative, other.relative))
+
+
+def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
+    """One row, two, an odd number, and as many as the server will ever send."""
+    return tuple(sorted({size for size in (1, 2, 7) if size < max_batch_size} | {max_batch_size}))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows `start` to `start + size` of `samples`."""
+
+    samples: Samples
+    start: int
+    size: int
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.start + self.size)
+
+    def locate(self, output: str, index: Sequence[int]) -> str:
+        """Where an element of an output lies, for the person who has to look there."""
+        row = self.samples.names[self.start + index[0]]
+        kind = self.samples.kind
+        return f"{output}{list(index)} at batch size {self.size}, {kind} sample '{row}'"
+
+
+def check(
+    reference: Runner,
+    candidate: Runner,
+    samples: Iterable[Samples],
+    sizes: Sequence[int],
+    tolerance: Tolerance,
+) -> ParityProof:
+    """What was measured, per batch size and kind of sample; ParityRefused above the tolerance."""
+    measured = []
+    for kind in samples:
+        alone = [candidate(row[None]) for row in kind.rows]
+        for size in sizes:
+            worst = Difference()
+            for batch in _batches(kind, size):
+                answer = candidate(kind.rows[batch.rows])
+                expected = reference(kind.rows[batch.rows])
+                worst |= compare(answer, expected, "torch", batch, tolerance)
+                compare(answer, _stack(alone[batch.rows]), "the row alone", batch, tolerance)
+            measured.append(_record(kind, size, worst))
+    return ParityProof(
+        absolute_tolerance=tolerance.absolute,
+        relative_tolerance=tolerance.relative,
+        batches=tuple(measured),
+    )
+
+
+def compare(
+    answer: Outputs, expected: Outputs, source: str, batch: Batch, tolerance: Tolerance
+) -> Difference:
+    """The largest difference over all outputs; ParityRefused if any is above the tolerance."""
+    if set(answer) != set(expected):
+        raise ParityRefused(f"the outputs are {sorted(answer)}, of {source} {sorted(expected)}")
+    largest = Difference()
+    for name, wanted in expected.items():
+        found = answer[name]
+        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            raise ParityRefused(
+                f"{name} is {found.dtype}{list(found.shape)} at batch size {batch.size}, "
+                f"of {source} {wanted.dtype}{list(wanted.shape)}"
+            )
+        largest |= _compare(name, found, wanted, source, batch, tolerance)
+    return largest
+
+
+def _compare(
+    name: str, found: Array, wanted: Array, source: str, batch: Batch, tolerance: Tolerance
+) -> Difference:
+    with np.errstate(invalid="ignore"):  # infinity less infinity: NaN, and so refused
+        difference = np.abs(found.astype(np.float64) - wanted)
+        excess = difference - (tolerance.absolute + tolerance.relative * np.abs(wanted))
+    # NaN compares as false, hence "not all within" rather than "any above".
+    if not np.all(excess <= 0):
+        raise ParityRefused(_refusal(name, found, wanted, excess, source, batch, tolerance))
+    sizable = np.abs(wanted) > tolerance.absolute
+    shares = difference[sizable] / np.abs(wanted[sizable])
+    return Difference(float(difference.max()), float(shares.max(initial=0.0)))
+
+
+def _refusal(
+    name: str,
+    found: Array,
+    wanted: Array,
+    excess: Array,
+    source: str,
+    batch: Batch,
+    tolerance: Tolerance,
+) -> str:
+    worst = np.unravel_index(np.argmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
+    index = [int(i) for i in worst]
+    a, b = float(found[worst]), float(wanted[worst])
+    allowed = tolerance.absolute + tolerance.relative * abs(b)
+    return (
+        f"{batch.locate(name, index)}: ONNX Runtime gives {a:.7g}, {source} {b:.7g}; "
+        f"they differ by {abs(a - b):.3g}, but at most {allowed:.3g} is allowed "
+        f"({tolerance.absolute:g} + {tolerance.relative:g} of the value)"
+    )
+
+
+def _batches(samples: Samples, size: int) -> Iterator[Batch]:
+    """Full batches only; with a remainder, the last rows stay out of this size."""
+    for start in range(0, len(samples.rows) - size + 1, size):
+        yield Batch(samples, start, size)
+
+
+def _stack(answers: Sequence[Outputs]) -> Outputs:
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _record(samples: Samples, size: int, worst: Difference) -> BatchParity:
+    return BatchParity(
+        batch_size=size,
+        samples=samples.kind,
+        max_absolute=worst.absolute,
+        max_relative=worst.relative,
+    )

@@ -1,0 +1,122 @@
+"""An export from end to end: every gate first, and the repository touched only behind the last."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from export import accuracy, model_config, parity, provenance, samples
+from export.job import MAX_BATCH_SIZE, Job, Tolerance
+from export.publish import Model, check, check_name, publish
+from export.runners import Runner, onnx_runner, torch_runner
+from export.to_onnx import only_input, to_onnx
+from serving import passport as passports
+from serving.passport import AccuracyProof, DatasetProof, ParityProof, Passport
+from training import catalog
+from training import checkpoint as checkpoints
+from training.checkpoint import Checkpoint
+from training.data.dataset import Dataset
+
+# Rows of each kind of sample that the parity gate looks at, more where a batch holds more.
+PARITY_ROWS = 64
+
+STEPS = (
+    "Read the checkpoint and its data",
+    "Convert to ONNX",
+    "Compare torch and ONNX Runtime",
+    "Measure the accuracy",
+    "Publish",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    folder: Path
+    passport: Passport
+    size: int  # of model.onnx, in bytes
+
+
+def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Published:
+    """Publishes one version. `on_step` hears each of STEPS as it begins. Raises ExportError,
+    or TrainingError where the checkpoint or the data cannot be read."""
+    steps = iter(STEPS)
+    on_step(next(steps))
+    checkpoint = checkpoints.load(job.checkpoint)
+    model = _model(job, checkpoint)
+    check(model, job.version)
+    dataset = catalog.load_dataset(checkpoint.dataset_name, job.data_dir)
+    accuracy.check_data(dataset, checkpoint)
+
+    on_step(next(steps))
+    graph = to_onnx(checkpoint, job.opset)
+    candidate = onnx_runner(graph)
+
+    on_step(next(steps))
+    compared = _parity(checkpoint, candidate, dataset, model.config.max_batch_size, job.tolerance)
+
+    on_step(next(steps))
+    measured = accuracy.check(candidate, dataset, checkpoint)
+
+    on_step(next(steps))
+    seal = partial(_passport, checkpoint, model.config.name, job.opset, compared, measured)
+    folder = publish(model, {model_config.MODEL: graph}, seal, job.version)
+    return Published(folder, passports.read(folder / passports.FILENAME), len(graph))
+
+
+def _model(job: Job, checkpoint: Checkpoint) -> Model:
+    name = job.name or checkpoint.recipe
+    check_name(name)
+    only_input(checkpoint)
+    rows = job.max_batch_size
+    if rows is None:
+        existing = model_config.read(job.repository / name / model_config.FILENAME)
+        served = existing.max_batch_size if existing is not None else 0
+        rows = served if served > 0 else MAX_BATCH_SIZE
+    config = model_config.build(name, checkpoint.signature, rows)
+    return Model(job.repository, config, checkpoint.labels)
+
+
+def _parity(
+    checkpoint: Checkpoint,
+    candidate: Runner,
+    dataset: Dataset,
+    max_batch_size: int,
+    tolerance: Tolerance,
+) -> ParityProof:
+    count = max(PARITY_ROWS, max_batch_size)
+    field, normalisation = only_input(checkpoint), checkpoint.normalisation
+    compared = (
+        samples.real(dataset.test_x, count),
+        samples.extremes(field, normalisation, count),
+    )
+    sizes = parity.batch_sizes(max_batch_size)
+    return parity.check(torch_runner(checkpoint), candidate, compared, sizes, tolerance)
+
+
+def _passport(
+    checkpoint: Checkpoint,
+    name: str,
+    opset: int,
+    compared: ParityProof,
+    measured: AccuracyProof,
+    version: int,
+    files: dict[str, str],
+) -> Passport:
+    return Passport(
+        model=name,
+        version=version,
+        files=files,
+        weights_sha256=checkpoint.weights_sha256,
+        architecture=checkpoint.architecture,
+        parameters=sum(weights.numel() for weights in checkpoint.build().parameters()),
+        recipe=checkpoint.recipe,
+        seed=checkpoint.seed,
+        dataset=DatasetProof(name=checkpoint.dataset_name, sha256=checkpoint.dataset_sha256),
+        accuracy=measured,
+        parity=compared,
+        opset=opset,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=provenance.commit(),
+        versions=provenance.versions(),
+    )

@@ -1,0 +1,198 @@
+"""A version's place in a model repository, taken in one step or not at all.
+
+<repository>/<name>/config.pbtxt    written by the first export, kept by later ones
+                    labels.txt      likewise; one label a line
+                    <version>/      model.onnx and passport.json
+
+A version is built in a hidden folder beside its place and becomes visible by one rename. No
+server takes the hidden folder for a version, since its name is no number; it lies within the
+model's folder because Triton does take any folder of a repository for a model, hidden or not.
+"""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+from uuid import uuid4
+
+from export import model_config
+from export.errors import Incompatible, InvalidName, PublishFailed, VersionExists
+from export.model_config import ModelConfig
+from serving import passport
+from serving.passport import Passport
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+# The passport of a version, from its number and the SHA-256 of its files by name.
+Seal: TypeAlias = Callable[[int, dict[str, str]], Passport]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What all versions of a model share."""
+
+    repository: Path
+    config: ModelConfig
+    labels: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.repository / str(self.config.name)
+
+    @property
+    def label_text(self) -> str:
+        return "".join(f"{label}\n" for label in self.labels)
+
+
+def check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise InvalidName(
+            f"{name!r} cannot be a model's name: letters, digits, dots, underscores and hyphens "
+            "only, the first one a letter or a digit"
+        )
+
+
+def check(model: Model, version: int | None) -> None:
+    """Raises PublishFailed if the repository as it is now cannot take this version."""
+    check_name(model.config.name)
+    if version is not None and (model.folder / str(version)).exists():
+        raise VersionExists(
+            f"{model.folder / str(version)}: exists, and a published version is never "
+            f"overwritten; the next free one is {next_version(model.folder)}"
+        )
+    path = model.folder / model_config.FILENAME
+    existing = model_config.read(path)
+    if existing is not None and (faults := model_config.differences(existing, model.config)):
+        raise Incompatible(
+            f"{path}: describes another model: {'; '.join(faults)}. "
+            "Export under another --name, or change the file."
+        )
+    _check_labels(model)
+
+
+def _check_labels(model: Model) -> None:
+    if broken := [label for label in model.labels if label.splitlines() != [label]]:
+        raise Incompatible(f"the label {broken[0]!r} does not fit on one line of a label file")
+    path = model.folder / model_config.LABELS
+    try:
+        found = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise Incompatible(f"{path}: cannot be read as a label file: {error}") from error
+    if found != list(model.labels):
+        raise Incompatible(
+            f"{path}: holds other labels: {', '.join(found)}; "
+            f"those of this model are {', '.join(model.labels)}"
+        )
+
+
+def publish(model: Model, files: Mapping[str, bytes], seal: Seal, version: int | None) -> Path:
+    """The folder of the new version, by default the next free one.
+
+    On any error, and on an interrupt, the repository is left as it was. Two exports may run at
+    once: each gets a number of its own. Raises PublishFailed.
+    """
+    try:
+        with ExitStack() as undo:
+            place = _publish(model, files, seal, version, undo)
+            undo.pop_all()
+    except OSError as error:
+        where = error.filename or model.folder
+        raise PublishFailed(f"{where}: cannot be written ({error.strerror})") from error
+    _sync(model.folder)
+    return place
+
+
+def _publish(
+    model: Model, files: Mapping[str, bytes], seal: Seal, version: int | None, undo: ExitStack
+) -> Path:
+    check(model, version)
+    undo.callback(_remove_empty, _missing(model.folder))
+    stage = model.folder / f".staging-{uuid4().hex}"
+    undo.callback(shutil.rmtree, stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    for name, data in files.items():
+        _write(stage / name, data)
+    hashes = {name: passport.file_sha256(stage / name) for name in files}
+
+    _place(model.folder / model_config.LABELS, model.label_text, undo)
+    _place(model.folder / model_config.FILENAME, model_config.render(model.config), undo)
+    check(model, version)  # again: another export may have placed its files first
+    while True:
+        number = version or next_version(model.folder)
+        _write(stage / passport.FILENAME, seal(number, hashes).to_json().encode())
+        _sync(stage)
+        place = model.folder / str(number)
+        try:
+            return stage.rename(place)
+        except OSError as error:
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+                raise
+            # Another export took the number in between. With one asked for, `check` says so.
+            check(model, version)
+
+
+def next_version(folder: Path) -> int:
+    """One more than the highest version there."""
+    return 1 + max(_versions(folder), default=0)
+
+
+def _versions(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    names = [entry.name for entry in folder.iterdir()]
+    return [int(name) for name in names if name.isascii() and name.isdecimal()]
+
+
+def _place(path: Path, text: str, undo: ExitStack) -> None:
+    """Writes the whole file under a hidden name first; a file that is there already stays."""
+    draft = path.with_name(f".{path.name}-{uuid4().hex}")
+    try:
+        _write(draft, text.encode())
+        os.link(draft, path)  # unlike a rename, it never replaces
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink(missing_ok=True)
+    undo.callback(_withdraw, path)
+
+
+def _withdraw(path: Path) -> None:
+    """Takes a placed file back, unless another export has published a version on top of it."""
+    if not _versions(path.parent):
+        path.unlink(missing_ok=True)
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folders that must be made for `folder` to exist, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # not made yet, or in use by another export
+            return
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Makes the names in `folder` as durable as the files that they stand for."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

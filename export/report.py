@@ -1,0 +1,89 @@
+"""What the person at the terminal sees of an export."""
+
+import shlex
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from export.pipeline import STEPS, Published
+from serving.passport import Passport
+
+
+class Report:
+    """One line per step as it begins, a spinner while it runs; the proof at the end."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=len(STEPS))
+
+    def __enter__(self) -> "Report":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def step(self, name: str) -> None:
+        self._console.print(f"{name} …", style="dim")
+        self._progress.update(self._task, description=name, advance=1)
+
+    def summary(self, published: Published) -> None:
+        passport = published.passport
+        show = self._console.print
+        show(_parity_table(passport))
+        show(_accuracy(passport))
+        show(
+            f"Published  {published.folder}  "
+            f"({passport.model} version {passport.version}, {published.size / 1024:,.0f} KiB)",
+            style="bold green",
+            markup=False,
+        )
+        repository = shlex.quote(str(published.folder.parent.parent))
+        show(f"Next       penstock serve --model-repository {repository}", markup=False)
+
+
+def _parity_table(passport: Passport) -> Table:
+    proof = passport.parity
+    allowed = f"{proof.absolute_tolerance:g} + {proof.relative_tolerance:g} of the value"
+    table = Table(
+        title="Largest difference between torch and ONNX Runtime",
+        caption=f"allowed: {allowed}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("batch size", justify="right")
+    table.add_column("samples")
+    table.add_column("absolute", justify="right")
+    table.add_column("relative", justify="right")
+    for batch in proof.batches:
+        table.add_row(
+            f"{batch.batch_size}",
+            batch.samples,
+            f"{batch.max_absolute:.1e}",
+            f"{batch.max_relative:.1e}",
+        )
+    return table
+
+
+def _accuracy(passport: Passport) -> str:
+    accuracy = passport.accuracy
+    return (
+        f"Accuracy   torch {accuracy.checkpoint:.2%}, ONNX Runtime {accuracy.value:.2%} "
+        f"({round(accuracy.value * accuracy.n):,} of {accuracy.n:,} {accuracy.split} samples)"
+    )

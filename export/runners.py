@@ -1,0 +1,54 @@
+"""A model as a function from one raw batch to its outputs, by torch and by ONNX Runtime.
+
+The torch side is the checkpoint as training evaluated it. It shares no code with `to_onnx`, so
+that a mistake there shows as a difference.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from export.errors import GateRefused
+from serving.types import Array
+from training.checkpoint import Checkpoint
+from training.normalise import Normalise
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
+import onnxruntime
+
+Outputs: TypeAlias = Mapping[str, Array]
+Runner: TypeAlias = Callable[[Array], Outputs]
+
+
+def torch_runner(checkpoint: Checkpoint) -> Runner:
+    model = nn.Sequential(Normalise(checkpoint.normalisation), checkpoint.build()).eval()
+
+    def run(raw: Array) -> Outputs:
+        with torch.inference_mode():
+            logits = model(torch.tensor(raw))
+            return {"logits": logits.numpy(), "probabilities": logits.softmax(dim=-1).numpy()}
+
+    return run
+
+
+def onnx_runner(model: bytes) -> Runner:
+    """Runs on the CPU. GateRefused where ONNX Runtime cannot load the model or run a batch."""
+    try:
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common base
+        raise GateRefused(f"ONNX Runtime cannot load the exported model: {error}") from error
+    names = [output.name for output in session.get_outputs()]
+    feed = session.get_inputs()[0].name
+
+    def run(raw: Array) -> Outputs:
+        try:
+            return dict(zip(names, session.run(names, {feed: raw}), strict=True))
+        except Exception as error:
+            raise GateRefused(
+                f"ONNX Runtime cannot run the exported model on a batch of {len(raw)}: {error}"
+            ) from error
+
+    return run

@@ -1,0 +1,147 @@
+"""A checkpoint as one ONNX file that takes raw input: cast and normalisation are in the graph."""
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import onnx
+import torch
+from google.protobuf.message import Message
+from torch import Tensor, nn
+
+from export.errors import ConversionFailed
+from serving.dtypes import from_wire
+from training.checkpoint import Checkpoint
+from training.spec import Normalisation, Signature, TensorField, classifier
+
+DTYPES = {"UINT8": torch.uint8, "FP32": torch.float32}
+
+
+class Served(nn.Module):
+    """Raw input (B, C, ...) to logits and probabilities, both (B, classes)."""
+
+    gain: Tensor
+    offset: Tensor
+
+    def __init__(self, model: nn.Module, normalisation: Normalisation, ndim: int) -> None:
+        super().__init__()
+        self.model = model
+        # (x * scale - mean) / std as x * gain + offset: two passes over the input instead of
+        # three. The parity gate compares it with the step that training used.
+        mean = torch.tensor(normalisation.mean, dtype=torch.float64)
+        std = torch.tensor(normalisation.std, dtype=torch.float64)
+        per_channel = (1, -1) + (1,) * (ndim - 2)  # beside (B, C, ...)
+        self.register_buffer("gain", (normalisation.scale / std).float().view(per_channel))
+        self.register_buffer("offset", (-mean / std).float().view(per_channel))
+
+    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model(raw.to(torch.float32) * self.gain + self.offset)
+        return logits, torch.softmax(logits, dim=-1)
+
+
+def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
+    """The bytes of `model.onnx`: the same ones for the same checkpoint, opset and versions.
+
+    The batch dimension is dynamic; everything else is as the checkpoint's signature says. Raises
+    ConversionFailed.
+    """
+    field = only_input(checkpoint)
+    ndim = 1 + len(field.shape)
+    served = Served(checkpoint.build(), checkpoint.normalisation, ndim).eval()
+    # Two rows: the exporter would take a batch of one for a constant.
+    example = torch.zeros((2, *field.shape), dtype=DTYPES[field.datatype])
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                served,
+                (example,),
+                dynamo=True,
+                input_names=[field.name],
+                output_names=[output.name for output in checkpoint.signature.outputs],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=opset,
+                verbose=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise ConversionFailed(f"torch cannot export {checkpoint.architecture}: {error}") from error
+    if program is None:
+        raise ConversionFailed(f"torch exported nothing for {checkpoint.architecture}")
+    model = program.model_proto
+    _strip(model)
+    check(model, checkpoint.signature)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def only_input(checkpoint: Checkpoint) -> TensorField:
+    """The input of a model that this package can export; ConversionFailed for any other model."""
+    signature = checkpoint.signature
+    field = signature.inputs[0] if len(signature.inputs) == 1 else None
+    if field is None or signature != classifier(field, len(checkpoint.labels)):
+        raise ConversionFailed(
+            "only a classifier can be exported: one input, and logits and probabilities for each "
+            f"of the {len(checkpoint.labels)} labels; this checkpoint has {signature}"
+        )
+    if field.datatype not in DTYPES or min(field.shape, default=0) < 1:
+        raise ConversionFailed(
+            f"the input {field.name} is {field.datatype} {list(field.shape)}, but only "
+            f"{' and '.join(DTYPES)} of fixed dimensions can be exported"
+        )
+    return field
+
+
+def check(model: onnx.ModelProto, signature: Signature) -> None:
+    """Raises ConversionFailed unless the graph is valid, with every shape inferred, and has the
+    signature's inputs and outputs behind one dynamic batch dimension."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionFailed(f"the exported graph is not valid ONNX: {error}") from error
+    wanted = [_expected(field) for field in (*signature.inputs, *signature.outputs)]
+    found = [_found(info) for info in (*model.graph.input, *model.graph.output)]
+    if found != wanted:
+        raise ConversionFailed(
+            f"the exported graph has {'; '.join(found)}, the checkpoint {'; '.join(wanted)}"
+        )
+
+
+def _expected(field: TensorField) -> str:
+    element = onnx.helper.np_dtype_to_tensor_dtype(from_wire(field.datatype).numpy)
+    return _describe(field.name, element, ("batch", *field.shape))
+
+
+def _found(info: onnx.ValueInfoProto) -> str:
+    tensor = info.type.tensor_type
+    dims = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    return _describe(info.name, tensor.elem_type, dims)
+
+
+def _describe(name: str, element: int, dims: Iterable[int | str]) -> str:
+    return f"{name} {onnx.TensorProto.DataType.Name(element)}[{', '.join(map(str, dims))}]"
+
+
+def _strip(message: Message) -> None:
+    """Clears what the exporter notes beside the graph: stack traces with the paths of this
+    machine, and four times the size of the nodes themselves."""
+    for field, value in message.ListFields():
+        if field.name in {"doc_string", "metadata_props"}:
+            message.ClearField(field.name)
+        elif field.type == field.TYPE_MESSAGE:
+            for part in (value,) if isinstance(value, Message) else value:
+                _strip(part)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps to itself what the exporter says about itself, not about the model."""
+    # It warns of every operator of torchvision that it cannot offer where that is not installed.
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Copying its own graph, it meets a check that torch itself has deprecated.
+            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+            yield
+    finally:
+        registration.setLevel(level)
