@@ -1,0 +1,208 @@
+"""The folders that models are served from; what is read is read afresh, nothing is remembered.
+
+    <repository>/<model>/config.pbtxt          optional
+                        /labels.txt            whatever `label_filename` names
+                        /<version>/            1, 2, 3, …
+                                  /model.onnx
+                                  /passport.json
+
+Folders and files may be symbolic links, of which a Kubernetes volume is made, as long as they end
+inside the repository that lists them. A link that leaves it is refused: who may write into one
+repository cannot have the server read what lies elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from serving import passport
+from serving.config import Source
+from serving.config.rules import leaves_folder
+from serving.errors import InvalidArgument, LoadFailed, NotFound
+from serving.passport import Passport, PassportError
+from serving.settings import PassportPolicy
+
+CONFIG_FILENAME: Final = "config.pbtxt"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """One model as it lies in `repository`; `config_text` is None where it has no config.pbtxt."""
+
+    name: str
+    repository: Path
+    versions: tuple[int, ...]
+    config_text: str | None
+
+    @property
+    def path(self) -> Path:
+        """The model's own folder."""
+        return self.repository / self.name
+
+    @property
+    def source(self) -> Source:
+        """What faults of the configuration are reported against."""
+        if self.config_text is None:
+            return Source(str(self.path))
+        return Source(str(self.path / CONFIG_FILENAME), self.config_text)
+
+    def version_path(self, version: int) -> Path:
+        """The folder of `version`."""
+        return self.path / str(version)
+
+    def filenames(self, version: int) -> list[str]:
+        """The names of what lies in the folder of `version`."""
+        return sorted(_listing(self.version_path(version)))
+
+    def labels(self, filename: str) -> tuple[str, ...]:
+        """The class names in the model's file `filename`, one a line."""
+        path = self.path / filename
+        if leaves_folder(filename):
+            raise LoadFailed(f"{path}: the label file must lie in the model's folder; put it there")
+        lines = _read_text(path, self.repository).split("\n")
+        return tuple(line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1]))
+
+
+class Repository:
+    """The models in one or several folders; a name belongs to one model among all of them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(dict.fromkeys(path.absolute() for path in paths))
+
+    def names(self) -> list[str]:
+        """All models, sorted; LoadFailed if a repository cannot be read.
+
+        Folders whose names a model cannot have, such as those that begin with a dot, are skipped.
+        """
+        found = {name for path in self._paths for name in _folders(path)}
+        return sorted(filter(is_model_name, found))
+
+    def find(self, name: str) -> ModelFolder:
+        """The folder of the model `name`.
+
+        InvalidArgument if a model cannot have that name, NotFound if no repository has it,
+        LoadFailed if two have it or the folder cannot be read.
+        """
+        if not is_model_name(name):
+            raise InvalidArgument(
+                f"{name!r} is not a model name: it must not be empty, begin with a dot, or hold "
+                "path separators or control characters"
+            )
+        repositories = [path for path in self._paths if name in _folders(path)]
+        if not repositories:
+            raise NotFound(f"Request for unknown model: '{name}' is not found")
+        if len(repositories) > 1:
+            places = " and ".join(str(path / name) for path in repositories)
+            raise LoadFailed(
+                f"model '{name}' is not unique across all model repositories: it is in {places}; "
+                "remove or rename all but one"
+            )
+        return _read_folder(name, repositories[0])
+
+
+def is_model_name(name: str) -> bool:
+    """Whether `name` can be a folder's name and part of a URL's path."""
+    forbidden = any(character in "/\\" for character in name)
+    return bool(name) and name.isprintable() and not name.startswith(".") and not forbidden
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder's name is a version: a positive decimal number without leading zeros."""
+    # Versions are 64-bit integers on the wire.
+    return name.isascii() and name.isdecimal() and name[0] != "0" and len(name) <= 18
+
+
+def check_passport(
+    folder: ModelFolder, version: int, policy: PassportPolicy
+) -> tuple[Passport | None, list[str]]:
+    """The passport of `version`, and a warning for each thing that it does not prove.
+
+    With `require`, LoadFailed says the warnings instead; with `off` nothing is read.
+    """
+    if policy is PassportPolicy.OFF:
+        return None, []
+    path = folder.version_path(version)
+    found, faults = None, []
+    try:
+        found = passport.read(path / passport.FILENAME)
+        faults = [*_foreign(found, folder, version), *passport.mismatches(found, path)]
+        faults += [f"{name}: the passport does not vouch for it" for name in _extra(found, path)]
+    except FileNotFoundError:
+        faults = [f"it has no {passport.FILENAME}, so nothing is proven of it"]
+    except (PassportError, OSError) as error:
+        faults = [str(error)]
+    warnings = [f"model '{folder.name}' version {version}: {fault}" for fault in faults]
+    if warnings and policy is PassportPolicy.REQUIRE:
+        raise LoadFailed(
+            "\n".join(warnings)
+            + "\na passport is required: publish the version with penstock export, or serve with "
+            "--passport-policy=warn"
+        )
+    return found, warnings
+
+
+def _foreign(found: Passport, folder: ModelFolder, version: int) -> list[str]:
+    if (found.model, found.version) == (folder.name, version):
+        return []
+    return [f"its passport is that of model '{found.model}' version {found.version}"]
+
+
+def _extra(found: Passport, path: Path) -> list[str]:
+    """The files that were added after the passport was written, hidden ones aside."""
+    names = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file()]
+    return [
+        name.as_posix()
+        for name in names
+        if name.as_posix() not in {passport.FILENAME, *found.files}
+        and not any(part.startswith(".") for part in name.parts)
+    ]
+
+
+def _read_folder(name: str, repository: Path) -> ModelFolder:
+    path = repository / name
+    _stay_inside(path, repository)
+    versions = sorted(int(folder) for folder in _folders(path) if is_version(folder))
+    for version in versions:
+        _stay_inside(path / str(version), repository)
+    config = path / CONFIG_FILENAME
+    text = _read_text(config, repository) if CONFIG_FILENAME in _listing(path) else None
+    return ModelFolder(name, repository, tuple(versions), text)
+
+
+def _stay_inside(path: Path, repository: Path) -> None:
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links is one or the other
+        raise LoadFailed(f"{path}: cannot be followed: {error}") from error
+    if not target.is_relative_to(repository.resolve()):
+        raise LoadFailed(
+            f"{path}: leads to {target}, outside of the repository; copy it into the repository, "
+            "or name a folder that holds both as --model-repository"
+        )
+
+
+def _read_text(path: Path, repository: Path) -> str:
+    _stay_inside(path, repository)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LoadFailed(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise LoadFailed(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _folders(path: Path) -> list[str]:
+    return [name for name, is_folder in _listing(path).items() if is_folder]
+
+
+def _listing(path: Path) -> dict[str, bool]:
+    """What lies in the folder `path`, by name, and whether it is a folder itself."""
+    try:
+        return {entry.name: entry.is_dir() for entry in path.iterdir()}
+    except FileNotFoundError:
+        raise LoadFailed(f"{path}: no such folder; create it, or name another") from None
+    except NotADirectoryError:
+        raise LoadFailed(f"{path}: is not a folder; name one that holds models") from None
+    except OSError as error:
+        raise LoadFailed(f"{path}: cannot be read: {error.strerror}") from error
