@@ -1,0 +1,12 @@
+"""Bytes to the core's types and back: pure functions, no input or output, no web framework.
+
+    rest, rest_documents       JSON with the binary tensor extension; metadata, statistics, errors
+    proto, proto_documents     the same as `inference` protobuf messages
+        json_tensors           lists to arrays and back          elements   checked conversion
+        raw_tensors            little-endian bytes to arrays and back
+        json_text              bytes to JSON values, within limits
+        fields, parameters     what a fault is called, alike over both protocols
+        shared_memory          where tensors that live elsewhere are refused
+
+Decoding raises `serving.errors.ServingError` only, whatever bytes it is given.
+"""

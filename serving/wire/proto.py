@@ -1,0 +1,155 @@
+"""Inference over gRPC: `inference` protobuf messages to the core's types and back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tritonclient.grpc import service_pb2
+
+from serving.dtypes import Datatype
+from serving.errors import InvalidArgument
+from serving.types import (
+    Array,
+    InferenceRequest,
+    InferenceResponse,
+    Parameter,
+    RequestedOutput,
+    Tensor,
+)
+from serving.wire import raw_tensors
+from serving.wire.elements import bytes_array, numeric_array
+from serving.wire.fields import TensorHeader, check_count, tensor_header
+from serving.wire.parameters import request_parameters, requested_output
+from serving.wire.shared_memory import refuse_shared_memory
+
+_CONTENTS: Final = {
+    Datatype.BOOL: "bool_contents",
+    Datatype.UINT8: "uint_contents",
+    Datatype.UINT16: "uint_contents",
+    Datatype.UINT32: "uint_contents",
+    Datatype.UINT64: "uint64_contents",
+    Datatype.INT8: "int_contents",
+    Datatype.INT16: "int_contents",
+    Datatype.INT32: "int_contents",
+    Datatype.INT64: "int64_contents",
+    Datatype.FP32: "fp32_contents",
+    Datatype.FP64: "fp64_contents",
+    Datatype.BYTES: "bytes_contents",
+}
+# Of the names reserved for Triton, the one that a client of a stream may set.
+_STREAM_PARAMETERS: Final = frozenset({"triton_enable_empty_final_response"})
+_MAX_INT64: Final = 2**63 - 1
+
+
+def decode_infer(message: Any) -> InferenceRequest:
+    """The request that a `ModelInferRequest` holds, its tensors raw or as typed contents.
+
+    Raises InvalidArgument, or Unsupported for tensors in shared memory.
+    """
+    return InferenceRequest(
+        model=message.model_name,
+        version=message.model_version,
+        id=message.id,
+        parameters=request_parameters(
+            _parameters(message.parameters, "parameters"), _STREAM_PARAMETERS
+        ),
+        inputs=_decode_inputs(message),
+        outputs=_decode_outputs(message.outputs),
+    )
+
+
+def encode_infer(response: InferenceResponse) -> Any:
+    """The `ModelInferResponse` of a response, its tensors always as raw output contents."""
+    message = service_pb2.ModelInferResponse(
+        model_name=response.model, model_version=response.version, id=response.id
+    )
+    for name, value in response.parameters.items():
+        set_parameter(message.parameters[name], value)
+    for tensor in response.outputs:
+        message.outputs.add(
+            name=tensor.name, datatype=tensor.datatype.wire, shape=tensor.array.shape
+        )
+        message.raw_output_contents.append(bytes(raw_tensors.encode(tensor)))
+    return message
+
+
+def set_parameter(message: Any, value: Parameter) -> None:
+    """Let an `InferParameter` hold `value`, a 64-bit integer if it is one."""
+    match value:
+        case bool():
+            message.bool_param = value
+        case int() if value > _MAX_INT64:
+            message.uint64_param = value
+        case int():
+            message.int64_param = value
+        case float():
+            message.double_param = value
+        case str():
+            message.string_param = value
+
+
+def _decode_inputs(message: Any) -> tuple[Tensor, ...]:
+    raw: Sequence[bytes] = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise InvalidArgument(
+            f"raw_input_contents: expected one for each of {len(message.inputs)} inputs, "
+            f"got {len(raw)}"
+        )
+    inputs: dict[str, Tensor] = {}
+    for index, item in enumerate(message.inputs):
+        where = f"inputs[{index}]"
+        refuse_shared_memory(item.parameters, where)
+        header = tensor_header(item.name, item.datatype, list(item.shape), where, inputs)
+        array: Array
+        if raw:
+            _refuse_contents(item, header, message.model_name)
+            array = raw_tensors.decode(raw[index], header, message.model_name)
+        else:
+            array = _decode_contents(item.contents, header, f"{where}.contents")
+        inputs[header.name] = Tensor(header.name, header.datatype, array)
+    return tuple(inputs.values())
+
+
+def _refuse_contents(item: Any, header: TensorHeader, model: str) -> None:
+    if item.HasField("contents") and item.contents.ListFields():
+        raise InvalidArgument(
+            f"contents field must not be specified when using raw_input_contents for "
+            f"'{header.name}' for model '{model}'"
+        )
+
+
+def _decode_contents(contents: Any, header: TensorHeader, where: str) -> Array:
+    name = _CONTENTS.get(header.datatype)
+    if name is None:
+        raise InvalidArgument(
+            f"{where}: expected raw_input_contents, since typed contents cannot carry "
+            f"{header.datatype.wire}"
+        )
+    for descriptor, _ in contents.ListFields():
+        if descriptor.name != name:
+            wire = header.datatype.wire
+            raise InvalidArgument(f"{where}: expected {name} for {wire}, got {descriptor.name}")
+    values = list(getattr(contents, name))
+    if header.datatype is Datatype.BYTES:
+        check_count(header, len(values), f"{where}.{name}")
+        return bytes_array(values, header)
+    return numeric_array(values, header, f"{where}.{name}")
+
+
+def _decode_outputs(items: Sequence[Any]) -> tuple[RequestedOutput, ...]:
+    outputs: dict[str, RequestedOutput] = {}
+    for index, item in enumerate(items):
+        where = f"outputs[{index}]"
+        parameters = _parameters(item.parameters, f"{where}.parameters")
+        outputs[item.name] = requested_output(item.name, parameters, where, outputs)
+    return tuple(outputs.values())
+
+
+def _parameters(messages: Mapping[str, Any], where: str) -> dict[str, Parameter]:
+    """Python values of a map of `InferParameter` messages."""
+    values: dict[str, Parameter] = {}
+    for name, message in messages.items():
+        choice = message.WhichOneof("parameter_choice")
+        if choice is None:
+            raise InvalidArgument(f"{where}.{name}: expected a value, got none")
+        values[name] = getattr(message, choice)
+    return values

@@ -1,0 +1,253 @@
+"""Inference over REST: JSON, the binary tensor extension and raw binary requests."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from serving.dtypes import Datatype
+from serving.errors import InvalidArgument
+from serving.types import (
+    Array,
+    InferenceRequest,
+    InferenceResponse,
+    RequestedOutput,
+    Tensor,
+    TensorSpec,
+)
+from serving.wire import json_tensors, json_text, raw_tensors
+from serving.wire.elements import bytes_array
+from serving.wire.fields import TensorHeader, fault, size_mismatch, tensor_header
+from serving.wire.parameters import request_parameters, requested_output
+from serving.wire.shared_memory import refuse_shared_memory
+
+Buffer = bytes | memoryview
+
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_DIGITS_OF_ANY_SIZE: Final = 19
+
+
+@dataclass(frozen=True, slots=True)
+class OutputEncoding:
+    """Which outputs travel as binary data: those that `binary` says, the rest by `default`."""
+
+    default: bool
+    binary: Mapping[str, bool] = field(default_factory=dict)
+
+    def is_binary(self, output: str) -> bool:
+        """True if `output` shall follow the JSON as raw bytes."""
+        return self.binary.get(output, self.default)
+
+
+ALL_JSON: Final = OutputEncoding(default=False)
+ALL_BINARY: Final = OutputEncoding(default=True)
+
+
+def parse_header_length(value: str | bytes, body_size: int) -> int:
+    """The JSON part's size in bytes from the header `HEADER_LENGTH` of a body of `body_size` bytes.
+
+    0 says that the body is a raw binary request. Raises InvalidArgument.
+    """
+    digits = value.decode("latin-1") if isinstance(value, bytes) else value
+    if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_OF_ANY_SIZE:
+        length = int(digits)
+        if length <= body_size:
+            return length
+    raise fault(HEADER_LENGTH, f"an integer from 0 to the body's {body_size} bytes", digits)
+
+
+def decode_infer(
+    model: str, version: str, body: Buffer, header_length: int | None = None
+) -> tuple[InferenceRequest, OutputEncoding]:
+    """The request that `body` holds, and how its answer shall be encoded.
+
+    The first `header_length` bytes are JSON (None: all of them), binary tensors follow. Raises
+    InvalidArgument, or Unsupported for tensors in shared memory.
+    """
+    text, binary = body, memoryview(b"")
+    if header_length is not None:
+        view = memoryview(body)
+        text, binary = view[:header_length], view[header_length:]
+    document = _object(json_text.loads(bytes(text)), "request")
+    identifier = document.get("id", "")
+    if type(identifier) is not str:
+        raise fault("id", "a string", identifier)
+    parameters = _object(document.get("parameters", {}), "parameters")
+    is_binary = _boolean(parameters.pop("binary_data_output", False), "binary_data_output")
+    outputs, encoding = _decode_outputs(_list(document.get("outputs", []), "outputs"), is_binary)
+    request = InferenceRequest(
+        model=model,
+        version=version,
+        id=identifier,
+        parameters=request_parameters(parameters),
+        inputs=_decode_inputs(_list(document.get("inputs"), "inputs"), binary, model),
+        outputs=outputs,
+    )
+    return request, encoding
+
+
+def decode_raw_infer(
+    model: str, version: str, body: Buffer, inputs: Sequence[TensorSpec], max_batch_size: int
+) -> tuple[InferenceRequest, OutputEncoding]:
+    """The request of a body that is nothing but the data of a model's only input.
+
+    `inputs` are the model's, their dims beginning with -1 if `max_batch_size` > 0; the batch is
+    one row. One more dim may be variable. For BYTES the body is the only element, without a length
+    before it. Raises InvalidArgument if shape and body do not determine each other.
+    """
+    if len(inputs) != 1:
+        raise InvalidArgument(
+            f"raw binary request: expected a model with one input, but '{model}' has {len(inputs)}"
+        )
+    spec = inputs[0]
+    is_batched = max_batch_size > 0
+    dims = (1, *spec.dims[1:]) if is_batched else spec.dims
+    array = _raw_array(memoryview(body), spec, dims, is_batched, model)
+    request = InferenceRequest(model, (Tensor(spec.name, spec.datatype, array),), version)
+    return request, ALL_BINARY
+
+
+def encode_infer(
+    response: InferenceResponse, encoding: OutputEncoding
+) -> tuple[list[Buffer], int | None]:
+    """The body as buffers to be sent one after the other, and the size of its JSON part in bytes.
+
+    The size is None where no output is binary: then the header `HEADER_LENGTH` is not sent. Raises
+    InvalidArgument for an output that JSON cannot carry.
+    """
+    outputs = []
+    buffers: list[Buffer] = [b""]
+    for tensor in response.outputs:
+        output: dict[str, Any] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype.wire,
+            "shape": tensor.array.shape,
+        }
+        if encoding.is_binary(tensor.name):
+            raw = raw_tensors.encode(tensor)
+            output["parameters"] = {"binary_data_size": len(raw)}
+            buffers.append(raw)
+        else:
+            output["data"] = json_tensors.encode(tensor)
+        outputs.append(output)
+    document: dict[str, Any] = {"id": response.id} if response.id else {}
+    document["model_name"] = response.model
+    document["model_version"] = response.version
+    if response.parameters:
+        document["parameters"] = dict(response.parameters)
+    document["outputs"] = outputs
+    buffers[0] = json_text.dumps(document)
+    return buffers, len(buffers[0]) if len(buffers) > 1 else None
+
+
+def _decode_inputs(items: list[Any], binary: memoryview, model: str) -> tuple[Tensor, ...]:
+    inputs: dict[str, Tensor] = {}
+    position = 0
+    for index, member in enumerate(items):
+        where = f"inputs[{index}]"
+        item = _object(member, where)
+        header = tensor_header(
+            item.get("name"), item.get("datatype"), item.get("shape"), where, inputs
+        )
+        size = _binary_size(item, where)
+        array: Array
+        if size is None:
+            array = json_tensors.decode(item["data"], header, f"{where}.data")
+        else:
+            data = binary[position : position + size]
+            position += size
+            if len(data) < size:
+                raise _incomplete(header, model, size - len(data))
+            array = raw_tensors.decode(data, header, model)
+        inputs[header.name] = Tensor(header.name, header.datatype, array)
+    if position != len(binary):
+        raise InvalidArgument(
+            f"unexpected additional input data for model '{model}': the binary_data_size "
+            f"parameters sum to {position} bytes, got {len(binary)}"
+        )
+    return tuple(inputs.values())
+
+
+def _binary_size(item: dict[str, Any], where: str) -> int | None:
+    """The size of the input's binary data; None if its data is in the JSON."""
+    parameters = _object(item.get("parameters", {}), f"{where}.parameters")
+    refuse_shared_memory(parameters, where)
+    if ("data" in item) == ("binary_data_size" in parameters):
+        raise InvalidArgument(
+            f"{where}: expected either data or parameters.binary_data_size, "
+            f"got {'both' if 'data' in item else 'neither'}"
+        )
+    if "data" in item:
+        return None
+    size = parameters["binary_data_size"]
+    if type(size) is not int or size < 0:
+        raise fault(f"{where}.parameters.binary_data_size", "a non-negative integer", size)
+    return size
+
+
+def _decode_outputs(
+    items: list[Any], is_binary: bool
+) -> tuple[tuple[RequestedOutput, ...], OutputEncoding]:
+    if not items:
+        return (), ALL_BINARY if is_binary else ALL_JSON
+    outputs: dict[str, RequestedOutput] = {}
+    binary: dict[str, bool] = {}
+    for index, member in enumerate(items):
+        where = f"outputs[{index}]"
+        item = _object(member, where)
+        parameters = _object(item.get("parameters", {}), f"{where}.parameters")
+        output = requested_output(item.get("name"), parameters, where, outputs)
+        outputs[output.name] = output
+        if "binary_data" in parameters:
+            flag = _boolean(parameters["binary_data"], f"{where}.parameters.binary_data")
+            binary[output.name] = flag
+    return tuple(outputs.values()), OutputEncoding(is_binary, binary)
+
+
+def _raw_array(
+    data: memoryview, spec: TensorSpec, dims: tuple[int, ...], is_batched: bool, model: str
+) -> Array:
+    if spec.datatype is Datatype.BYTES:
+        if dims[is_batched:] != (1,):
+            raise fault(f"shape of the raw BYTES input '{spec.name}'", "[1]", list(dims))
+        header = TensorHeader(spec.name, spec.datatype, dims, 1)
+        return bytes_array([bytes(data)], header)
+    if dims.count(-1) > 1:
+        raise InvalidArgument(
+            f"The shape of the raw input '{spec.name}' can not be deduced because there are more "
+            "than one variable-sized dimension"
+        )
+    header = TensorHeader(spec.name, spec.datatype, dims, math.prod(dims))
+    if -1 in dims:
+        size = -header.elements * spec.datatype.itemsize
+        if size == 0 or len(data) % size:
+            raise size_mismatch(header, model, f"a multiple of {size}", len(data))
+        length = len(data) // size
+        shape = tuple(length if dim == -1 else dim for dim in dims)
+        header = TensorHeader(spec.name, spec.datatype, shape, math.prod(shape))
+    return raw_tensors.decode(data, header, model)
+
+
+def _incomplete(header: TensorHeader, model: str, missing: int) -> InvalidArgument:
+    return InvalidArgument(
+        f"unexpected size for input '{header.name}', expecting {missing} additional bytes for "
+        f"model '{model}'"
+    )
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise fault(where, "a JSON object", value)
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if type(value) is not list:
+        raise fault(where, "a list", value)
+    return value
+
+
+def _boolean(value: Any, where: str) -> bool:
+    if type(value) is not bool:
+        raise fault(where, "a boolean", value)
+    return value
