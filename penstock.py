@@ -1,2 +1,65 @@
-"""front"""
-def main() -> None: ...
+"""The front door: `penstock train|export|serve`, each loaded only when it is called."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Final, NamedTuple
+
+import click
+
+
+class _Entry(NamedTuple):
+    """Where a command lives, what it needs installed, and what it does."""
+
+    module: str
+    name: str
+    extra: str
+    summary: str
+
+
+_COMMANDS: Final = {
+    "train": _Entry("training.command", "train", "train", "Train a model by recipe."),
+    "export": _Entry(
+        "export.command",
+        "export",
+        "export,cpu",
+        "Prove a checkpoint and publish it to a repository.",
+    ),
+    "serve": _Entry(
+        "serving.command", "serve", "cpu", "Serve model repositories over REST and gRPC."
+    ),
+}
+
+
+class _Penstock(click.Group):
+    """Lists all commands without importing any: `--help` is quick and needs no extra."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        try:
+            command = getattr(import_module(entry.module), entry.name)
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"penstock {cmd_name} needs the package {error.name!r}, which is not installed: "
+                f"pip install 'penstock[{entry.extra}]'"
+            ) from error
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
+
+
+@click.group(cls=_Penstock, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("penstock"), message="penstock %(version)s")
+def main() -> None:
+    """Take a model from training to traffic: train it, prove it, serve it."""
+
+
+if __name__ == "__main__":
+    main()

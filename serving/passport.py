@@ -7,7 +7,7 @@ than guess; fields may be added within a version, never renamed or given another
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -85,9 +85,13 @@ class Passport(_Part):
     commit: str | None = None
     versions: dict[str, str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The passport as plain values, as `passport.json` holds them."""
+        return self.model_dump(mode="json", by_alias=True)
+
     def to_json(self) -> str:
         """The text of `passport.json`."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2) + "\n"
+        return json.dumps(self.to_dict(), indent=2) + "\n"
 
 
 def read(path: Path) -> Passport:

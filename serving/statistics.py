@@ -1,5 +1,137 @@
 """What is counted per model version: one record behind the statistics API and the metrics.
 
-Written by the thread that runs the event loop only, so plain integers do; durations are
-nanoseconds.
+Written by the thread that runs the event loop only, so plain integers do. Durations are
+nanoseconds. As Triton counts: a request's phases are those of the batch it ran in, so that a sum
+over requests says how long requests spent in a phase, and `batch_stats` how long executions did.
 """
+
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from serving.types import Timing
+
+# Upper bounds in nanoseconds: 1-2.5-5 steps from 50 microseconds, where a small model answers, to
+# 10 s, where every client has given up.
+DURATION_BOUNDS: Final = (
+    50_000,
+    *(step * 10**exponent for exponent in range(4, 9) for step in (10, 25, 50)),
+    10_000_000_000,
+)
+ROWS_BOUNDS: Final = tuple(2**exponent for exponent in range(11))
+
+
+class FailureReason(Enum):
+    """Why a request failed, by the label values of Triton's failure counter."""
+
+    REJECTED = "REJECTED"
+    CANCELED = "CANCELED"
+    BACKEND = "BACKEND"
+    OTHER = "OTHER"
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often something happened and how long it took in total, in nanoseconds."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        """Count one occurrence of `ns` nanoseconds."""
+        self.count += 1
+        self.ns += ns
+
+
+class Histogram:
+    """Counts of values by upper bound (inclusive), the last bucket having none; and their sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[int, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0
+
+    def add(self, value: int) -> None:
+        """Count `value`."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+@dataclass(slots=True)
+class BatchStatistics:
+    """Executions of one batch size (rows)."""
+
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+
+
+def _durations() -> Histogram:
+    return Histogram(DURATION_BOUNDS)
+
+
+@dataclass(slots=True)
+class VersionStatistics:
+    """Everything counted of one model version since it was loaded.
+
+    `inference_count` is in rows, `execution_count` in batches, `last_inference` in milliseconds of
+    the Unix epoch (0: never), `pending` the requests that wait in the queue now.
+    """
+
+    model: str
+    version: str
+    inference_count: int = 0
+    execution_count: int = 0
+    last_inference: int = 0
+    pending: int = 0
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    cache_hit: Duration = field(default_factory=Duration)
+    cache_miss: Duration = field(default_factory=Duration)
+    failures: dict[FailureReason, int] = field(
+        default_factory=lambda: dict.fromkeys(FailureReason, 0)
+    )
+    batches: dict[int, BatchStatistics] = field(default_factory=dict)
+    request_histogram: Histogram = field(default_factory=_durations)
+    queue_histogram: Histogram = field(default_factory=_durations)
+    compute_histogram: Histogram = field(default_factory=_durations)
+    rows_histogram: Histogram = field(default_factory=lambda: Histogram(ROWS_BOUNDS))
+
+    def record_success(self, rows: int, total: int, timing: Timing) -> None:
+        """Count a request of `rows` rows that was answered after `total` nanoseconds."""
+        self.inference_count += rows
+        self.last_inference = time.time_ns() // 1_000_000
+        self.success.add(total)
+        self.queue.add(timing.queue)
+        self.compute_input.add(timing.compute_input)
+        self.compute_infer.add(timing.compute_infer)
+        self.compute_output.add(timing.compute_output)
+        self.request_histogram.add(total)
+        self.queue_histogram.add(timing.queue)
+
+    def record_failure(self, reason: FailureReason, total: int) -> None:
+        """Count a request that got an error after `total` nanoseconds."""
+        self.failures[reason] += 1
+        self.fail.add(total)
+
+    def record_execution(self, rows: int, timing: Timing) -> None:
+        """Count one successful execution of a batch of `rows` rows."""
+        self.execution_count += 1
+        batch = self.batches.get(rows)
+        if batch is None:
+            batch = self.batches[rows] = BatchStatistics()
+        batch.compute_input.add(timing.compute_input)
+        batch.compute_infer.add(timing.compute_infer)
+        batch.compute_output.add(timing.compute_output)
+        self.rows_histogram.add(rows)
+        self.compute_histogram.add(
+            timing.compute_input + timing.compute_infer + timing.compute_output
+        )

@@ -6,7 +6,6 @@ All times are nanoseconds of the monotonic clock (`time.monotonic_ns`); duration
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,8 +15,6 @@ from serving.dtypes import Datatype
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Parameter: TypeAlias = bool | int | float | str
 Parameters: TypeAlias = Mapping[str, Parameter]
-
-NO_PARAMETERS: Parameters = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +71,7 @@ class InferenceRequest:
     version: str = ""
     id: str = ""
     outputs: tuple[RequestedOutput, ...] = ()
-    parameters: Parameters = NO_PARAMETERS
+    parameters: Parameters = field(default_factory=dict)
     deadline: int | None = None
 
 
@@ -127,7 +124,7 @@ class InferenceResponse:
     version: str
     outputs: tuple[Tensor, ...]
     id: str = ""
-    parameters: Parameters = NO_PARAMETERS
+    parameters: Parameters = field(default_factory=dict)
     timing: Timing | None = None
 
 

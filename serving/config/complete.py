@@ -45,6 +45,7 @@ def resolve(
     _fill_backend(resolved, frozenset(files))
     if not resolved.HasField("version_policy"):
         resolved.version_policy.latest.num_versions = 1
+    _fill_instances(resolved, gpu_available)
     refuse(
         [
             *unhonoured(resolved),
@@ -53,7 +54,6 @@ def resolve(
         ],
         source,
     )
-    _fill_instances(resolved, gpu_available)
     return resolved
 
 

@@ -127,14 +127,14 @@ class ModelConfig:
 def choose(proto: Proto | None, versions: Iterable[int]) -> list[int]:
     """Those of the existing `versions` that the version policy serves, ascending."""
     existing = sorted(set(versions))
-    policy = (proto or model_config_pb2.ModelConfig()).version_policy
-    choice = policy.WhichOneof("policy_choice")
-    if choice == "all":
-        return existing
-    if choice == "specific":
+    if proto is None or not proto.HasField("version_policy"):
+        return existing[-1:]
+    policy = proto.version_policy
+    if policy.HasField("specific"):
         return [version for version in existing if version in policy.specific.versions]
-    count = policy.latest.num_versions if choice == "latest" else 1
-    return existing[-count:] if count else []
+    if policy.HasField("latest"):
+        return existing[-policy.latest.num_versions :] if policy.latest.num_versions else []
+    return existing  # `all`, and a policy that makes no choice
 
 
 def specs(tensors: Iterable[Proto]) -> tuple[TensorSpec, ...]:

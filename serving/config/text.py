@@ -22,7 +22,8 @@ _UNKNOWN_VALUE: Final = re.compile(r'Enum type "(?P<type>.+)" has no value named
 def parse(text: str, source: str) -> Proto:
     """The message that `text` spells; LoadFailed says where `source` is wrong, and the cure."""
     _refuse_surrogates(text, source)
-    text = text.removeprefix("\ufeff")
+    if text.startswith("\ufeff"):
+        raise LoadFailed(f"{source}:1:1: begins with a byte order mark; save it as UTF-8 without")
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:

@@ -60,7 +60,7 @@ class ModelFolder:
         path = self.path / filename
         if leaves_folder(filename):
             raise LoadFailed(f"{path}: the label file must lie in the model's folder; put it there")
-        lines = _read_text(path, self.repository).split("\n")
+        lines = _read_text(path, self.repository).removeprefix("\ufeff").split("\n")
         return tuple(line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1]))
 
 
@@ -185,7 +185,7 @@ def _stay_inside(path: Path, repository: Path) -> None:
 def _read_text(path: Path, repository: Path) -> str:
     _stay_inside(path, repository)
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise LoadFailed(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
     except OSError as error:

@@ -40,10 +40,10 @@ _STREAM_PARAMETERS: Final = frozenset({"triton_enable_empty_final_response"})
 _MAX_INT64: Final = 2**63 - 1
 
 
-def decode_infer(message: Any) -> InferenceRequest:
+def decode_infer(message: Any, deadline: int | None = None) -> InferenceRequest:
     """The request that a `ModelInferRequest` holds, its tensors raw or as typed contents.
 
-    Raises InvalidArgument, or Unsupported for tensors in shared memory.
+    `deadline` is the call's, on the monotonic clock in nanoseconds. Raises InvalidArgument, or Unsupported for tensors in shared memory.
     """
     return InferenceRequest(
         model=message.model_name,
@@ -54,6 +54,7 @@ def decode_infer(message: Any) -> InferenceRequest:
         ),
         inputs=_decode_inputs(message),
         outputs=_decode_outputs(message.outputs),
+        deadline=deadline,
     )
 
 

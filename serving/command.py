@@ -1,0 +1,114 @@
+"""`penstock serve`: puts settings, engine and gateway together."""
+
+import asyncio
+import sys
+from functools import partial
+from math import prod
+from typing import Any, Final
+
+import click
+
+from serving import logs
+from serving.errors import ServingError
+from serving.gateway.server import Addresses
+from serving.gateway.server import serve as run_server
+from serving.settings import Settings, options
+from serving.types import ModelMetadata
+from serving.wire import json_text
+
+# An example request longer than this does not fit a terminal any more.
+_MAX_EXAMPLE_ELEMENTS: Final = 1024
+
+
+@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@options
+def serve(**values: Any) -> None:
+    """Serve every model of the repositories over REST, gRPC and a metrics port.
+
+    A model repository is a folder of models, NAME/VERSION/model.onnx, with an optional
+    NAME/config.pbtxt: what a Triton server takes. The flags bear tritonserver's names where it has
+    them; each can be set by its environment variable instead.
+
+    Ctrl-C or SIGTERM stops: the server is no longer ready, answers what it has accepted, and ends
+    with exit code 0.
+    """
+    settings = Settings(**values)
+    logs.configure(settings)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings))
+    except ServingError as error:
+        raise click.ClickException(error.message) from error
+
+
+def _loop_factory() -> Any:
+    """uvloop's event loop where it exists; it answers about twice as many requests."""
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings) -> None:
+    # Imported here: whoever only asks for --help need not have a runtime installed.
+    from serving.engine.embedded import EmbeddedEngine
+
+    engine = EmbeddedEngine(settings)
+    announced: list[ModelMetadata] = []
+
+    async def load() -> None:
+        await engine.start()
+        ready = await engine.index(ready_only=True)
+        announced[:] = [await engine.model_metadata(entry.name, entry.version) for entry in ready]
+
+    await run_server(engine, settings, load, partial(_announce, announced))
+
+
+def _announce(models: list[ModelMetadata], addresses: Addresses) -> None:
+    names = ", ".join(f"{model.name} (version {model.version})" for model in models) or "none"
+    click.echo(f"Models   {names}")
+    if addresses.http:
+        base = _url(addresses.http)
+        click.echo(f"REST     {base}/v2        documentation {base}/docs")
+    if addresses.grpc:
+        click.echo(f"gRPC     {_reachable(addresses.grpc)}")
+    if addresses.metrics:
+        click.echo(f"Metrics  {_url(addresses.metrics)}/metrics")
+    if addresses.http and models:
+        click.echo(f"\nTry it:\n{_curl(models, _url(addresses.http))}\n")
+    sys.stdout.flush()
+
+
+def _reachable(address: str) -> str:
+    """An address that a client can call: a server that listens everywhere is found on localhost."""
+    host, _, port = address.rpartition(":")
+    return f"localhost:{port}" if host in ("0.0.0.0", "[::]", "::") else address
+
+
+def _url(address: str) -> str:
+    return f"http://{_reachable(address)}"
+
+
+def _curl(models: list[ModelMetadata], base: str) -> str:
+    """A command that asks the model with the smallest input, as it can be pasted."""
+    size, model = min(
+        ((_elements(model), model) for model in models), key=lambda candidate: candidate[0]
+    )
+    if size > _MAX_EXAMPLE_ELEMENTS or any(spec.datatype.itemsize == 0 for spec in model.inputs):
+        return f"curl -s {base}/v2/models/{model.name}"
+    inputs = [
+        {
+            "name": spec.name,
+            "shape": [max(dim, 1) for dim in spec.dims],
+            "datatype": spec.datatype.wire,
+            "data": [0] * prod(max(dim, 1) for dim in spec.dims),
+        }
+        for spec in model.inputs
+    ]
+    body = json_text.dumps({"inputs": inputs}).decode()
+    return f"curl -s {base}/v2/models/{model.name}/infer -d '{body}'"
+
+
+def _elements(model: ModelMetadata) -> int:
+    return sum(prod(max(dim, 1) for dim in spec.dims) for spec in model.inputs)

@@ -1,0 +1,160 @@
+"""Executes ONNX models on ONNX Runtime."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from serving import dtypes
+from serving.config import runtime_options
+from serving.dtypes import Datatype
+from serving.errors import Internal, LoadFailed
+from serving.types import Array, Signature, TensorSpec
+
+# ONNX Runtime records telemetry in the user's cache folder unless told not to before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+DEFAULT_FILENAME: Final = "model.onnx"
+_BFLOAT16: Final = 16  # onnx.TensorProto.BFLOAT16
+
+
+def load_runtime() -> Any:
+    """The `onnxruntime` module; LoadFailed names the extra to install where there is none."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise LoadFailed(
+            f"ONNX Runtime cannot be imported ({error}); install it with "
+            "pip install 'penstock[cpu]', or 'penstock[gpu]' for NVIDIA GPUs"
+        ) from error
+    return onnxruntime
+
+
+class OrtBackend:
+    """Opens `model.onnx` (or the configuration's `default_model_filename`) of a version folder.
+
+    `threads` is how many threads one session may use where the configuration does not say.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def open(self, config: Any, folder: Path) -> "OrtSession":
+        """A session on the CPU for the version in `folder`."""
+        runtime = load_runtime()
+        path = folder / (config.default_model_filename or DEFAULT_FILENAME)
+        if not path.is_file():
+            raise LoadFailed(f"{path}: no such file; a version folder holds the model's file")
+        try:
+            session = runtime.InferenceSession(
+                os.fspath(path), self._options(runtime, config), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the runtime raises a class of its own per status code
+            raise LoadFailed(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        return OrtSession(runtime, session, path)
+
+    def _options(self, runtime: Any, config: Any) -> Any:
+        wanted = runtime_options(config)
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = wanted.intra_op_threads or self._threads
+        options.inter_op_num_threads = wanted.inter_op_threads or 1
+        # Threads that spin while they wait for work take the processor from the gateway.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if wanted.parallel:
+            options.execution_mode = runtime.ExecutionMode.ORT_PARALLEL
+        if wanted.mem_arena is not None:
+            options.enable_cpu_mem_arena = wanted.mem_arena
+        if wanted.mem_pattern is not None:
+            options.enable_mem_pattern = wanted.mem_pattern
+        levels = runtime.GraphOptimizationLevel
+        options.graph_optimization_level = {
+            -1: levels.ORT_ENABLE_BASIC,
+            1: levels.ORT_ENABLE_EXTENDED,
+            2: levels.ORT_DISABLE_ALL,
+        }.get(wanted.graph_level, levels.ORT_ENABLE_ALL)
+        return options
+
+
+class OrtSession:
+    """One ONNX Runtime session; `run` may be called by one thread at a time."""
+
+    def __init__(self, runtime: Any, session: Any, path: Path) -> None:
+        self._runtime = runtime
+        self._session = session
+        optional = session.get_overridable_initializers()
+        self._signature = Signature(
+            inputs=(
+                *(_spec(node, path) for node in session.get_inputs()),
+                *(_spec(node, path, optional=True) for node in optional),
+            ),
+            outputs=tuple(_spec(node, path) for node in session.get_outputs()),
+        )
+        specs = {spec.name: spec.datatype for spec in self._signature.inputs}
+        self._bytes_inputs = {name for name, kind in specs.items() if kind is Datatype.BYTES}
+        self._bf16_inputs = {name for name, kind in specs.items() if kind is Datatype.BF16}
+        self._outputs = {spec.name: spec.datatype for spec in self._signature.outputs}
+        self._plain = not self._bytes_inputs and all(
+            kind not in (Datatype.BYTES, Datatype.BF16)
+            for kind in (*specs.values(), *self._outputs.values())
+        )
+
+    @property
+    def signature(self) -> Signature:
+        """The graph's own inputs and outputs."""
+        return self._signature
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Execute one batch; raises Internal with the runtime's own words."""
+        try:
+            if self._plain:
+                arrays: list[Array] = self._session.run(outputs, inputs)
+                return arrays
+            return self._run_values(inputs, outputs)
+        except Exception as error:  # the runtime raises a class of its own per status code
+            raise Internal(f"onnx runtime error: {error}") from error
+
+    def _run_values(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """As `run`, for the types that numpy and the runtime hold differently."""
+        feed = {name: self._to_value(name, array) for name, array in inputs.items()}
+        values = self._session.run_with_ort_values(outputs, feed)
+        return [
+            _from_value(value, self._outputs[name])
+            for name, value in zip(outputs, values, strict=True)
+        ]
+
+    def _to_value(self, name: str, array: Array) -> Any:
+        make = self._runtime.OrtValue
+        if name in self._bf16_inputs:
+            return make.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16)
+        if name in self._bytes_inputs:
+            texts = np.empty(array.shape, dtype=object)
+            texts.reshape(-1)[:] = [item.decode() for item in array.reshape(-1)]
+            return make.ortvalue_from_numpy(texts)
+        return make.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+    def close(self) -> None:
+        """Release the runtime's session."""
+        del self._session
+
+
+def _from_value(value: Any, datatype: Datatype) -> Array:
+    array: Array = value.numpy()
+    if datatype is Datatype.BYTES:
+        texts = np.empty(array.shape, dtype=object)
+        texts.reshape(-1)[:] = [item.encode() for item in array.reshape(-1)]
+        return texts
+    return array.view(np.uint16) if datatype is Datatype.BF16 else array
+
+
+def _spec(node: Any, path: Path, optional: bool = False) -> TensorSpec:
+    datatype = dtypes.from_onnx(node.type)
+    if datatype is None:
+        raise LoadFailed(
+            f"{path}: '{node.name}' is of type {node.type}, which the protocol cannot carry; "
+            "export the model with tensors only"
+        )
+    dims = tuple(dim if isinstance(dim, int) else -1 for dim in node.shape)
+    return TensorSpec(node.name, datatype, dims, optional)

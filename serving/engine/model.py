@@ -1,0 +1,162 @@
+"""One version of a model, ready to answer: its sessions, its batcher, its statistics."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from serving.config import ModelConfig
+from serving.engine.backends.base import Session
+from serving.engine.batching.batcher import Batch, Batcher, BatchReport, Executed
+from serving.engine.batching.merge import concat, split
+from serving.engine.classification import classify
+from serving.engine.validation import Admitted, Validator
+from serving.errors import Code, ServingError
+from serving.passport import Passport
+from serving.statistics import FailureReason, VersionStatistics
+from serving.types import (
+    Array,
+    BatchPolicy,
+    InferenceRequest,
+    InferenceResponse,
+    Tensor,
+    Timing,
+)
+
+Shape: TypeAlias = tuple[int, ...]
+
+_REASONS: Final = {
+    Code.OVERLOADED: FailureReason.REJECTED,
+    Code.DEADLINE_EXCEEDED: FailureReason.REJECTED,
+    Code.UNAVAILABLE: FailureReason.REJECTED,
+    Code.CANCELLED: FailureReason.CANCELED,
+    Code.INTERNAL: FailureReason.BACKEND,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """All that a version is made of, before it answers anything; one session per instance."""
+
+    config: ModelConfig
+    version: str
+    sessions: Sequence[Session]
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    passport: Passport | None = None
+
+
+class ModelVersion:
+    """Answers requests for one version; to be created on the event loop."""
+
+    def __init__(self, opened: Opened, policy: BatchPolicy) -> None:
+        self.config = opened.config
+        self.version = opened.version
+        self.labels = opened.labels
+        self.passport = opened.passport
+        self._sessions = opened.sessions
+        self._statistics = VersionStatistics(self.config.name, self.version)
+        self._validator = Validator(self.config)
+        self._outputs = {spec.name: spec.datatype for spec in self.config.outputs}
+        self._batches = self.config.max_batch_size > 0
+        self._batcher: Batcher[Admitted, dict[str, Array], Session] = Batcher(
+            policy,
+            self._execute,
+            opened.sessions,
+            on_batch=self._record_batch,
+            name=f"{self.config.name}-{self.version}",
+        )
+
+    @property
+    def statistics(self) -> VersionStatistics:
+        """The counters as they stand."""
+        self._statistics.pending = self._batcher.waiting
+        return self._statistics
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Validate, wait for a batch, run; every outcome is counted."""
+        arrived = time.monotonic_ns()
+        try:
+            admitted = self._validator.admit(request)
+            arrays, timing = await self._batcher.submit(
+                admitted,
+                rows=admitted.rows,
+                key=admitted.key,
+                deadline=request.deadline,
+                # Microseconds on the wire.
+                queue_timeout=int(request.parameters.get("timeout", 0)) * 1000,
+            )
+            outputs = self._answer(request, arrays, admitted.outputs)
+        except ServingError as error:
+            reason = _REASONS.get(error.code, FailureReason.OTHER)
+            self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
+            raise
+        except asyncio.CancelledError:
+            elapsed = time.monotonic_ns() - arrived
+            self._statistics.record_failure(FailureReason.CANCELED, elapsed)
+            raise
+        self._statistics.record_success(admitted.rows, time.monotonic_ns() - arrived, timing)
+        return InferenceResponse(
+            model=self.config.name,
+            version=self.version,
+            outputs=outputs,
+            id=request.id,
+            timing=timing,
+        )
+
+    async def close(self) -> None:
+        """Refuse new requests, answer the accepted ones, release the sessions."""
+        await self._batcher.close()
+        for session in self._sessions:
+            session.close()
+
+    def _answer(
+        self, request: InferenceRequest, arrays: Mapping[str, Array], names: Sequence[str]
+    ) -> tuple[Tensor, ...]:
+        tensors = tuple(Tensor(name, self._outputs[name], arrays[name]) for name in names)
+        if not any(wanted.classification for wanted in request.outputs):
+            return tensors
+        return tuple(
+            classify(tensor, wanted.classification, self.labels.get(tensor.name, ()), self._batches)
+            if wanted.classification
+            else tensor
+            for tensor, wanted in zip(tensors, request.outputs, strict=True)
+        )
+
+    def _execute(self, batch: Batch[Admitted, Session]) -> Executed[dict[str, Array]]:
+        """Run one batch on the session of its instance, in a worker thread."""
+        begin = time.monotonic_ns()
+        names = batch.items[0].outputs
+        inputs = concat([item.inputs for item in batch.items])
+        for name in inputs.keys() & self.config.input_reshapes.keys():
+            inputs[name] = self._reshaped(inputs[name], self.config.input_reshapes[name].to_graph)
+        prepared = time.monotonic_ns()
+        results = batch.slot.run(inputs, names)
+        computed = time.monotonic_ns()
+        outputs = dict(zip(names, results, strict=True))
+        for name in outputs.keys() & self.config.output_reshapes.keys():
+            outputs[name] = self._reshaped(
+                outputs[name], self.config.output_reshapes[name].to_client
+            )
+        answers = split(outputs, batch.rows) if self._batches else [outputs]
+        return Executed(
+            answers, prepared - begin, computed - prepared, time.monotonic_ns() - computed
+        )
+
+    def _reshaped(self, array: Array, translate: Callable[[Shape], Shape]) -> Array:
+        """`array` in the shape that `translate` makes of its own, the batch dimension aside."""
+        skip = 1 if self._batches else 0
+        return array.reshape((*array.shape[:skip], *translate(array.shape[skip:])))
+
+    def _record_batch(self, report: BatchReport) -> None:
+        if report.error is None:
+            self._statistics.record_execution(
+                report.rows,
+                Timing(
+                    queue=report.queue,
+                    compute_input=report.compute_input,
+                    compute_infer=report.compute_infer,
+                    compute_output=report.compute_output,
+                    batch_rows=report.rows,
+                ),
+            )

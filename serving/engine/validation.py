@@ -1,0 +1,175 @@
+"""Holds a request against the model's signature before anything waits or runs for it."""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.config import ModelConfig
+from serving.dtypes import Datatype
+from serving.engine.batching.merge import merge_key
+from serving.errors import InvalidArgument
+from serving.types import InferenceRequest, Tensor, TensorSpec
+
+_BATCH_NOTE = (
+    " The first dimension is the batch, since max_batch_size is above zero: send one example as a "
+    "batch of 1."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that fits the model.
+
+    Requests of equal `key` may share a batch; `outputs` are the names to return, in the client's
+    order.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...]
+    rows: int
+    key: Hashable
+
+
+class Validator:
+    """Checks requests for one model version; all messages name the field and what was expected."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._model = config.name
+        self._max_rows = config.max_batch_size
+        self._inputs = {spec.name: spec for spec in config.inputs}
+        self._required = {spec.name for spec in config.inputs if not spec.optional}
+        self._outputs = tuple(spec.name for spec in config.outputs)
+        self._finite_only = config.reject_non_finite_inputs
+        # With every dimension fixed and every input required, all valid requests can be merged.
+        self._uniform = len(self._required) == len(self._inputs) and all(
+            -1 not in spec.dims for spec in config.inputs
+        )
+
+    def admit(self, request: InferenceRequest) -> Admitted:
+        """The request in the engine's terms; InvalidArgument where it does not fit the model."""
+        names = {tensor.name for tensor in request.inputs}
+        if names != self._inputs.keys() or len(names) != len(request.inputs):
+            self._check_names(request)
+        rows = 0
+        for tensor in request.inputs:
+            rows = self._check_tensor(tensor, self._inputs[tensor.name], rows)
+        outputs = self._requested(request) if request.outputs else self._outputs
+        key = outputs if self._uniform else merge_key(request.inputs, outputs)
+        return Admitted(request.inputs, outputs, rows or 1, key)
+
+    def _check_names(self, request: InferenceRequest) -> None:
+        given = [tensor.name for tensor in request.inputs]
+        for name in given:
+            if name not in self._inputs:
+                raise InvalidArgument(
+                    f"unexpected inference input '{name}' for model '{self._model}'; "
+                    f"expected {_quoted(self._inputs)}"
+                )
+            if given.count(name) > 1:
+                raise InvalidArgument(
+                    f"input '{name}' for model '{self._model}' is given more than once"
+                )
+        missing = [name for name in self._inputs if name in self._required - set(given)]
+        if missing:
+            raise InvalidArgument(
+                f"expected {len(self._required)} inputs but got {len(given)} inputs for model "
+                f"'{self._model}'. Got input(s) [{_quoted(given)}], but missing required input(s) "
+                f"[{_quoted(missing)}]. Please provide all required input(s)."
+            )
+
+    def _check_tensor(self, tensor: Tensor, spec: TensorSpec, rows: int) -> int:
+        """The batch size of `tensor`, 0 for a model that does not batch."""
+        if tensor.datatype is not spec.datatype:
+            raise InvalidArgument(
+                f"inference input '{tensor.name}' data-type is '{tensor.datatype.wire}', "
+                f"but model '{self._model}' expects '{spec.datatype.wire}'"
+            )
+        shape = tensor.array.shape
+        if self._max_rows:
+            given = self._batch_size(tensor, spec)
+            if rows and given != rows:
+                raise InvalidArgument(
+                    f"input '{tensor.name}' batch size {given} does not match other inputs' batch "
+                    f"size {rows} for model '{self._model}'"
+                )
+            rows, shape = given, shape[1:]
+        if shape != spec.dims and not _fits(shape, spec.dims):
+            raise self._wrong_shape(tensor, spec)
+        if self._finite_only and tensor.datatype.is_float:
+            self._check_finite(tensor)
+        if tensor.datatype is Datatype.BYTES:
+            self._check_text(tensor)
+        return rows
+
+    def _batch_size(self, tensor: Tensor, spec: TensorSpec) -> int:
+        if tensor.array.ndim != len(spec.dims) + 1:
+            raise self._wrong_shape(tensor, spec)
+        rows: int = tensor.array.shape[0]
+        if rows > self._max_rows:
+            raise InvalidArgument(
+                f"inference request batch-size must be <= {self._max_rows} for "
+                f"'{self._model}', got {rows} rows in input '{tensor.name}'"
+            )
+        if rows == 0:
+            raise InvalidArgument(
+                f"inference request batch-size must be >= 1 for '{self._model}', "
+                f"got 0 rows in input '{tensor.name}'"
+            )
+        return rows
+
+    def _wrong_shape(self, tensor: Tensor, spec: TensorSpec) -> InvalidArgument:
+        expected = [-1, *spec.dims] if self._max_rows else list(spec.dims)
+        got = list(tensor.array.shape)
+        note = _BATCH_NOTE if self._max_rows and len(got) == len(spec.dims) else ""
+        return InvalidArgument(
+            f"unexpected shape for input '{tensor.name}' for model '{self._model}'. "
+            f"Expected {_dims(expected)}, got {_dims(got)}.{note}"
+        )
+
+    def _check_finite(self, tensor: Tensor) -> None:
+        finite = np.isfinite(tensor.array)
+        if not finite.all():
+            where = tuple(int(index) for index in np.argwhere(~finite)[0])
+            raise InvalidArgument(
+                f"input '{tensor.name}' for model '{self._model}' must hold finite numbers, "
+                f"got {tensor.array[where]} at {_dims(list(where))}"
+            )
+
+    def _check_text(self, tensor: Tensor) -> None:
+        for index, item in enumerate(tensor.array.reshape(-1)):
+            try:
+                item.decode()
+            except UnicodeDecodeError as error:
+                raise InvalidArgument(
+                    f"input '{tensor.name}' for model '{self._model}' must hold UTF-8 text: "
+                    f"element {index}: {error.reason} at byte {error.start}"
+                ) from None
+
+    def _requested(self, request: InferenceRequest) -> tuple[str, ...]:
+        names = tuple(output.name for output in request.outputs)
+        for name in names:
+            if name not in self._outputs:
+                raise InvalidArgument(
+                    f"unexpected inference output '{name}' for model '{self._model}'; "
+                    f"expected {_quoted(self._outputs)}"
+                )
+        if len(set(names)) != len(names):
+            raise InvalidArgument(
+                f"an output of model '{self._model}' is requested more than once: {_quoted(names)}"
+            )
+        return names
+
+
+def _fits(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
+    return len(shape) == len(dims) and all(
+        wanted in (-1, given) for given, wanted in zip(shape, dims, strict=True)
+    )
+
+
+def _dims(dims: list[int]) -> str:
+    return f"[{','.join(map(str, dims))}]"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,81 @@
+"""The FastAPI application: routes, documentation, and errors in the protocol's form."""
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+from serving import __version__
+from serving.engine.base import Engine
+from serving.errors import Overloaded, ServingError, Unsupported
+from serving.gateway import body, predict, rest
+from serving.gateway.errors import HTTP_STATUS
+from serving.gateway.lifecycle import Lifecycle
+from serving.settings import Settings
+from serving.wire import rest_documents as documents
+
+logger = logging.getLogger("penstock.rest")
+
+_DESCRIPTION: Final = """
+Open Inference Protocol v2 with Triton's extensions, and `/predict` for people.
+Every error is `{"error": "what was wrong, where, and what was expected"}`.
+"""
+
+
+def create_app(engine: Engine, lifecycle: Lifecycle, settings: Settings) -> FastAPI:
+    """The application that answers REST for `engine`."""
+    app = FastAPIOffline(
+        title="Penstock",
+        version=__version__,
+        description=_DESCRIPTION,
+        redoc_url=None,
+    )
+    app.include_router(rest.create_router(engine, lifecycle, settings.http_max_input_size))
+    app.include_router(predict.create_router(engine, settings.http_max_input_size))
+    app.add_exception_handler(ServingError, _serving_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+    return app
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        documents.error(message), status_code=status, media_type="application/json", headers=headers
+    )
+
+
+async def _serving_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServingError)
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Unsupported):
+        headers["Accept-Encoding"] = body.ACCEPTED_ENCODINGS
+    return _error(HTTP_STATUS[error.code], error.message, headers)
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    """FastAPI's own finding about a path or query parameter."""
+    assert isinstance(error, RequestValidationError)
+    faults = "; ".join(
+        f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
+        for fault in error.errors()
+    )
+    return _error(HTTPStatus.BAD_REQUEST, faults)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """No such route, or not with that method."""
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return _error(error.status_code, message, dict(error.headers or {}))
+
+
+async def _unexpected_error(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the server's log")

@@ -1,0 +1,35 @@
+"""What each kind of failure is called over HTTP and over gRPC: two total tables."""
+
+from typing import Final
+
+import grpc
+
+from serving.errors import Code
+
+HTTP_STATUS: Final[dict[Code, int]] = {
+    Code.INVALID_ARGUMENT: 400,
+    Code.PAYLOAD_TOO_LARGE: 413,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.UNSUPPORTED: 501,
+    Code.PERMISSION_DENIED: 403,
+    Code.UNAVAILABLE: 503,
+    Code.OVERLOADED: 429,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.CANCELLED: 499,
+    Code.INTERNAL: 500,
+}
+
+GRPC_STATUS: Final[dict[Code, grpc.StatusCode]] = {
+    Code.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.PAYLOAD_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Code.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    Code.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Code.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    Code.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Code.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Code.CANCELLED: grpc.StatusCode.CANCELLED,
+    Code.INTERNAL: grpc.StatusCode.INTERNAL,
+}

@@ -1,0 +1,23 @@
+"""Where the server is in its life: live, ready and draining are three different things."""
+
+from serving.engine.base import Engine
+
+
+class Lifecycle:
+    """Answers the health questions of every protocol alike."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.draining = False
+
+    async def live(self) -> bool:
+        """True while the process can answer at all, also while models load or requests drain."""
+        return await self._engine.live()
+
+    async def ready(self) -> bool:
+        """True while new requests are welcome: models answer and the server is not stopping."""
+        return not self.draining and await self._engine.ready()
+
+    async def model_ready(self, model: str, version: str) -> bool:
+        """True while new requests for that version are welcome."""
+        return not self.draining and await self._engine.model_ready(model, version)

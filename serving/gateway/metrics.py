@@ -1,0 +1,19 @@
+"""The application that Prometheus scrapes, on a port of its own as Triton has it."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving.engine.base import Engine
+from serving.metrics import CONTENT_TYPE, Exposition
+
+
+def metrics_app(engine: Engine) -> Starlette:
+    """An ASGI application that answers GET /metrics."""
+    exposition = Exposition()
+
+    async def metrics(_: Request) -> Response:
+        return Response(exposition.render(await engine.statistics()), media_type=CONTENT_TYPE)
+
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])

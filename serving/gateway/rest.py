@@ -1,0 +1,170 @@
+"""REST routes of the Open Inference Protocol; each asks the engine one thing."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated, Any, TypeAlias
+
+from fastapi import APIRouter, Path, Request, Response
+
+from serving.engine.base import Engine
+from serving.errors import NotFound
+from serving.gateway import body, examples
+from serving.gateway.lifecycle import Lifecycle
+from serving.wire import json_text
+from serving.wire import rest as wire
+from serving.wire import rest_documents as documents
+
+Model = Annotated[str, Path(description="The model's name.", examples=[examples.TABULAR_MODEL])]
+Version = Annotated[str, Path(description="The version's number.", examples=["1"])]
+Handler: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
+
+
+def create_router(engine: Engine, lifecycle: Lifecycle, limit: int) -> APIRouter:
+    """The routes under `/v2`; `limit` is the largest body in bytes."""
+    router = APIRouter(prefix="/v2")
+    _health(router, lifecycle)
+    _metadata(router, engine)
+    _statistics(router, engine)
+    _repository(router, engine, limit)
+    _inference(router, engine, limit)
+    return router
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
+
+
+def _health_answer(healthy: bool) -> Response:
+    return Response(status_code=HTTPStatus.OK if healthy else HTTPStatus.BAD_REQUEST)
+
+
+def _for_model(
+    router: APIRouter, method: str, suffix: str, **options: Any
+) -> Callable[[Handler], Handler]:
+    """Route `handler(request, model, version)` with and without a version in the path."""
+
+    def register(handler: Handler) -> Handler:
+        async def latest(request: Request, model: Model) -> Response:
+            return await handler(request, model, "")
+
+        async def versioned(request: Request, model: Model, version: Version) -> Response:
+            return await handler(request, model, version)
+
+        for path, endpoint in (
+            ("/models/{model}", latest),
+            ("/models/{model}/versions/{version}", versioned),
+        ):
+            router.add_api_route(
+                path + suffix,
+                endpoint,
+                methods=[method],
+                name=f"{handler.__name__}_{endpoint.__name__}",
+                description=handler.__doc__,
+                summary=handler.__name__.replace("_", " ").capitalize(),
+                **options,
+            )
+        return handler
+
+    return register
+
+
+def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
+    health: dict[str, Any] = {"tags": ["health"], "responses": examples.HEALTH}
+
+    @router.get("/health/live", **health)
+    async def live() -> Response:
+        """200 while the process answers."""
+        return _health_answer(await lifecycle.live())
+
+    @router.get("/health/ready", **health)
+    async def ready() -> Response:
+        """200 while every model answers and the server is not stopping."""
+        return _health_answer(await lifecycle.ready())
+
+    @_for_model(router, "GET", "/ready", **health)
+    async def model_ready(_: Request, model: str, version: str) -> Response:
+        """200 while the model answers."""
+        return _health_answer(await lifecycle.model_ready(model, version))
+
+
+def _metadata(router: APIRouter, engine: Engine) -> None:
+    @router.get("", tags=["metadata"], responses=examples.SERVER_METADATA)
+    async def server_metadata() -> Response:
+        """The server's name, version and implemented extensions of the protocol."""
+        return _json(documents.server_metadata(await engine.metadata()))
+
+    @_for_model(router, "GET", "", tags=["metadata"], responses=examples.MODEL_METADATA)
+    async def model_metadata(_: Request, model: str, version: str) -> Response:
+        """The model's inputs and outputs; -1 is a variable dimension."""
+        return _json(documents.model_metadata(await engine.model_metadata(model, version)))
+
+    @_for_model(router, "GET", "/config", tags=["metadata"], responses=examples.CONFIG)
+    async def model_config(_: Request, model: str, version: str) -> Response:
+        """The complete model configuration, as config.pbtxt and the graph together make it."""
+        return _json(documents.model_config(await engine.model_config(model, version)))
+
+    @_for_model(router, "GET", "/passport", tags=["metadata"], responses=examples.PASSPORT)
+    async def passport(_: Request, model: str, version: str) -> Response:
+        """The version's passport: hashes, accuracy and parity, as export proved them."""
+        metadata = await engine.model_metadata(model, version)
+        if metadata.passport is None:
+            raise NotFound(f"model '{model}' version {metadata.version} has no passport")
+        return _json(json_text.dumps(metadata.passport))
+
+
+def _statistics(router: APIRouter, engine: Engine) -> None:
+    options: dict[str, Any] = {"tags": ["statistics"], "responses": examples.STATISTICS}
+
+    @router.get("/models/stats", **options)
+    async def all_statistics() -> Response:
+        """Counters of every model version."""
+        return _json(documents.statistics(await engine.statistics()))
+
+    @_for_model(router, "GET", "/stats", **options)
+    async def statistics(_: Request, model: str, version: str) -> Response:
+        """Counters of the model's versions."""
+        return _json(documents.statistics(await engine.statistics(model, version)))
+
+
+def _repository(router: APIRouter, engine: Engine, limit: int) -> None:
+    @router.post(
+        "/repository/index",
+        tags=["repository"],
+        responses=examples.INDEX,
+        openapi_extra=examples.INDEX_REQUEST,
+    )
+    async def index(request: Request) -> Response:
+        """Every model of the repositories with its versions' states."""
+        ready_only = documents.index_request(await body.read(request, limit))
+        return _json(documents.repository_index(await engine.index(ready_only)))
+
+
+def _inference(router: APIRouter, engine: Engine, limit: int) -> None:
+    @_for_model(
+        router,
+        "POST",
+        "/infer",
+        tags=["inference"],
+        responses=examples.INFERRED,
+        openapi_extra=examples.INFER_REQUEST,
+    )
+    async def infer(request: Request, model: str, version: str) -> Response:
+        """Run the model on JSON tensors, or on binary ones that follow the JSON."""
+        content = await body.read(request, limit)
+        header = request.headers.get(wire.HEADER_LENGTH)
+        length = None if header is None else wire.parse_header_length(header, len(content))
+        if length == 0:
+            metadata = await engine.model_metadata(model, version)
+            inference, encoding = wire.decode_raw_infer(
+                model, version, content, metadata.inputs, metadata.max_batch_size
+            )
+        else:
+            inference, encoding = wire.decode_infer(model, version, content, length)
+        answer, json_length = wire.encode_infer(await engine.infer(inference), encoding)
+        if json_length is None:
+            return _json(b"".join(answer))
+        return Response(
+            b"".join(answer),
+            media_type="application/octet-stream",
+            headers={wire.HEADER_LENGTH: str(json_length)},
+        )

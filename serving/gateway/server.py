@@ -1,0 +1,162 @@
+"""Listens, answers, and stops without losing anything: the servers of all protocols together."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from serving.engine.base import Engine
+from serving.errors import ServingError
+from serving.gateway.app import create_app
+from serving.gateway.lifecycle import Lifecycle
+from serving.gateway.metrics import metrics_app
+from serving.gateway.rpc import RpcServer
+from serving.settings import Settings
+
+logger = logging.getLogger("penstock.server")
+
+_BACKLOG: Final = 2048
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where each protocol listens, as `host:port`; None where it was not allowed."""
+
+    http: str | None
+    grpc: str | None
+    metrics: str | None
+
+
+class _HttpServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to us, since several stop together and in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _bind(address: str, port: int, flag: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ServingError(
+            f"cannot listen on {address}:{port}: {error.strerror}; choose another with {flag}"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+@asynccontextmanager
+async def _http(app: ASGIApp, listener: socket.socket, settings: Settings) -> AsyncIterator[str]:
+    """Serve `app` on `listener` while the block runs; requests in flight finish at its end."""
+    server = _HttpServer(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=settings.log_verbose > 0,
+            server_header=False,
+            timeout_graceful_shutdown=settings.exit_timeout_secs,
+        )
+    )
+    host, port = listener.getsockname()[:2]
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    finally:
+        server.should_exit = True
+        await running
+
+
+async def serve(
+    engine: Engine,
+    settings: Settings,
+    load: Callable[[], Awaitable[None]],
+    announce: Callable[[Addresses], None],
+) -> None:
+    """Answer requests until a signal or a failed start; returns when all that was accepted is done.
+
+    The ports open first, live but not ready; then `load` makes the models ready and `announce` is
+    told where to call. Raises ServingError where a port or a model cannot be had.
+    """
+    lifecycle = Lifecycle(engine)
+    stopping = asyncio.Event()
+    with _stop_on_signals(stopping):
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(engine.close)
+            addresses = await _listen(stack, engine, lifecycle, settings)
+            if await _unless(stopping, load()):
+                announce(addresses)
+                await stopping.wait()
+            lifecycle.draining = True
+            logger.info("stopping: no longer ready, finishing what was accepted")
+            await asyncio.sleep(settings.exit_grace_secs)
+    logger.info("stopped")
+
+
+async def _listen(
+    stack: contextlib.AsyncExitStack, engine: Engine, lifecycle: Lifecycle, settings: Settings
+) -> Addresses:
+    """Open every allowed port; the stack closes them before it closes the engine."""
+    http = grpc = metrics = None
+    if settings.allow_metrics:
+        listener = _bind(settings.metrics_address, settings.metrics_port, "--metrics-port")
+        metrics = await stack.enter_async_context(_http(metrics_app(engine), listener, settings))
+    if settings.allow_http:
+        app = create_app(engine, lifecycle, settings)
+        listener = _bind(settings.http_address, settings.http_port, "--http-port")
+        http = await stack.enter_async_context(_http(app, listener, settings))
+    if settings.allow_grpc:
+        server = RpcServer(engine, lifecycle, settings)
+        grpc = await stack.enter_async_context(server.listen())
+    return Addresses(http, grpc, metrics)
+
+
+async def _unless(stopping: asyncio.Event, work: Awaitable[None]) -> bool:
+    """True once `work` is done; False, with `work` cancelled, if `stopping` came first."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        await task
+        return True
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return False
+
+
+@contextlib.contextmanager
+def _stop_on_signals(stopping: asyncio.Event) -> Iterator[None]:
+    """Set `stopping` at the first signal; the second finds the default action and ends at once."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+        stopping.set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

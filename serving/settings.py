@@ -1,0 +1,144 @@
+"""Everything a server can be told, read in one place: flags, else environment, else defaults.
+
+A field of `Settings` becomes the flag `--its-name` and the variable `PENSTOCK_ITS_NAME`. Flags
+that tritonserver has as well bear its names and meanings.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+ENVIRONMENT_PREFIX: Final = "PENSTOCK_"
+
+PORT: Final = click.IntRange(0, 65535)
+
+
+class PassportPolicy(Enum):
+    """What a missing or contradicted passport does to a load."""
+
+    OFF = "off"
+    WARN = "warn"
+    REQUIRE = "require"
+
+
+class LogFormat(Enum):
+    """How a line of the log looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def _flag(help: str, type: Any, multiple: bool = False) -> Mapping[str, Any]:
+    return {"help": help, "type": type, "multiple": multiple}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one server; sizes in bytes, times in seconds."""
+
+    model_repository: tuple[Path, ...] = field(
+        default=(Path("model_repository"),),
+        metadata=_flag(
+            "A folder of models; may be given several times.",
+            click.Path(path_type=Path),
+            multiple=True,
+        ),
+    )
+    http_address: str = field(
+        default="0.0.0.0", metadata=_flag("The address that REST listens on.", str)
+    )
+    http_port: int = field(
+        default=8000, metadata=_flag("The port of REST; 0 takes a free one.", PORT)
+    )
+    grpc_address: str = field(
+        default="0.0.0.0", metadata=_flag("The address that gRPC listens on.", str)
+    )
+    grpc_port: int = field(
+        default=8001, metadata=_flag("The port of gRPC; 0 takes a free one.", PORT)
+    )
+    metrics_address: str = field(
+        default="0.0.0.0", metadata=_flag("The address that metrics listen on.", str)
+    )
+    metrics_port: int = field(
+        default=8002, metadata=_flag("The port of Prometheus metrics; 0 takes a free one.", PORT)
+    )
+    allow_http: bool = field(default=True, metadata=_flag("Whether to answer REST.", bool))
+    allow_grpc: bool = field(default=True, metadata=_flag("Whether to answer gRPC.", bool))
+    allow_metrics: bool = field(default=True, metadata=_flag("Whether to answer metrics.", bool))
+    http_max_input_size: int = field(
+        default=64 * 1024 * 1024,
+        metadata=_flag(
+            "The largest request in bytes, over REST and over gRPC alike.",
+            click.IntRange(1, 2**31 - 1),
+        ),
+    )
+    max_queue_size: int = field(
+        default=4096,
+        metadata=_flag(
+            "Requests that may wait for one model version where its config.pbtxt sets no "
+            "max_queue_size; more are refused at once.",
+            click.IntRange(1),
+        ),
+    )
+    exit_on_error: bool = field(
+        default=True,
+        metadata=_flag(
+            "Whether to stop at start where a model does not load, rather than serve the rest.",
+            bool,
+        ),
+    )
+    strict_readiness: bool = field(
+        default=True,
+        metadata=_flag("Whether ready means that every model of the repository answers.", bool),
+    )
+    exit_timeout_secs: int = field(
+        default=30,
+        metadata=_flag(
+            "How long accepted requests may take to finish when the server stops.",
+            click.IntRange(0),
+        ),
+    )
+    exit_grace_secs: float = field(
+        default=0.0,
+        metadata=_flag(
+            "How long to answer on, already not ready, before the server stops accepting: the time "
+            "that load balancers need to notice.",
+            click.FloatRange(0),
+        ),
+    )
+    passport_policy: PassportPolicy = field(
+        default=PassportPolicy.WARN,
+        metadata=_flag(
+            "What a missing passport, or one that the files contradict, does to a load.",
+            click.Choice(PassportPolicy, case_sensitive=False),
+        ),
+    )
+    log_format: LogFormat = field(
+        default=LogFormat.TEXT,
+        metadata=_flag("How the log is written.", click.Choice(LogFormat, case_sensitive=False)),
+    )
+    log_verbose: int = field(default=0, metadata=_flag("1 logs every request.", click.IntRange(0)))
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def options(command: _Command) -> _Command:
+    """Give a click command an option, with its variable, for each field of `Settings`."""
+    for setting in reversed(fields(Settings)):
+        command = click.option(
+            f"--{setting.name.replace('_', '-')}",
+            setting.name,
+            type=setting.metadata["type"],
+            multiple=setting.metadata["multiple"],
+            default=setting.default,
+            envvar=ENVIRONMENT_PREFIX + setting.name.upper(),
+            help=setting.metadata["help"],
+            show_default=True,
+            show_envvar=True,
+        )(command)
+    return command
