@@ -1,7 +1,6 @@
 """JSON data to arrays and back: `data` of a tensor, flat or nested, in row-major order."""
 
 import json
-import math
 from itertools import chain
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import orjson
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
-from serving.types import Array, Tensor, TensorSpec
+from serving.types import Array, Tensor
 from serving.wire import json_text
 from serving.wire.elements import bytes_array, numeric_array
 from serving.wire.fields import TensorHeader, check_count, fault, show
@@ -36,29 +35,6 @@ def decode(data: Any, header: TensorHeader, field: str) -> Array:
     return numeric_array(values, header, field)
 
 
-def decode_examples(content: bytes, spec: TensorSpec) -> Array:
-    """The examples that a JSON text holds, as an array of shape (examples, *dims).
-
-    `spec` describes one example, without a batch dimension. The text is one example or a list of
-    examples, each flat or nested, bare or under the key `inputs`. Raises InvalidArgument.
-    """
-    data = json_text.loads(content)
-    if type(data) is dict:
-        data = data.get("inputs")
-    if type(data) is not list:
-        raise fault("inputs", "a list: one example, or a list of examples", data)
-    found = _nesting(data)
-    for count, example in ((1, found), (found[0], found[1:])):
-        dims = _resolve(spec.dims, example)
-        if dims is not None:
-            header = TensorHeader(spec.name, spec.datatype, found, math.prod(found))
-            return decode(data, header, "inputs").reshape(count, *dims)
-    raise InvalidArgument(
-        f"inputs: expected one example of shape {list(spec.dims)} or a list of such examples, "
-        f"got lists of shape {list(found)}"
-    )
-
-
 def encode(tensor: Tensor) -> Any:
     """What `json_text.dumps` turns into the tensor's flat `data`.
 
@@ -77,31 +53,6 @@ def encode(tensor: Tensor) -> Any:
         return flat
     text = json_text.dumps(flat)
     return orjson.Fragment(_name_non_finite(text, flat) if b"null" in text else text)
-
-
-def _nesting(data: list[Any]) -> tuple[int, ...]:
-    """The lengths of the outermost list, of its first list, and so on."""
-    lengths: list[int] = []
-    item: Any = data
-    while type(item) is list:
-        lengths.append(len(item))
-        item = item[0] if item else None
-    return tuple(lengths)
-
-
-def _resolve(dims: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...] | None:
-    """`dims` (-1: variable) of an example found nested like that, or flat; None: no fit."""
-    if len(found) == len(dims) and all(
-        dim in (-1, size) for dim, size in zip(dims, found, strict=True)
-    ):
-        return found
-    if len(found) > 1 or dims.count(-1) > 1:
-        return None
-    total, known = math.prod(found), abs(math.prod(dims))
-    if -1 in dims:
-        fits = known > 0 and total % known == 0
-        return tuple(total // known if dim == -1 else dim for dim in dims) if fits else None
-    return dims if total == known else None
 
 
 def _flatten(data: list[Any], shape: tuple[int, ...], field: str) -> list[Any]:

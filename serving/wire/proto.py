@@ -43,7 +43,8 @@ _MAX_INT64: Final = 2**63 - 1
 def decode_infer(message: Any, deadline: int | None = None) -> InferenceRequest:
     """The request that a `ModelInferRequest` holds, its tensors raw or as typed contents.
 
-    `deadline` is the call's, on the monotonic clock in nanoseconds. Raises InvalidArgument, or Unsupported for tensors in shared memory.
+    `deadline` is the call's, on the monotonic clock in nanoseconds. Raises InvalidArgument, or
+    Unsupported for tensors in shared memory.
     """
     return InferenceRequest(
         model=message.model_name,

@@ -9,14 +9,14 @@ from serving.statistics import Duration, VersionStatistics
 from serving.types import IndexEntry, ModelMetadata, ServerMetadata, TensorSpec
 
 
-def encode_server_metadata(metadata: ServerMetadata) -> Any:
+def server_metadata(metadata: ServerMetadata) -> Any:
     """The `ServerMetadataResponse`."""
     return service_pb2.ServerMetadataResponse(
         name=metadata.name, version=metadata.version, extensions=metadata.extensions
     )
 
 
-def encode_model_metadata(metadata: ModelMetadata) -> Any:
+def model_metadata(metadata: ModelMetadata) -> Any:
     """The `ModelMetadataResponse`."""
     return service_pb2.ModelMetadataResponse(
         name=metadata.name,
@@ -27,17 +27,17 @@ def encode_model_metadata(metadata: ModelMetadata) -> Any:
     )
 
 
-def encode_config(config: Any) -> Any:
+def model_config(config: Any) -> Any:
     """The `ModelConfigResponse` around an `inference.ModelConfig` message."""
     return service_pb2.ModelConfigResponse(config=config)
 
 
-def encode_statistics(versions: Iterable[VersionStatistics]) -> Any:
+def statistics(versions: Iterable[VersionStatistics]) -> Any:
     """The `ModelStatisticsResponse` of some model versions."""
     return service_pb2.ModelStatisticsResponse(model_stats=map(_version, versions))
 
 
-def encode_index(entries: Sequence[IndexEntry]) -> Any:
+def repository_index(entries: Sequence[IndexEntry]) -> Any:
     """The `RepositoryIndexResponse`; a model never loaded is a name only."""
     return service_pb2.RepositoryIndexResponse(models=map(_index_entry, entries))
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
@@ -43,21 +43,11 @@ ALL_JSON: Final = OutputEncoding(default=False)
 ALL_BINARY: Final = OutputEncoding(default=True)
 
 
-class Decoded(NamedTuple):
-    """A request, and how its answer shall be encoded."""
-
-    request: InferenceRequest
-    encoding: OutputEncoding
-
-
-def parse_header_length(value: str | bytes | None, body_size: int) -> int | None:
+def parse_header_length(value: str | bytes, body_size: int) -> int:
     """The JSON part's size in bytes from the header `HEADER_LENGTH` of a body of `body_size` bytes.
 
-    None (no such header) says that all is JSON; 0, that the body is a raw binary request: see
-    `decode_raw_infer`. Raises InvalidArgument.
+    0 says that the body is a raw binary request: see `decode_raw_infer`. Raises InvalidArgument.
     """
-    if value is None:
-        return None
     digits = value.decode("latin-1") if isinstance(value, bytes) else value
     if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_OF_ANY_SIZE:
         length = int(digits)
@@ -68,8 +58,8 @@ def parse_header_length(value: str | bytes | None, body_size: int) -> int | None
 
 def decode_infer(
     model: str, version: str, body: Buffer, header_length: int | None = None
-) -> Decoded:
-    """The request that `body` holds.
+) -> tuple[InferenceRequest, OutputEncoding]:
+    """The request that `body` holds, and how its answer shall be encoded.
 
     The first `header_length` bytes are JSON (None: all of them), binary tensors follow. Raises
     InvalidArgument, or Unsupported for tensors in shared memory.
@@ -93,12 +83,12 @@ def decode_infer(
         inputs=_decode_inputs(_list(document.get("inputs"), "inputs"), binary, model),
         outputs=outputs,
     )
-    return Decoded(request, encoding)
+    return request, encoding
 
 
 def decode_raw_infer(
     model: str, version: str, body: Buffer, inputs: Sequence[TensorSpec], max_batch_size: int
-) -> Decoded:
+) -> tuple[InferenceRequest, OutputEncoding]:
     """The request of a body that is nothing but the data of a model's only input.
 
     `inputs` are the model's, their dims beginning with -1 if `max_batch_size` > 0; the batch is
@@ -114,7 +104,7 @@ def decode_raw_infer(
     dims = (1, *spec.dims[1:]) if is_batched else spec.dims
     array = _raw_array(memoryview(body), spec, dims, is_batched, model)
     request = InferenceRequest(model, (Tensor(spec.name, spec.datatype, array),), version)
-    return Decoded(request, ALL_BINARY)
+    return request, ALL_BINARY
 
 
 def encode_infer(

@@ -10,17 +10,16 @@ from serving.statistics import Duration, VersionStatistics
 from serving.types import IndexEntry, ModelMetadata, ServerMetadata, TensorSpec
 from serving.wire import json_text
 from serving.wire.fields import fault
-from serving.wire.fields import fault
 
 _INT64 = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 
 
-def encode_error(message: str) -> bytes:
+def error(message: str) -> bytes:
     """The body of every failure; a text that is not Unicode cannot make it fail."""
     return json_text.dumps({"error": message.encode(errors="replace").decode()})
 
 
-def encode_server_metadata(metadata: ServerMetadata) -> bytes:
+def server_metadata(metadata: ServerMetadata) -> bytes:
     """The answer to `GET /v2`."""
     return json_text.dumps(
         {
@@ -31,7 +30,7 @@ def encode_server_metadata(metadata: ServerMetadata) -> bytes:
     )
 
 
-def encode_model_metadata(metadata: ModelMetadata) -> bytes:
+def model_metadata(metadata: ModelMetadata) -> bytes:
     """The answer to `GET /v2/models/M`."""
     return json_text.dumps(
         {
@@ -44,7 +43,7 @@ def encode_model_metadata(metadata: ModelMetadata) -> bytes:
     )
 
 
-def encode_config(config: Any) -> bytes:
+def model_config(config: Any) -> bytes:
     """The answer to `GET /v2/models/M/config` for an `inference.ModelConfig` message.
 
     As Triton prints it: the proto's field names, fields at their defaults too, and 64-bit integers
@@ -56,28 +55,14 @@ def encode_config(config: Any) -> bytes:
     return json_text.dumps(_with_numbers(document, config.DESCRIPTOR))
 
 
-def encode_statistics(versions: Iterable[VersionStatistics]) -> bytes:
+def statistics(versions: Iterable[VersionStatistics]) -> bytes:
     """The answer to `GET /v2/models[/M[/versions/N]]/stats`; all integers are unsigned."""
     return json_text.dumps({"model_stats": list(map(_version, versions))})
 
 
-def encode_index(entries: Sequence[IndexEntry]) -> bytes:
+def repository_index(entries: Sequence[IndexEntry]) -> bytes:
     """The answer to `POST /v2/repository/index`; a model never loaded is a name only."""
     return json_text.dumps(list(map(_index_entry, entries)))
-
-
-def decode_index(body: bytes) -> bool:
-    """Whether a request for the repository index asks for ready models only.
-
-    The body is empty or a JSON object with an optional boolean `ready`. Raises InvalidArgument.
-    """
-    document = json_text.loads(body) if body else {}
-    if type(document) is not dict:
-        raise fault("request", "a JSON object", document)
-    ready = document.get("ready", False)
-    if type(ready) is not bool:
-        raise fault("ready", "a boolean", ready)
-    return ready
 
 
 def index_request(body: bytes) -> bool:
