@@ -36,16 +36,7 @@ def draw(title: str, history: Sequence[Epoch]) -> bytes:
     losses.legend(frameon=False)
 
     accuracies.plot(epochs, accuracy, color="tab:green", **style)
-    accuracies.set_title("Test accuracy, %")
-    accuracies.annotate(
-        f"{accuracy[-1]:.2f} %",
-        (epochs[-1], accuracy[-1]),
-        xytext=(0, -14),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontweight="bold",
-    )
+    accuracies.set_title(f"Test accuracy, % (last: {accuracy[-1]:.2f})")
     for axes in (losses, accuracies):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -43,6 +43,7 @@ def train(
     torch.manual_seed(config.seed)
     model = build_model(recipe.architecture, recipe.architecture_config)
     history = fit(model, config, dataset, on_batch, on_epoch)
+    test_loss, test_accuracy = evaluate_rebuilt(model, dataset)
     checkpoint = Checkpoint(
         recipe=name,
         architecture=recipe.architecture,
@@ -52,9 +53,9 @@ def train(
         labels=dataset.labels,
         normalisation=dataset.normalisation,
         metrics={
-            "test_accuracy": history[-1].test_accuracy,
+            "test_accuracy": test_accuracy,
             "test_n": len(dataset.test_y),
-            "test_loss": history[-1].test_loss,
+            "test_loss": test_loss,
             "training_seconds": round(time.monotonic() - started, 2),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         },
@@ -124,7 +125,6 @@ def fit(
         seconds = round(time.monotonic() - started, 2)
         history.append(Epoch(epoch, lr, losses / batches, test_loss, test_accuracy, seconds))
         on_epoch(history[-1])
-    model.eval()
     return tuple(history)
 
 
@@ -152,6 +152,14 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
         momentum=config.momentum,
         nesterov=config.momentum > 0,
     )
+
+
+def evaluate_rebuilt(model: nn.Module, dataset: Dataset) -> tuple[float, float]:
+    """Loss and accuracy as the checkpoint's reader will get them: on a CPU, in the plain memory
+    format. Other devices and formats round otherwise, which can turn a close call."""
+    model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    test_x, test_y = torch.tensor(dataset.test_x), torch.tensor(dataset.test_y)
+    return evaluate(model, Normalise(dataset.normalisation), test_x, test_y)
 
 
 @torch.no_grad()

@@ -1,0 +1,31 @@
+"""Small things to test with: a slice of a data set, and a checkpoint trained on one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from training.catalog import RECIPES, load_dataset
+from training.checkpoint import Checkpoint, save
+from training.data.dataset import Dataset
+from training.loop import train
+
+
+def slice_of(dataset: Dataset, train: int = 300, test: int = 100) -> Dataset:
+    return replace(
+        dataset,
+        train_x=dataset.train_x[:train],
+        train_y=dataset.train_y[:train],
+        test_x=dataset.test_x[:test],
+        test_y=dataset.test_y[:test],
+    )
+
+
+def train_briefly(recipe: str, dataset: Dataset, seed: int = 0) -> tuple[Checkpoint, nn.Module]:
+    config = replace(RECIPES[recipe].config, epochs=1, batch_size=100, seed=seed, device="cpu")
+    return train(recipe, config, slice_of(dataset))
+
+
+def save_digits(path: Path, seed: int = 0) -> tuple[Checkpoint, nn.Module]:
+    checkpoint, model = train_briefly("digits-mlp", load_dataset("digits"), seed)
+    return save(path, checkpoint, model), model
