@@ -41,7 +41,9 @@ def to_text(proto: Proto) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the nearest of `known`, or the whole list if none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    # CPU for KIND_CPU, NCHW for FORMAT_NCHW
+    near = [whole for whole in known if name and whole.endswith(f"_{name}")]
+    near = near or difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}"
 
 

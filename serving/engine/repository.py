@@ -20,7 +20,7 @@ from serving import passport
 from serving.config import Source
 from serving.config.rules import leaves_folder
 from serving.errors import InvalidArgument, LoadFailed, NotFound
-from serving.passport import Passport, PassportError
+from serving.passport import Passport
 from serving.settings import PassportPolicy
 
 CONFIG_FILENAME: Final = "config.pbtxt"
@@ -130,7 +130,7 @@ def check_passport(
         faults += [f"{name}: the passport does not vouch for it" for name in _extra(found, path)]
     except FileNotFoundError:
         faults = [f"it has no {passport.FILENAME}, so nothing is proven of it"]
-    except (PassportError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # not a passport, or no path
         faults = [str(error)]
     warnings = [f"model '{folder.name}' version {version}: {fault}" for fault in faults]
     if warnings and policy is PassportPolicy.REQUIRE:
