@@ -1,0 +1,52 @@
+# Everything runs in .venv, which these targets build; PYTHON chooses the interpreter (3.11+).
+PYTHON ?= python3
+VENV := .venv
+TRITON_VENV := .venv-triton
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint install-dev clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(VENV)/.serve ## serve model_repository/: REST on 8000, gRPC on 8001, metrics on 8002
+	@exec $(BIN)/penstock serve
+
+test: install-dev lint ## run ruff, the type checker and the whole test suite
+	$(BIN)/python -m pytest
+
+lint: install-dev ## run ruff and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install-dev: $(VENV)/.dev $(TRITON_VENV)/.done ## build the full environment without running anything
+
+clean: ## remove what the other targets built
+	rm -rf $(VENV) $(TRITON_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Penstock needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Choose another: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# What serving needs, and no torch.
+$(VENV)/.serve: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.serve
+
+# A real Triton to compare with. Its wheel exists for Linux on x86-64 only; elsewhere the tests
+# that need it say so and are skipped.
+$(TRITON_VENV)/.done: tests/triton/requirements.txt
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
+		$(PYTHON) -m venv $(TRITON_VENV) && \
+		$(TRITON_VENV)/bin/python -m pip install --quiet --no-deps --requirement $<; \
+	else \
+		echo "no Triton for $$(uname -sm): the tests that compare with it will be skipped"; \
+		mkdir -p $(TRITON_VENV); \
+	fi
+	@touch $@

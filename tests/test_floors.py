@@ -1,0 +1,151 @@
+"""The house's floors: imports go downward, packages meet through files, nothing goes in circles."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parent.parent
+PACKAGES: Final = ("penstock", "training", "export", "serving")
+
+# From the ground up. A unit is a module, or a package whose modules may import each other; it
+# imports units of lower floors only.
+FLOORS: Final = (
+    ("serving.errors",),
+    ("serving.dtypes",),
+    ("serving.types",),
+    ("serving.passport", "serving.settings", "serving.statistics", "serving.threads"),
+    ("serving.config", "serving.wire", "serving.metrics", "serving.logs"),
+    ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
+    ("serving.engine.classification", "serving.engine.repository", "serving.engine.validation"),
+    ("serving.engine.model",),
+    ("serving.engine.loading",),
+    ("serving.engine.embedded",),
+    (
+        "serving.gateway.body",
+        "serving.gateway.errors",
+        "serving.gateway.examples",
+        "serving.gateway.lifecycle",
+        "serving.gateway.metrics",
+    ),
+    ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
+    ("serving.gateway.app",),
+    ("serving.gateway.server",),
+    ("serving.command",),
+    ("training",),
+    ("export",),
+    ("penstock",),
+)
+
+# What a unit must not import, floors aside, and the only exceptions.
+FORBIDDEN: Final = (
+    ("training", ("serving", "export"), ()),
+    (
+        "export",
+        ("serving",),
+        (
+            "serving.config",
+            "serving.dtypes",
+            "serving.errors",
+            "serving.passport",
+            "serving.types",
+        ),
+    ),
+    ("serving", ("torch", "training", "export"), ()),
+    ("serving.gateway", ("serving.engine", "onnxruntime"), ("serving.engine.base",)),
+    ("serving.engine", ("fastapi", "starlette", "uvicorn", "grpc", "serving.wire"), ()),
+    ("serving.wire", ("fastapi", "starlette", "uvicorn", "grpc", "asyncio", "onnxruntime"), ()),
+    ("serving.types", ("fastapi", "grpc", "tritonclient", "onnxruntime"), ()),
+    ("serving.engine.batching.queue", ("asyncio", "time", "threading"), ()),
+    ("serving.engine.batching.merge", ("asyncio", "time", "threading"), ()),
+)
+
+
+def _module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _modules() -> dict[str, Path]:
+    files = [ROOT / "penstock.py"]
+    for package in PACKAGES[1:]:
+        files += sorted((ROOT / package).rglob("*.py"))
+    return {_module_name(path): path for path in files}
+
+
+MODULES: Final = _modules()
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions; project modules by full name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the floors"
+            source = node.module or ""
+            for alias in node.names:
+                full = f"{source}.{alias.name}"
+                yield full if full in MODULES else source
+
+
+def _within(module: str, unit: str) -> bool:
+    return module == unit or module.startswith(f"{unit}.")
+
+
+def _floor(module: str) -> tuple[int, str] | None:
+    for floor, units in enumerate(FLOORS):
+        for unit in units:
+            if _within(module, unit):
+                return floor, unit
+    return None
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_a_floor(module: str) -> None:
+    is_empty_package = MODULES[module].name == "__init__.py" and module in {
+        "serving",
+        "serving.engine",
+        "serving.gateway",
+    }
+    assert _floor(module) is not None or is_empty_package
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downward(module: str) -> None:
+    here = _floor(module)
+    for imported in _imports(MODULES[module]):
+        there = _floor(imported) if imported.partition(".")[0] in PACKAGES else None
+        if here and there and there[1] != here[1]:
+            assert there[0] < here[0], f"{module} (floor {here[0]}) imports {imported} ({there[0]})"
+
+
+@pytest.mark.parametrize(("unit", "banned", "exceptions"), FORBIDDEN)
+def test_a_unit_keeps_away_from_what_is_not_its_business(
+    unit: str, banned: tuple[str, ...], exceptions: tuple[str, ...]
+) -> None:
+    for module, path in MODULES.items():
+        if _within(module, unit):
+            for imported in _imports(path):
+                is_banned = any(_within(imported, name) for name in banned)
+                is_excepted = any(_within(imported, name) for name in exceptions)
+                assert not is_banned or is_excepted, f"{module} imports {imported}"
+
+
+def test_no_imports_go_in_circles() -> None:
+    graph = {module: set(_imports(path)) & MODULES.keys() for module, path in MODULES.items()}
+    for module, imported in graph.items():
+        # A package's __init__ offers what its modules hold; the modules do not import it back.
+        imported.discard(module)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports go in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_no_file_is_named_after_a_library_that_it_imports() -> None:
+    for module, path in MODULES.items():
+        libraries = {name.partition(".")[0] for name in _imports(path)} - set(PACKAGES)
+        assert path.stem not in libraries, f"{module} shadows the library {path.stem}"
