@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.config import Augmentation, TrainConfig
 from training.errors import ConfigError
@@ -82,7 +82,7 @@ def load_dataset(name: str, data_dir: Path | None = None) -> "Dataset":
     return dataset
 
 
-def _resolve(table: Mapping[str, str], what: str, name: str):  # type: ignore[no-untyped-def]
+def _resolve(table: Mapping[str, str], what: str, name: str) -> Any:
     if name not in table:
         raise ConfigError(f"no {what} is called {name!r}; there are: {', '.join(sorted(table))}")
     return pkgutil.resolve_name(table[name])

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,9 +10,6 @@ from training.catalog import RECIPES, load_dataset
 from training.config import DEVICES, TrainConfig
 from training.data.files import CACHE_VARIABLE, DATA_VARIABLE
 from training.errors import ConfigError, TrainingError
-
-if TYPE_CHECKING:
-    pass
 
 DEFAULTS = TrainConfig()
 BY_RECIPE = "by recipe, see above"
@@ -24,15 +21,14 @@ def _help() -> str:
         config = recipe.config
         figures = (f"{config.epochs}", f"{config.batch_size}", f"{config.lr:g}")
         rows.append((name, *figures, recipe.summary))
-    table = "\n".join(f"{a:<12}{b:>6}{c:>7}{d:>6}  {e}" for a, b, c, d, e in rows)
-    return f"""Train RECIPE and write a checkpoint: weights, record and learning curve.
-
-    \b
-    The recipes and their defaults:
-    {table.replace(chr(10), chr(10) + "    ")}
-
-    MNIST is taken from --data-dir if that is given, else from the cache, else downloaded
-    to the cache ({CACHE_VARIABLE} moves it)."""
+    table = (f"{name:<12}{a:>6}{b:>7}{c:>6}  {what}" for name, a, b, c, what in rows)
+    paragraphs = (
+        "Train RECIPE and write a checkpoint: weights, record and learning curve.",
+        "\n".join(("\b", "The recipes and their defaults:", *table)),
+        "A data set is taken from --data-dir if that is given, else from the cache, else "
+        f"downloaded into the cache ({CACHE_VARIABLE} moves it).",
+    )
+    return "\n\n".join(paragraphs)
 
 
 @click.command(help=_help())

@@ -37,9 +37,10 @@ def test_every_label_occurs_in_training_and_test(dataset: Dataset) -> None:
 
 def test_normalised_training_inputs_have_mean_0_and_deviation_1(dataset: Dataset) -> None:
     by = dataset.normalisation
-    x = (dataset.train_x[::10] * by.scale - np.array(by.mean)) / np.array(by.std)
-    assert x.mean() == pytest.approx(0, abs=0.02)
-    assert x.std() == pytest.approx(1, abs=0.02)
+    some = dataset.train_x.reshape(-1)[::11]  # of every sample, and in the end of every place
+    x = (some * by.scale - np.array(by.mean)) / np.array(by.std)
+    assert x.mean() == pytest.approx(0, abs=0.01)
+    assert x.std() == pytest.approx(1, abs=0.01)
 
 
 def test_the_hash_tells_data_sets_apart_and_stays(digits: Dataset) -> None:

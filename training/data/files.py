@@ -65,10 +65,14 @@ def _find(data_dir: Path, dataset: str, file: RemoteFile) -> Path | None:
 
 def mismatch(path: Path, file: RemoteFile) -> str | None:
     """How the file on disk differs from what it should be, or None if it does not."""
-    if (size := path.stat().st_size) != file.size:
+    try:
+        with path.open("rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if size != file.size:
         return f"corrupt: {size:,} bytes instead of {file.size:,}"
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if digest != file.sha256:
         return f"corrupt: its SHA-256 is {digest} instead of {file.sha256}"
     return None
