@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -30,6 +30,13 @@ _COMMANDS: Final = {
 }
 
 
+def _missing(package: str | None, command: str) -> click.ClickException:
+    return click.ClickException(
+        f"penstock {command} needs the package {package!r}, which is not installed: "
+        f"pip install 'penstock[{_COMMANDS[command].extra}]'"
+    )
+
+
 class _Penstock(click.Group):
     """Lists all commands without importing any: `--help` is quick and needs no extra."""
 
@@ -43,12 +50,18 @@ class _Penstock(click.Group):
         try:
             command = getattr(import_module(entry.module), entry.name)
         except ModuleNotFoundError as error:
-            raise click.ClickException(
-                f"penstock {cmd_name} needs the package {error.name!r}, which is not installed: "
-                f"pip install 'penstock[{entry.extra}]'"
-            ) from error
+            raise _missing(error.name, cmd_name) from error
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            # What a command imports only once it runs may be missing as well.
+            if ctx.invoked_subcommand is None:
+                raise
+            raise _missing(error.name, ctx.invoked_subcommand) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
