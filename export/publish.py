@@ -76,7 +76,7 @@ def check(model: Model, version: int | None) -> None:
 
 
 def _check_labels(model: Model) -> None:
-    if broken := [label for label in model.labels if label.splitlines() != [label]]:
+    if broken := [label for label in model.labels if not _is_one_line(label)]:
         raise Incompatible(f"the label {broken[0]!r} does not fit on one line of a label file")
     path = model.folder / model_config.LABELS
     try:
@@ -90,6 +90,11 @@ def _check_labels(model: Model) -> None:
             f"{path}: holds other labels: {', '.join(found)}; "
             f"those of this model are {', '.join(model.labels)}"
         )
+
+
+def _is_one_line(label: str) -> bool:
+    readable = label.encode(errors="replace").decode()  # unlike half of a surrogate pair
+    return readable.splitlines() == [label]
 
 
 def publish(model: Model, files: Mapping[str, bytes], seal: Seal, version: int | None) -> Path:

@@ -36,8 +36,11 @@ def torch_runner(checkpoint: Checkpoint) -> Runner:
 
 def onnx_runner(model: bytes) -> Runner:
     """Runs on the CPU. GateRefused where ONNX Runtime cannot load the model or run a batch."""
+    options = onnxruntime.SessionOptions()
+    # torch takes turns with it: threads that wait for work must leave the cores to torch.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common base
         raise GateRefused(f"ONNX Runtime cannot load the exported model: {error}") from error
     names = [output.name for output in session.get_outputs()]

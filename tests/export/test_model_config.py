@@ -1,0 +1,193 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from hypothesis import given
+from hypothesis import strategies as st
+from tritonclient.grpc import model_config_pb2
+
+from export import model_config
+from export.errors import Incompatible
+from training.spec import TensorField, classifier
+
+PIXELS = classifier(TensorField("image", "UINT8", (1, 28, 28)), 10)
+FEATURES = classifier(TensorField("features", "FP32", (64,)), 10)
+
+MNIST = """\
+# Written by `penstock export`, read by `penstock serve` and by Triton; yours to edit. Later
+# exports keep this file, and refuse a model that does not fit it.
+name: "mnist-cnn"
+platform: "onnxruntime_onnx"
+max_batch_size: 64
+input {
+  name: "image"
+  data_type: TYPE_UINT8
+  format: FORMAT_NCHW
+  dims: [1, 28, 28]
+}
+output {
+  name: "logits"
+  data_type: TYPE_FP32
+  dims: [10]
+  label_filename: "labels.txt"
+}
+output {
+  name: "probabilities"
+  data_type: TYPE_FP32
+  dims: [10]
+  label_filename: "labels.txt"
+}
+default_model_filename: "model.onnx"
+dynamic_batching {
+  preferred_batch_size: [16, 32]
+  max_queue_delay_microseconds: 100
+}
+backend: "onnxruntime"
+"""
+
+
+def test_the_file_reads_as_a_person_would_write_it() -> None:
+    assert model_config.render(model_config.build("mnist-cnn", PIXELS, 64)) == MNIST
+
+
+def test_only_inputs_of_floating_point_can_be_refused_for_what_is_no_number() -> None:
+    floats = model_config.build("digits-mlp", FEATURES, 64)
+
+    assert floats.parameters["reject_non_finite_inputs"].string_value == "true"
+    assert not model_config.build("mnist-cnn", PIXELS, 64).parameters
+
+
+@pytest.mark.parametrize(("rows", "preferred"), [(64, [16, 32]), (31, [16]), (16, [16]), (8, [])])
+def test_no_batch_is_preferred_that_the_model_does_not_take(
+    rows: int, preferred: list[int]
+) -> None:
+    batching = model_config.build("m", PIXELS, rows).dynamic_batching
+
+    assert list(batching.preferred_batch_size) == preferred
+
+
+def test_a_model_of_one_row_at_a_time_is_not_batched() -> None:
+    assert not model_config.build("m", PIXELS, 1).HasField("dynamic_batching")
+
+
+@given(
+    name=st.text(),
+    input_name=st.text(),
+    datatype=st.sampled_from(["UINT8", "FP32"]),
+    shape=st.lists(st.integers(1, 2**31), min_size=1, max_size=4),
+    classes=st.integers(1, 2**31),
+    rows=st.integers(1, 2**31 - 1),
+)
+def test_what_is_written_reads_back_the_same(
+    name: str, input_name: str, datatype: str, shape: list[int], classes: int, rows: int
+) -> None:
+    signature = classifier(TensorField(input_name, datatype, tuple(shape)), classes)
+    config = model_config.build(name, signature, rows)
+
+    text = model_config.render(config)
+
+    assert text_format.Parse(text, model_config_pb2.ModelConfig()) == config
+
+
+def test_a_missing_file_is_no_configuration(tmp_path: Path) -> None:
+    assert model_config.read(tmp_path / "config.pbtxt") is None
+
+
+@pytest.mark.parametrize("text", [b'name: "m', b"no_such_field: 1", b"\xff\xfe"])
+def test_a_file_that_is_no_configuration_is_refused_by_its_path(
+    tmp_path: Path, text: bytes
+) -> None:
+    path = tmp_path / "config.pbtxt"
+    path.write_bytes(text)
+
+    with pytest.raises(Incompatible, match=r"config\.pbtxt: cannot be read"):
+        model_config.read(path)
+
+
+def build() -> Any:
+    return model_config.build("mnist-cnn", PIXELS, 64)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "instance_group { count: 2 kind: KIND_CPU }",
+        "version_policy { all {} }",
+        'parameters { key: "intra_op_thread_count" value { string_value: "1" } }',
+        "dynamic_batching { max_queue_delay_microseconds: 5000 }",
+    ],
+)
+def test_a_matter_of_taste_is_no_difference(edit: str) -> None:
+    existing = build()
+    text_format.Merge(edit, existing)
+
+    assert model_config.differences(existing, build()) == []
+
+
+def test_what_a_server_takes_from_the_graph_may_be_left_out() -> None:
+    existing = text_format.Parse("max_batch_size: 64", model_config_pb2.ModelConfig())
+
+    assert model_config.differences(existing, build()) == []
+
+
+def rename_input(config: Any) -> None:
+    config.input[0].name = "pixels"
+
+
+def widen_input(config: Any) -> None:
+    config.input[0].data_type = model_config_pb2.TYPE_FP32
+
+
+def resize_input(config: Any) -> None:
+    config.input[0].dims[2] = 32
+
+
+def drop_output(config: Any) -> None:
+    del config.output[1]
+
+
+def change_batch(config: Any) -> None:
+    config.max_batch_size = 32
+
+
+def change_backend(config: Any) -> None:
+    config.backend = "tensorrt"
+
+
+def change_file(config: Any) -> None:
+    config.default_model_filename = "net.onnx"
+
+
+@pytest.mark.parametrize(
+    ("edit", "faults"),
+    [
+        (
+            rename_input,
+            [
+                "input image is not there, but this model has TYPE_UINT8 [1, 28, 28]",
+                "input pixels is TYPE_UINT8 [1, 28, 28], but this model has none of that name",
+            ],
+        ),
+        (
+            widen_input,
+            ["input image is TYPE_FP32 [1, 28, 28], but this model has TYPE_UINT8 [1, 28, 28]"],
+        ),
+        (
+            resize_input,
+            ["input image is TYPE_UINT8 [1, 28, 32], but this model has TYPE_UINT8 [1, 28, 28]"],
+        ),
+        (
+            drop_output,
+            ["output probabilities is not there, but this model has TYPE_FP32 [10]"],
+        ),
+        (change_batch, ["max_batch_size is 32, but this model needs 64"]),
+        (change_backend, ["backend is 'tensorrt', but this model needs 'onnxruntime'"]),
+        (change_file, ["default_model_filename is 'net.onnx', but this model needs 'model.onnx'"]),
+    ],
+)
+def test_a_difference_is_named(edit: Any, faults: list[str]) -> None:
+    existing = build()
+    edit(existing)
+
+    assert model_config.differences(existing, build()) == faults
