@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.mirror import Mirror, serve
-from training.data.files import DATA_VARIABLE, RemoteFile, cache_dir, fetch
+from training.data.files import DATA_VARIABLE, cache_dir, fetch
+from training.data.remote import RemoteFile
 from training.errors import DataError
 
 CONTENT = bytes(range(256)) * 2000

@@ -13,7 +13,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from training.data.files import DATA_VARIABLE, RemoteFile, mismatch
+from training.data.remote import RemoteFile, mismatch
 from training.errors import DataError
 
 ROUNDS = 2  # how often each mirror is asked
@@ -40,10 +40,7 @@ def download(file: RemoteFile, target: Path) -> None:
     except OSError as error:
         raise DataError(f"{target}: cannot be written ({error.strerror})") from error
     tried = "\n".join(f"  {url}: {why}" for url, why in failures.items())
-    raise DataError(
-        f"{file.name} is not on this machine and could not be downloaded:\n{tried}\n"
-        f"Fetch it by other means and name its folder with --data-dir or {DATA_VARIABLE}."
-    )
+    raise DataError(f"{file.name} is not on this machine and could not be downloaded:\n{tried}")
 
 
 class _Refused(Exception):

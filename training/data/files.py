@@ -4,25 +4,16 @@ A file in the user's folder is theirs: if it is corrupt we say so and touch noth
 cache is ours: if it is corrupt we fetch it again. Whatever is returned matches its SHA-256.
 """
 
-import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
+from training.data.remote import RemoteFile, mismatch
 from training.errors import DataError
 
 DATA_VARIABLE = "PENSTOCK_DATA"
 CACHE_VARIABLE = "PENSTOCK_CACHE"
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    name: str
-    size: int
-    sha256: str
-    urls: tuple[str, ...]  # mirrors, in the order in which they are asked
 
 
 def fetch(dataset: str, file: RemoteFile, data_dir: Path | None = None) -> Path:
@@ -36,7 +27,13 @@ def fetch(dataset: str, file: RemoteFile, data_dir: Path | None = None) -> Path:
         return ours
     from training.data.download import download
 
-    download(file, ours)
+    try:
+        download(file, ours)
+    except DataError as error:
+        raise DataError(
+            f"{error}\nOr fetch {file.name} by other means, and name its folder with --data-dir "
+            f"or {DATA_VARIABLE}."
+        ) from error
     return ours
 
 
@@ -60,19 +57,4 @@ def _find(data_dir: Path, dataset: str, file: RemoteFile) -> Path | None:
                     f"(and unset {DATA_VARIABLE}) to have it downloaded."
                 )
             return path
-    return None
-
-
-def mismatch(path: Path, file: RemoteFile) -> str | None:
-    """How the file on disk differs from what it should be, or None if it does not."""
-    try:
-        with path.open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    if size != file.size:
-        return f"corrupt: {size:,} bytes instead of {file.size:,}"
-    if digest != file.sha256:
-        return f"corrupt: its SHA-256 is {digest} instead of {file.sha256}"
     return None

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from training.data.dataset import Dataset
-from training.data.files import RemoteFile, fetch
+from training.data.files import fetch
+from training.data.remote import RemoteFile
 from training.errors import DataError
 from training.spec import Normalisation, TensorField
 
