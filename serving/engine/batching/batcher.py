@@ -9,11 +9,12 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from serving.engine.batching.queue import BatchQueue, Entry
+from serving.engine.batching.worker import Worker
 from serving.errors import Code, DeadlineExceeded, Internal, Overloaded, ServingError, Unavailable
 from serving.types import BatchPolicy, Timing
 
@@ -75,8 +76,9 @@ class _Job(Generic[T, R]):
 
 @dataclass(slots=True, eq=False)
 class _Flight(Generic[T, R, S]):
-    """A batch that a worker thread has; `started` is when the thread took it up."""
+    """A batch on its way through a worker thread, which took it up at `started`."""
 
+    worker: Worker[S]
     batch: Batch[T, S]
     entries: list[Entry[_Job[T, R]]]
     started: int = 0
@@ -87,7 +89,7 @@ class Batcher(Generic[T, R, S]):
 
     `execute`   runs one batch in a worker thread; what it raises fails that batch only
     `slots`     what may execute at the same time, such as one session per model instance; each
-                runs one batch at a time
+                runs one batch at a time, in a thread of its own, and must be closed after `close`
     `on_batch`  told of each execution, on the loop's thread
     `on_drop`   told of each request that got no result for another reason than a failed
                 execution, on the loop's thread: OVERLOADED, DEADLINE_EXCEEDED, CANCELLED or
@@ -114,9 +116,8 @@ class Batcher(Generic[T, R, S]):
         self._on_drop = on_drop
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(len(slots), thread_name_prefix=name)
-        self._idle = list(slots)
-        self._running = 0
+        self._workers = [Worker(slot, f"{name}-{index}") for index, slot in enumerate(slots)]
+        self._idle = list(self._workers)
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
@@ -136,7 +137,7 @@ class Batcher(Generic[T, R, S]):
     @property
     def running(self) -> int:
         """Batches in execution."""
-        return self._running
+        return len(self._workers) - len(self._idle)
 
     async def submit(
         self,
@@ -171,7 +172,8 @@ class Batcher(Generic[T, R, S]):
             self._queue.flush()
             self._pump_soon()
         await self._drained.wait()
-        self._threads.shutdown()
+        for worker in self._workers:
+            worker.stop()
 
     def _admit(self, entry: Entry[_Job[T, R]]) -> None:
         if self._closing:
@@ -215,7 +217,7 @@ class Batcher(Generic[T, R, S]):
             if not entry.item.future.done():
                 entry.item.future.set_exception(DeadlineExceeded("Request timeout expired"))
                 _tell(self._on_drop, Code.DEADLINE_EXCEEDED)
-        if self._closing and not self._running and not self._queue:
+        if self._closing and not self.running and not self._queue:
             self._drained.set()
 
     def _wake(self, at: int | None, now: int) -> None:
@@ -236,14 +238,11 @@ class Batcher(Generic[T, R, S]):
         self._pump()
 
     def _launch(self, entries: list[Entry[_Job[T, R]]]) -> None:
+        worker = self._idle.pop()
         items = [entry.item.item for entry in entries]
         rows = [entry.rows for entry in entries]
-        flight = _Flight(Batch(self._idle.pop(), items, rows), entries)
-        self._running += 1
-        try:
-            self._threads.submit(self._fly, flight)
-        except RuntimeError as error:  # No thread to be had, or the interpreter is going down.
-            self._loop.call_soon(self._land, flight, error)
+        flight = _Flight(worker, Batch(worker.slot, items, rows), entries)
+        worker.run(partial(self._fly, flight))
 
     def _fly(self, flight: _Flight[T, R, S]) -> None:
         """Run a batch, in a worker thread."""
@@ -266,8 +265,7 @@ class Batcher(Generic[T, R, S]):
 
     def _land(self, flight: _Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
         """Hand out what a batch came to, back on the loop's thread."""
-        self._idle.append(flight.batch.slot)
-        self._running -= 1
+        self._idle.append(flight.worker)
         self._pump()
         if isinstance(outcome, BaseException):
             report = self._hand_out_error(flight, outcome)
@@ -292,7 +290,7 @@ class Batcher(Generic[T, R, S]):
         rows = sum(flight.batch.rows)
         if not isinstance(error, ServingError):
             _log.error("a batch of %d rows failed", rows, exc_info=error)
-            error = Internal(f"inference failed: {type(error).__name__}: {error}")
+            error = Internal(f"inference failed: {error!r}")
         abandoned = 0
         for entry in flight.entries:
             if entry.item.future.done():

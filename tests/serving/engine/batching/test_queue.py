@@ -139,7 +139,7 @@ def test_without_merging_every_entry_runs_alone_and_at_once() -> None:
 
 def test_a_full_queue_refuses_in_the_words_of_triton() -> None:
     queue = queue_of(policy(max_queue=2), 1, 1)
-    with pytest.raises(Overloaded, match="^Exceeds maximum queue size"):
+    with pytest.raises(Overloaded, match=r"^Exceeds maximum queue size"):
         queue.push(Entry(2, 1, "k", at=2))
     assert (len(queue), queue.rows) == (2, 2)
 
