@@ -23,9 +23,9 @@ def decode(body: bytes, spec: TensorSpec) -> Array:
     if type(data) is not list:
         raise fault(KEY if type(document) is dict else "body", "a list", data)
     shape = _shape(data)
-    shape = _fit(shape, spec)
+    fitted = _fit(shape, spec)
     header = tensor_header(spec.name, spec.datatype.wire, list(shape), KEY, ())
-    return json_tensors.decode(data, header, KEY)
+    return json_tensors.decode(data, header, KEY).reshape(fitted)
 
 
 def _shape(data: Any) -> tuple[int, ...]:

@@ -73,7 +73,8 @@ def decode_infer(
     if type(identifier) is not str:
         raise fault("id", "a string", identifier)
     parameters = _object(document.get("parameters", {}), "parameters")
-    is_binary = _boolean(parameters.pop("binary_data_output", False), "binary_data_output")
+    is_binary = parameters.pop("binary_data_output", False)
+    is_binary = _boolean(is_binary, "parameters.binary_data_output")
     outputs, encoding = _decode_outputs(_list(document.get("outputs", []), "outputs"), is_binary)
     request = InferenceRequest(
         model=model,
