@@ -110,7 +110,8 @@ class OrtSession:
         """Execute one batch; raises Internal with the runtime's own words."""
         try:
             if self._plain:
-                arrays: list[Array] = self._session.run(outputs, inputs)
+                feed = {name: _aligned(array) for name, array in inputs.items()}
+                arrays: list[Array] = self._session.run(outputs, feed)
                 return arrays
             return self._run_values(inputs, outputs)
         except Exception as error:  # the runtime raises a class of its own per status code
@@ -128,16 +129,24 @@ class OrtSession:
     def _to_value(self, name: str, array: Array) -> Any:
         make = self._runtime.OrtValue
         if name in self._bf16_inputs:
-            return make.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), _BFLOAT16)
+            return make.ortvalue_from_numpy_with_onnx_type(_aligned(array), _BFLOAT16)
         if name in self._bytes_inputs:
             texts = np.empty(array.shape, dtype=object)
             texts.reshape(-1)[:] = [item.decode() for item in array.reshape(-1)]
             return make.ortvalue_from_numpy(texts)
-        return make.ortvalue_from_numpy(np.ascontiguousarray(array))
+        return make.ortvalue_from_numpy(_aligned(array))
 
     def close(self) -> None:
         """Release the runtime's session."""
         del self._session
+
+
+def _aligned(array: Array) -> Array:
+    """`array`, or a copy where it is a view into a request's body at an odd address."""
+    flags = array.flags
+    if flags.aligned and flags.c_contiguous:
+        return array
+    return np.require(array, requirements="CA")
 
 
 def _from_value(value: Any, datatype: Datatype) -> Array:
