@@ -146,7 +146,7 @@ def _aligned(array: Array) -> Array:
     flags = array.flags
     if flags.aligned and flags.c_contiguous:
         return array
-    return np.require(array, requirements="CA")
+    return np.require(array, requirements=("C", "A"))
 
 
 def _from_value(value: Any, datatype: Datatype) -> Array:
