@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from export.errors import Incompatible
+from serving.config import Proto, parse, to_text
 from serving.dtypes import from_wire
+from serving.errors import LoadFailed
 from training.spec import Signature, TensorField
 
 FILENAME: Final = "config.pbtxt"
@@ -17,7 +18,7 @@ MODEL: Final = "model.onnx"
 BACKEND: Final = "onnxruntime"
 PLATFORM: Final = "onnxruntime_onnx"
 
-# On a CPU an image costs least in batches of 16 to 32 rows; larger ones fall out of the cache.
+# Where a row costs least on a CPU, by measurement; larger batches only answer later.
 PREFERRED_BATCH_SIZES: Final = (16, 32)
 # About the time in which one row runs: company is worth that much waiting, not more.
 MAX_QUEUE_DELAY: Final = 100  # microseconds
@@ -27,10 +28,8 @@ HEADER: Final = """\
 # exports keep this file, and refuse a model that does not fit it.
 """
 
-ModelConfig: TypeAlias = Any  # model_config_pb2.ModelConfig, which comes without types
 
-
-def build(name: str, signature: Signature, max_batch_size: int) -> ModelConfig:
+def build(name: str, signature: Signature, max_batch_size: int) -> Proto:
     config = model_config_pb2.ModelConfig(
         name=name,
         platform=PLATFORM,
@@ -57,22 +56,24 @@ def build(name: str, signature: Signature, max_batch_size: int) -> ModelConfig:
     return config
 
 
-def render(config: ModelConfig) -> str:
-    return HEADER + str(text_format.MessageToString(config, use_short_repeated_primitives=True))
+def render(config: Proto) -> str:
+    return HEADER + to_text(config)
 
 
-def read(path: Path) -> ModelConfig | None:
+def read(path: Path) -> Proto | None:
     """The configuration in `path`, None where there is no such file. Incompatible if it cannot be
     read, since no model behind such a file could be served."""
     try:
-        return text_format.Parse(path.read_text("utf-8"), model_config_pb2.ModelConfig())
+        return parse(path.read_text("utf-8"), str(path))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+    except LoadFailed as error:
+        raise Incompatible(error.message) from error
+    except (OSError, UnicodeDecodeError) as error:
         raise Incompatible(f"{path}: cannot be read as a model configuration: {error}") from error
 
 
-def differences(existing: ModelConfig, wanted: ModelConfig) -> list[str]:
+def differences(existing: Proto, wanted: Proto) -> list[str]:
     """Why a model that needs `wanted` cannot be served by `existing`; empty if it can.
 
     What is a matter of taste, such as delays, instances and warm-up, may differ.

@@ -7,6 +7,7 @@
 A version is built in a hidden folder beside its place and becomes visible by one rename. No
 server takes the hidden folder for a version, since its name is no number; it lies within the
 model's folder because Triton does take any folder of a repository for a model, hidden or not.
+All that an export that is killed can leave behind is such a folder.
 """
 
 import errno
@@ -14,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -22,8 +23,8 @@ from uuid import uuid4
 
 from export import model_config
 from export.errors import Incompatible, InvalidName, PublishFailed, VersionExists
-from export.model_config import ModelConfig
 from serving import passport
+from serving.config import Proto
 from serving.passport import Passport
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -37,7 +38,7 @@ class Model:
     """What all versions of a model share."""
 
     repository: Path
-    config: ModelConfig
+    config: Proto
     labels: tuple[str, ...]
 
     @property
@@ -107,10 +108,10 @@ def publish(model: Model, files: Mapping[str, bytes], seal: Seal, version: int |
         with ExitStack() as undo:
             place = _publish(model, files, seal, version, undo)
             undo.pop_all()
+        _sync(model.folder)
     except OSError as error:
         where = error.filename or model.folder
         raise PublishFailed(f"{where}: cannot be written ({error.strerror})") from error
-    _sync(model.folder)
     return place
 
 
@@ -181,10 +182,8 @@ def _missing(folder: Path) -> list[Path]:
 
 def _remove_empty(folders: list[Path]) -> None:
     for folder in folders:
-        try:
+        with suppress(OSError):  # not made yet, or in use by another export
             folder.rmdir()
-        except OSError:  # not made yet, or in use by another export
-            return
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -60,10 +60,10 @@ class Report:
 
 def _parity_table(passport: Passport) -> Table:
     proof = passport.parity
-    allowed = f"{proof.absolute_tolerance:g} + {proof.relative_tolerance:g} of the value"
+    allowed = f"{proof.absolute_tolerance:g} + {proof.relative_tolerance:g} of its value"
     table = Table(
         title="Largest difference between torch and ONNX Runtime",
-        caption=f"allowed: {allowed}",
+        caption=f"allowed for each element: {allowed}",
         title_justify="left",
         caption_justify="left",
     )

@@ -121,8 +121,8 @@ def _describe(name: str, element: int, dims: Iterable[int | str]) -> str:
 
 
 def _strip(message: Message) -> None:
-    """Clears what the exporter notes beside the graph: stack traces with the paths of this
-    machine, and four times the size of the nodes themselves."""
+    """Clears what the exporter notes beside the graph, such as stack traces with the paths of
+    this machine."""
     for field, value in message.ListFields():
         if field.name in {"doc_string", "metadata_props"}:
             message.ClearField(field.name)

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 from google.protobuf import text_format
 from hypothesis import given
@@ -9,6 +10,10 @@ from tritonclient.grpc import model_config_pb2
 
 from export import model_config
 from export.errors import Incompatible
+from serving.config import Source, complete, parse, resolve
+from serving.dtypes import Datatype
+from serving.types import Signature, TensorSpec
+from training.checkpoint import Checkpoint
 from training.spec import TensorField, classifier
 
 PIXELS = classifier(TensorField("image", "UINT8", (1, 28, 28)), 10)
@@ -94,15 +99,45 @@ def test_a_missing_file_is_no_configuration(tmp_path: Path) -> None:
     assert model_config.read(tmp_path / "config.pbtxt") is None
 
 
-@pytest.mark.parametrize("text", [b'name: "m', b"no_such_field: 1", b"\xff\xfe"])
-def test_a_file_that_is_no_configuration_is_refused_by_its_path(
-    tmp_path: Path, text: bytes
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (b'name: "m', r"config\.pbtxt:1:7"),
+        (b"\nno_such_field: 1", r"config\.pbtxt:2:1: .*no_such_field"),
+        (b"\xff\xfe", r"config\.pbtxt: cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_by_its_place(
+    tmp_path: Path, text: bytes, named: str
 ) -> None:
     path = tmp_path / "config.pbtxt"
     path.write_bytes(text)
 
-    with pytest.raises(Incompatible, match=r"config\.pbtxt: cannot be read"):
+    with pytest.raises(Incompatible, match=named):
         model_config.read(path)
+
+
+def test_the_embedded_engine_takes_the_file_for_the_exported_graph(
+    trained: Checkpoint, graph: bytes
+) -> None:
+    text = model_config.render(model_config.build("digits-mlp", trained.signature, 64))
+    source = Source("config.pbtxt", text)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+    resolved = resolve(parse(text, source.name), "digits-mlp", source, files=["model.onnx"])
+    config = complete(resolved, _signature(session), source)
+
+    assert config.inputs == (TensorSpec("features", Datatype.FP32, (64,)),)
+    assert [spec.name for spec in config.outputs] == ["logits", "probabilities"]
+
+
+def _signature(session: Any) -> Signature:
+    def specs(tensors: Any) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(tensor.name, Datatype.FP32, (-1, *tensor.shape[1:])) for tensor in tensors
+        )
+
+    return Signature(specs(session.get_inputs()), specs(session.get_outputs()))
 
 
 def build() -> Any:
