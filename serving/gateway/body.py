@@ -1,6 +1,8 @@
-"""Reads a request's body: never more than the limit, decompressed where it says it is packed."""
+"""Bodies, packed and plain: reads a request's, never more than the limit, and packs an answer's."""
 
+import asyncio
 import zlib
+from collections.abc import Sequence
 from typing import Final
 
 from fastapi import Request
@@ -10,6 +12,10 @@ from serving.errors import InvalidArgument, PayloadTooLarge, Unsupported
 # zlib's window sizes: a gzip wrapper only; a zlib wrapper, which is what HTTP calls deflate.
 _WINDOWS: Final = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 ACCEPTED_ENCODINGS: Final = ", ".join(_WINDOWS)
+# What fits a packet gains nothing from being smaller.
+_WORTH_PACKING: Final = 1024
+# Packing more than this takes longer than going to another thread and back.
+_LONG: Final = 64 * 1024
 
 
 async def read(request: Request, limit: int) -> bytes:
@@ -35,6 +41,48 @@ async def read(request: Request, limit: int) -> bytes:
         chunks.append(chunk)
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     return _unpack(body, encoding, limit) if encoding in _WINDOWS else body
+
+
+async def pack(parts: Sequence[bytes | memoryview], accepted: str) -> tuple[bytes, dict[str, str]]:
+    """`parts` as one body, packed as `accepted` (an Accept-Encoding) asks; and the headers for it.
+
+    Left plain where neither gzip nor deflate is asked for by name, or where nothing is gained.
+    """
+    body = b"".join(parts)
+    encoding = _preferred(accepted)
+    if not encoding or len(body) < _WORTH_PACKING:
+        return body, {}
+    if len(body) > _LONG:
+        body = await asyncio.to_thread(_pack, body, encoding)
+    else:
+        body = _pack(body, encoding)
+    return body, {"Content-Encoding": encoding}
+
+
+def _pack(body: bytes, encoding: str) -> bytes:
+    # Tensors of floats hardly shrink at any level; the fastest it is.
+    packer = zlib.compressobj(zlib.Z_BEST_SPEED, wbits=_WINDOWS[encoding])
+    return packer.compress(body) + packer.flush()
+
+
+def _preferred(accepted: str) -> str:
+    """The encoding of ours to which the header gives the greatest weight; "" if it names none."""
+    weights = {}
+    for item in accepted.split(","):
+        name, _, parameters = item.partition(";")
+        weights[name.strip().lower()] = _weight(parameters)
+    best = max(_WINDOWS, key=lambda encoding: weights.get(encoding, 0.0))
+    return best if weights.get(best, 0.0) > 0 else ""
+
+
+def _weight(parameters: str) -> float:
+    name, _, value = parameters.partition("=")
+    if name.strip().lower() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
 
 
 def _unpack(body: bytes, encoding: str, limit: int) -> bytes:

@@ -23,8 +23,9 @@ def create_router(engine: Engine, lifecycle: Lifecycle, limit: int) -> APIRouter
     """The routes under `/v2`; `limit` is the largest body in bytes."""
     router = APIRouter(prefix="/v2")
     _health(router, lifecycle)
-    _metadata(router, engine)
+    # Before the metadata, whose route would take `/models/stats` for a model of that name.
     _statistics(router, engine)
+    _metadata(router, engine)
     _repository(router, engine, limit)
     _inference(router, engine, limit)
     return router
@@ -160,11 +161,9 @@ def _inference(router: APIRouter, engine: Engine, limit: int) -> None:
             )
         else:
             inference, encoding = wire.decode_infer(model, version, content, length)
-        answer, json_length = wire.encode_infer(await engine.infer(inference), encoding)
+        parts, json_length = wire.encode_infer(await engine.infer(inference), encoding)
+        answer, headers = await body.pack(parts, request.headers.get("accept-encoding", ""))
         if json_length is None:
-            return _json(b"".join(answer))
-        return Response(
-            b"".join(answer),
-            media_type="application/octet-stream",
-            headers={wire.HEADER_LENGTH: str(json_length)},
-        )
+            return Response(answer, media_type="application/json", headers=headers)
+        headers[wire.HEADER_LENGTH] = str(json_length)
+        return Response(answer, media_type="application/octet-stream", headers=headers)
