@@ -77,6 +77,7 @@ def _announce(models: list[ModelMetadata], addresses: Addresses) -> None:
         click.echo(f"Metrics  {_url(addresses.metrics)}/metrics")
     if addresses.http and models:
         click.echo(f"\nTry it:\n{_curl(models, _url(addresses.http))}\n")
+    click.echo("Ctrl-C stops.")
     sys.stdout.flush()
 
 

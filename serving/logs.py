@@ -28,7 +28,8 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("penstock").setLevel(logging.DEBUG if settings.log_verbose else logging.INFO)
+    logging.getLogger("penstock.access").setLevel(
+        logging.INFO if settings.log_verbose else logging.WARNING
+    )
     # uvicorn tells of every start and stop; what matters of that, our own server says.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    if settings.log_verbose:
-        logging.getLogger("uvicorn.access").setLevel(logging.INFO)

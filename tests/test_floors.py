@@ -31,6 +31,7 @@ FLOORS: Final = (
         "serving.gateway.lifecycle",
         "serving.gateway.metrics",
     ),
+    ("serving.gateway.access", "serving.gateway.health"),
     ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
     ("serving.gateway.app",),
     ("serving.gateway.server",),

@@ -189,6 +189,8 @@ class EmbeddedEngine:
         if self._closing:
             raise Unavailable("the server is stopping and does not accept new requests")
         model = self._models.get(name)
+        if model is None and not self._started:
+            raise Unavailable(f"model '{name}' does not answer yet: the server is loading models")
         if model is None:
             raise NotFound(f"Request for unknown model: '{name}' is not found")
         if not model.versions:

@@ -1,14 +1,29 @@
 """Where the server is in its life: live, ready and draining are three different things."""
 
+import asyncio
+
 from serving.engine.base import Engine
 
 
 class Lifecycle:
-    """Answers the health questions of every protocol alike."""
+    """Answers the health questions of every protocol alike; to be used on the event loop.
+
+    `changed` is set at the next change of readiness, and is another event from then on.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.draining = False
+        self.changed = asyncio.Event()
+
+    def started(self) -> None:
+        """The models have been loaded."""
+        self._announce()
+
+    def drain(self) -> None:
+        """From now on, new requests are not welcome."""
+        self.draining = True
+        self._announce()
 
     async def live(self) -> bool:
         """True while the process can answer at all, also while models load or requests drain."""
@@ -21,3 +36,7 @@ class Lifecycle:
     async def model_ready(self, model: str, version: str) -> bool:
         """True while new requests for that version are welcome."""
         return not self.draining and await self._engine.model_ready(model, version)
+
+    def _announce(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()

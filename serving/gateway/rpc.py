@@ -1,6 +1,5 @@
 """The gRPC service of the Open Inference Protocol; each method asks the engine one thing."""
 
-import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,13 +8,15 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
 from serving.errors import Code, InvalidArgument, Overloaded, ServingError
+from serving.gateway.access import Access
 from serving.gateway.errors import GRPC_STATUS
+from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
 from serving.settings import Settings
 from serving.wire import proto as wire
@@ -24,6 +25,10 @@ from serving.wire import proto_documents as documents
 logger = logging.getLogger("penstock.grpc")
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+
+# A message quotes what the client sent; in a header that grows too long, gRPC would refuse the
+# whole answer.
+_MAX_DETAILS: Final = 4096
 
 Context: TypeAlias = grpc.aio.ServicerContext
 Method: TypeAlias = Callable[[Any, Context], Awaitable[Message]]
@@ -73,54 +78,34 @@ class InferenceService:
         return documents.statistics(statistics)
 
     async def _model_infer(self, message: Any, context: Context) -> Message:
-        request = wire.decode_infer(message)
         remaining = context.time_remaining()
-        if remaining is not None:
-            deadline = time.monotonic_ns() + int(remaining * 1e9)
-            request = dataclasses.replace(request, deadline=deadline)
-        return wire.encode_infer(await self._engine.infer(request))
+        deadline = None if remaining is None else time.monotonic_ns() + int(remaining * 1e9)
+        return wire.encode_infer(await self._engine.infer(wire.decode_infer(message, deadline)))
 
     async def _repository_index(self, request: Any, _: Context) -> Message:
         return documents.repository_index(await self._engine.index(request.ready))
 
 
-class HealthService(health.aio.HealthServicer):  # type: ignore[misc]  # an untyped library
-    """`grpc.health.v1`, with the state asked of the server at each check."""
-
-    def __init__(self, lifecycle: Lifecycle) -> None:
-        super().__init__()
-        self._lifecycle = lifecycle
-
-    async def refresh(self) -> None:
-        """Tell those who watch what the state is now."""
-        status = health_pb2.HealthCheckResponse
-        now = status.SERVING if await self._lifecycle.ready() else status.NOT_SERVING
-        for name in ("", SERVICE.full_name):
-            await self.set(name, now)
-
-    async def Check(self, request: Any, context: Context) -> Any:  # noqa: N802 (gRPC's name)
-        """Whether the server, or the inference service, welcomes requests."""
-        await self.refresh()
-        return await super().Check(request, context)
-
-
-def _guarded(method: Method, request_type: type[Message]) -> Any:
+def _guarded(name: str, method: Method, request_type: type[Message]) -> Any:
     """`method` as a gRPC handler: parses the message itself, turns every failure into a status."""
 
     async def call(content: bytes, context: Context) -> Message | None:
+        access = Access("grpc", name, GRPC_STATUS[Code.CANCELLED].name)
         try:
-            try:
-                message = request_type.FromString(content)
-            except DecodeError as error:
-                raise InvalidArgument(
-                    f"the message is not a valid {request_type.DESCRIPTOR.full_name}: {error}"
-                ) from None
-            return await method(message, context)
+            message = _parse(request_type, content)
+            access.model = getattr(message, "model_name", "") or getattr(message, "name", "")
+            reply = await method(message, context)
+            access.status = grpc.StatusCode.OK.name
+            return reply
         except ServingError as error:
+            access.status = GRPC_STATUS[error.code].name
             await _abort(context, error)
         except Exception as error:
-            logger.exception("%s failed", request_type.DESCRIPTOR.name, exc_info=error)
+            logger.exception("%s failed", name, exc_info=error)
+            access.status = GRPC_STATUS[Code.INTERNAL].name
             await context.abort(GRPC_STATUS[Code.INTERNAL], "internal error; see the server's log")
+        finally:
+            access.log()
         return None
 
     return grpc.unary_unary_rpc_method_handler(
@@ -128,12 +113,22 @@ def _guarded(method: Method, request_type: type[Message]) -> Any:
     )
 
 
+def _parse(request_type: type[Message], content: bytes) -> Message:
+    try:
+        message: Message = request_type.FromString(content)
+    except DecodeError as error:
+        raise InvalidArgument(
+            f"the message is not a valid {request_type.DESCRIPTOR.full_name}: {error}"
+        ) from None
+    return message
+
+
 async def _abort(context: Context, error: ServingError) -> None:
     trailer: tuple[tuple[str, str], ...] = ()
     if isinstance(error, Overloaded):
         # What gRPC's retry policy reads; the counterpart of HTTP's Retry-After.
         trailer = (("grpc-retry-pushback-ms", str(max(1, int(error.retry_after * 1000)))),)
-    await context.abort(GRPC_STATUS[error.code], error.message, trailer)
+    await context.abort(GRPC_STATUS[error.code], error.message[:_MAX_DETAILS], trailer)
 
 
 class RpcServer:
@@ -172,13 +167,15 @@ class RpcServer:
 
     def _register(self, server: Any) -> None:
         handlers = {
-            name: _guarded(method, _message_type(SERVICE.methods_by_name[name].input_type))
+            name: _guarded(name, method, _message_type(SERVICE.methods_by_name[name].input_type))
             for name, method in self._service.methods.items()
         }
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),)
         )
-        health_pb2_grpc.add_HealthServicer_to_server(HealthService(self._lifecycle), server)
+        health_pb2_grpc.add_HealthServicer_to_server(
+            HealthService(self._lifecycle, {"", SERVICE.full_name}), server
+        )
         reflection.enable_server_reflection(
             (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )

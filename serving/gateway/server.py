@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from serving.engine.base import Engine
 from serving.errors import ServingError
+from serving.gateway import access
 from serving.gateway.app import create_app
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.metrics import metrics_app
@@ -34,6 +35,10 @@ class Addresses:
     http: str | None
     grpc: str | None
     metrics: str | None
+
+    def __str__(self) -> str:
+        named = (("REST", self.http), ("gRPC", self.grpc), ("metrics", self.metrics))
+        return ", ".join(f"{name} on {address}" for name, address in named if address)
 
 
 class _HttpServer(uvicorn.Server):
@@ -65,12 +70,12 @@ async def _http(app: ASGIApp, listener: socket.socket, settings: Settings) -> As
     """Serve `app` on `listener` while the block runs; requests in flight finish at its end."""
     server = _HttpServer(
         uvicorn.Config(
-            app,
+            access.logged(app) if settings.log_verbose else app,
             http="httptools",
             ws="none",
             lifespan="off",
             log_config=None,
-            access_log=settings.log_verbose > 0,
+            access_log=False,
             server_header=False,
             timeout_graceful_shutdown=settings.exit_timeout_secs,
         )
@@ -101,10 +106,14 @@ async def serve(
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
             addresses = await _listen(stack, engine, lifecycle, settings)
+            # However this ends, those who watch must not hold it up.
+            stack.callback(lifecycle.drain)
+            logger.info("live: %s; loading the models", addresses)
             if await _unless(stopping, load()):
+                lifecycle.started()
                 announce(addresses)
                 await stopping.wait()
-            lifecycle.draining = True
+            lifecycle.drain()
             logger.info("stopping: no longer ready, finishing what was accepted")
             await asyncio.sleep(settings.exit_grace_secs)
     logger.info("stopped")
@@ -151,6 +160,8 @@ def _stop_on_signals(stopping: asyncio.Event) -> Iterator[None]:
     def stop() -> None:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+            # Python's own answer to SIGINT is an exception, which would wait for what runs.
+            signal.signal(number, signal.SIG_DFL)
         stopping.set()
 
     for number in _SIGNALS:

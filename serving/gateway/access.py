@@ -1,0 +1,67 @@
+"""One line of the log for each request, alike for both protocols; written where it is verbose."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import Code
+from serving.gateway.errors import HTTP_STATUS
+
+LOGGER: Final = logging.getLogger("penstock.access")
+
+
+@dataclass(slots=True)
+class Access:
+    """A request under way: its clock runs from the first moment to `log`.
+
+    `status` is the protocol's own: a number over HTTP, a name over gRPC; until there is an answer,
+    the one for a client that has gone. `model` is empty where the call concerns none.
+    """
+
+    protocol: str
+    call: str
+    status: int | str
+    model: str = ""
+    began: int = field(default_factory=time.monotonic_ns)
+
+    def log(self) -> None:
+        """Write the line: a text, and its parts as fields for the JSON format."""
+        milliseconds = (time.monotonic_ns() - self.began) / 1e6
+        LOGGER.info(
+            "%s %s %s in %.3f ms",
+            self.protocol,
+            self.call,
+            self.status,
+            milliseconds,
+            extra={
+                "protocol": self.protocol,
+                "call": self.call,
+                "model": self.model,
+                "status": self.status,
+                "duration_ms": round(milliseconds, 3),
+            },
+        )
+
+
+def logged(app: ASGIApp) -> ASGIApp:
+    """`app`, with a line for each request."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        access = Access("http", f"{scope['method']} {scope['path']}", HTTP_STATUS[Code.CANCELLED])
+
+        async def watch(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                access.status = message["status"]
+            await send(message)
+
+        try:
+            await app(scope, receive, watch)
+        finally:
+            # The router leaves what it found in the path here.
+            access.model = scope.get("path_params", {}).get("model", "")
+            access.log()
+
+    return call
