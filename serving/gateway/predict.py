@@ -1,5 +1,6 @@
 """The endpoint people want to type by hand: send a picture or a list, get labels."""
 
+import asyncio
 from collections.abc import MutableMapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -19,7 +20,7 @@ from serving.types import (
     Tensor,
     TensorSpec,
 )
-from serving.wire import images, json_examples, json_text
+from serving.wire import images, json_examples, json_tensors, json_text
 
 DEFAULT_TOP_K: Final = 5
 _MAX_FILES: Final = 256
@@ -51,7 +52,8 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         else:
             layout = metadata.formats.get(spec.name, "FORMAT_NONE")
             files = await _files(request, content)
-            array = np.stack([images.decode(file, spec, layout) for file in files])
+            # A large picture takes its time, which the other requests shall not wait for.
+            array = await asyncio.to_thread(_decode, files, spec, layout)
         if not metadata.max_batch_size:
             array = _single(array, metadata)
         response = await engine.infer(
@@ -93,10 +95,14 @@ def _single(array: Array, metadata: ModelMetadata) -> Array:
     return example
 
 
-async def _files(request: Request, content: bytes) -> list[bytes]:
-    """The image files of a form, or the body itself."""
+def _decode(files: Sequence[tuple[str, bytes]], spec: TensorSpec, layout: str) -> Array:
+    return np.stack([images.decode(content, spec, layout, field) for field, content in files])
+
+
+async def _files(request: Request, content: bytes) -> list[tuple[str, bytes]]:
+    """The image files of a form, or the body itself; each with what to call it in a message."""
     if _media_type(request) != "multipart/form-data":
-        return [content]
+        return [("body", content)]
     sent = False
 
     async def receive() -> MutableMapping[str, Any]:
@@ -109,7 +115,9 @@ async def _files(request: Request, content: bytes) -> list[bytes]:
     try:
         async with Request(request.scope, receive).form(max_files=_MAX_FILES) as form:
             files = [
-                await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)
+                (f"file {part.filename!r}", await part.read())
+                for _, part in form.multi_items()
+                if isinstance(part, UploadFile)
             ]
     except HTTPException as error:
         raise InvalidArgument(f"the form cannot be read: {error.detail}") from None
@@ -122,7 +130,11 @@ def _answer(metadata: ModelMetadata, response: InferenceResponse, top_k: int) ->
     answer: dict[str, Any] = {"model": response.model, "version": response.version}
     scores = _class_scores(metadata, response.outputs)
     if scores is None:
-        return answer | {"outputs": {tensor.name: tensor.array for tensor in response.outputs}}
+        outputs = {
+            tensor.name: {"shape": tensor.array.shape, "data": json_tensors.encode(tensor)}
+            for tensor in response.outputs
+        }
+        return answer | {"outputs": outputs}
     labels = metadata.labels.get(scores.name, ())
     rows = scores.array.reshape(-1, scores.array.shape[-1])
     return answer | {"predictions": [_prediction(row, labels, top_k) for row in rows]}

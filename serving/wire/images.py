@@ -4,7 +4,7 @@ import io
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
@@ -13,18 +13,21 @@ from serving.types import Array, TensorSpec
 FORMATS: Final = ("PNG", "JPEG", "WEBP")
 # A small file can announce a picture that fills the memory; no camera makes a larger one.
 MAX_PIXELS: Final = 64 * 1024 * 1024
+# Pillow's own limits, a warning and an error of other sizes, would get in the way of that one.
+Image.MAX_IMAGE_PIXELS = None
 _MODES: Final = {1: "L", 3: "RGB"}
 
 
-def decode(content: bytes, spec: TensorSpec, layout: str) -> Array:
+def decode(content: bytes, spec: TensorSpec, layout: str, field: str = "body") -> Array:
     """The picture in the shape of one example of `spec` (dims without the batch), UINT8.
 
     It is turned upright, put on white where it is transparent, converted to the model's channels
     and resized to its height and width. `layout` is config.pbtxt's format, such as FORMAT_NCHW;
-    FORMAT_NONE lets the place of the channels follow from the dims. Raises InvalidArgument.
+    FORMAT_NONE lets the place of the channels follow from the dims. Raises InvalidArgument that
+    names `field`.
     """
     channels, height, width, channels_first = _geometry(spec, layout)
-    picture = _open(content).convert(_MODES[channels])
+    picture = _open(content, field).convert(_MODES[channels])
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(picture, dtype=np.uint8).reshape(height, width, channels)
@@ -33,26 +36,39 @@ def decode(content: bytes, spec: TensorSpec, layout: str) -> Array:
     return np.ascontiguousarray(pixels).reshape(spec.dims)
 
 
-def _open(content: bytes) -> Image.Image:
+def _open(content: bytes, field: str) -> Image.Image:
     try:
+        # Reads no pixels yet, so that nothing is spent on a picture that is refused.
         picture: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
         if picture.width * picture.height > MAX_PIXELS:
             raise InvalidArgument(
-                f"the image has {picture.width} x {picture.height} pixels; "
-                f"expected at most {MAX_PIXELS} in all"
+                f"{field}: expected an image of at most {MAX_PIXELS} pixels in all, "
+                f"got {picture.width} x {picture.height}"
             )
-        picture = ImageOps.exif_transpose(picture)
-        if picture.has_transparency_data:
-            layer = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        picture.load()
+        return _flat(picture)
     except InvalidArgument:
         raise
+    except UnidentifiedImageError:
+        raise _unreadable(field, "something else" if content else "nothing") from None
     except Exception as error:  # a decoder may raise anything on broken data
-        raise InvalidArgument(
-            f"the body is not a readable image: {error}; expected {', '.join(FORMATS)}"
-        ) from None
+        raise _unreadable(field, f"a broken one: {error}") from None
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    """The picture upright, without transparency, with 8 bits a channel."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):
+        # Pillow would cut what exceeds 8 bits off at white; the upper 8 of the 16 are the picture.
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    picture.load()
     return picture
+
+
+def _unreadable(field: str, got: str) -> InvalidArgument:
+    return InvalidArgument(f"{field}: expected an image ({', '.join(FORMATS)}), got {got}")
 
 
 def _geometry(spec: TensorSpec, layout: str) -> tuple[int, int, int, bool]:
