@@ -6,110 +6,162 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 ROOT: Final = Path(__file__).parents[2]
 REPOSITORY: Final = ROOT / "model_repository"
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
 
-# What the server prints once it is ready.
-_LINES: Final = {
-    "http": re.compile(r"^REST +http://(\S+)/v2 ", re.MULTILINE),
-    "grpc": re.compile(r"^gRPC +(\S+)$", re.MULTILINE),
-    "metrics": re.compile(r"^Metrics +http://(\S+)/metrics$", re.MULTILINE),
-}
+LIVE: Final = r"live: REST on (\S+), gRPC on (\S+), metrics on (\S+);"
+READY: Final = r"^Ctrl-C stops\.$"
+STOPPING: Final = r"stopping: no longer ready"
 
 
-@dataclass(slots=True)
 class Server:
     """A running server; the addresses are `host:port`, as tritonclient takes them."""
 
-    process: "subprocess.Popen[str]"
-    http: str = ""
-    grpc: str = ""
-    metrics: str = ""
-    output: str = ""
-    log: list[str] = field(default_factory=list)
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.process = process
+        self.output: list[str] = []
+        self.log: list[str] = []
+        self._heard = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._read, args=streams)
+            for streams in ((process.stdout, self.output), (process.stderr, self.log))
+        ]
+        self._reading = len(self._readers)
+        for reader in self._readers:
+            reader.start()
+        self.http = self.grpc = self.metrics = ""
 
     @property
     def url(self) -> str:
         """What REST's paths follow."""
         return f"http://{self.http}"
 
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first line of the output or the log that matches, once it is there."""
+        with self._heard:
+            self._heard.wait_for(lambda: self._find(pattern) or not self._reading, START_SECONDS)
+            found = self._find(pattern)
+        assert found, f"the server never said {pattern!r}; it said:\n{self}"
+        return found
+
+    def wait_live(self) -> None:
+        """Until the ports are open; from then on the addresses are known."""
+        self.http, self.grpc, self.metrics = self.wait_for(LIVE).groups()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code, once the process has ended and everything it said was read."""
+        code = self.process.wait(STOP_SECONDS)
+        for reader in self._readers:
+            reader.join()
+        return code
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal and wait for the exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(STOP_SECONDS)
+        self.send(number)
+        return self.wait()
+
+    def close(self) -> None:
+        """End the process, by force if it does not stop when told."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+    def __str__(self) -> str:
+        return "".join((*self.output, *self.log))
+
+    def _find(self, pattern: str) -> re.Match[str] | None:
+        matches = (re.search(pattern, line) for line in (*self.output, *self.log))
+        return next(filter(None, matches), None)
+
+    def _read(self, stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
+            with self._heard:
+                lines.append(line)
+                self._heard.notify_all()
+        with self._heard:
+            self._reading -= 1
+            self._heard.notify_all()
 
 
-def command(*arguments: str, repository: Path = REPOSITORY) -> list[str]:
+def command(*arguments: str, repositories: Iterable[Path] = (REPOSITORY,)) -> list[str]:
     """The command line of a server on free ports of the loopback address."""
     return [
         sys.executable,
         "-m",
         "penstock",
         "serve",
-        f"--model-repository={repository}",
+        *(f"--model-repository={repository}" for repository in repositories),
         *(f"--{protocol}-address=127.0.0.1" for protocol in ("http", "grpc", "metrics")),
         *(f"--{protocol}-port=0" for protocol in ("http", "grpc", "metrics")),
         *arguments,
     ]
 
 
+def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without settings of a server, which are not the tests' own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
+    return kept | dict(changes or {})
+
+
 @contextmanager
-def penstock_server(
-    *arguments: str,
-    repository: Path = REPOSITORY,
-    environment: Mapping[str, str] | None = None,
-) -> Iterator[Server]:
-    """Serve `repository` until the block ends; the server is ready when the block begins."""
+def starting_server(*arguments: str, repository: Path = REPOSITORY) -> Iterator[Server]:
+    """A server for the block, live as it begins; whether it is ready is not waited for."""
     process = subprocess.Popen(
-        command(*arguments, repository=repository),
+        command(*arguments, repositories=(repository,)),
         cwd=ROOT,
-        env=os.environ | (environment or {}),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     server = Server(process)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    readers = [
-        threading.Thread(target=_read_log, args=(process.stderr, server.log), daemon=True),
-    ]
-    killer = threading.Timer(START_SECONDS, process.kill)
-    killer.start()
-    readers[0].start()
     try:
-        for line in process.stdout:
-            server.output += line
-            if line.startswith("curl "):
-                break
-        killer.cancel()
-        if process.poll() is not None or "REST" not in server.output:
-            raise RuntimeError(f"the server did not start: {''.join(server.log)}")
-        for name, pattern in _LINES.items():
-            match = pattern.search(server.output)
-            setattr(server, name, match[1] if match else "")
+        server.wait_live()
         yield server
     finally:
-        killer.cancel()
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        readers[0].join()
-        process.stdout.close()
-        process.stderr.close()
+        server.close()
 
 
-def _read_log(stream: "Iterator[str]", lines: list[str]) -> None:
-    lines.extend(stream)
+@contextmanager
+def penstock_server(*arguments: str, repository: Path = REPOSITORY) -> Iterator[Server]:
+    """A server for the block, ready as it begins."""
+    with starting_server(*arguments, repository=repository) as server:
+        server.wait_for(READY)
+        yield server
+
+
+def failed_start(*arguments: str, repository: Path = REPOSITORY) -> str:
+    """What a server says that does not start: exit code 1, a message, and no traceback."""
+    ended = subprocess.run(
+        command(*arguments, repositories=(repository,)),
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Ctrl-C" not in ended.stdout
+    return ended.stderr

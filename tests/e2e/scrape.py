@@ -1,0 +1,48 @@
+"""What Prometheus sees of a server, read by the reader of its own client library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.server import Server
+
+PLAIN_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """The metric families of one scrape, by name."""
+
+    families: Mapping[str, Metric]
+
+    def value(self, sample: str, **labels: str) -> float:
+        """The value of the one sample of that name that has exactly these labels."""
+        # The reader gives every counter the ending that OpenMetrics asks for.
+        names = (sample, f"{sample}_total")
+        [value] = [
+            each.value
+            for family in self.families.values()
+            for each in family.samples
+            if each.name in names and each.labels == labels
+        ]
+        return value
+
+    def buckets(self, name: str, **labels: str) -> dict[str, float]:
+        """The cumulative counts of a histogram by upper bound, in the order of exposition."""
+        return {
+            each.labels["le"]: each.value
+            for each in self.families[name].samples
+            if each.name == f"{name}_bucket" and each.labels | labels == each.labels
+        }
+
+
+def scrape(server: Server) -> Scrape:
+    """The server's metrics now."""
+    answer = httpx.get(f"http://{server.metrics}/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == PLAIN_TEXT
+    return Scrape({family.name: family for family in text_string_to_metric_families(answer.text)})
