@@ -18,10 +18,9 @@ MODEL: Final = "model.onnx"
 BACKEND: Final = "onnxruntime"
 PLATFORM: Final = "onnxruntime_onnx"
 
-# Where a row costs least on a CPU, by measurement; larger batches only answer later.
+# Where a row costs least on a CPU, by measurement; larger batches only answer later. No queue
+# delay goes with them: batches fill while the model is busy, and an idle one need not wait.
 PREFERRED_BATCH_SIZES: Final = (16, 32)
-# About the time in which one row runs: company is worth that much waiting, not more.
-MAX_QUEUE_DELAY: Final = 100  # microseconds
 
 HEADER: Final = """\
 # Written by `penstock export`, read by `penstock serve` and by Triton; yours to edit. Later
@@ -50,7 +49,6 @@ def build(name: str, signature: Signature, max_batch_size: int) -> Proto:
         batching.preferred_batch_size.extend(
             size for size in PREFERRED_BATCH_SIZES if size <= max_batch_size
         )
-        batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY
     if any(from_wire(field.datatype).is_float for field in signature.inputs):
         config.parameters["reject_non_finite_inputs"].string_value = "true"
     return config

@@ -7,7 +7,8 @@
 A version is built in a hidden folder beside its place and becomes visible by one rename. No
 server takes the hidden folder for a version, since its name is no number; it lies within the
 model's folder because Triton does take any folder of a repository for a model, hidden or not.
-All that an export that is killed can leave behind is such a folder.
+An export that is killed can leave such a folder behind, and for a new model its config.pbtxt and
+labels.txt without a version; the next export goes on from there.
 """
 
 import errno

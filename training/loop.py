@@ -39,7 +39,7 @@ def train(
     """One recipe, from a seed to a model and the record of how it came about."""
     recipe = RECIPES[name]
     started = time.monotonic()
-    commit = provenance.commit()  # now, lest the files change while we train
+    commit = provenance.commit("training")  # now, lest the files change while we train
     config = replace(config, device=pick_device(config.device))
     torch.manual_seed(config.seed)
     model = build_model(recipe.architecture, recipe.architecture_config)

@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PROJECT = Path(__file__).parent.parent
 
 
 def versions() -> dict[str, str]:
@@ -16,20 +16,20 @@ def versions() -> dict[str, str]:
     }
 
 
-def commit() -> str | None:
-    """The commit of this package, with `-dirty` behind it if the package differs from that commit;
-    None where it is not under version control (an installed wheel, say, even one that lies in
+def commit(*packages: str) -> str | None:
+    """The commit of these packages, with `-dirty` behind it if they differ from that commit; None
+    where they are not under version control (an installed wheel, say, even one that lies in
     somebody's repository)."""
     head = _git("rev-parse", "HEAD")
-    if head is None or _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+    if head is None or _git("ls-files", "--error-unmatch", *packages) is None:
         return None
-    return f"{head}-dirty" if _git("status", "--porcelain", ".") else head
+    return f"{head}-dirty" if _git("status", "--porcelain", "--", *packages) else head
 
 
 def _git(*arguments: str) -> str | None:
     try:
         output = subprocess.check_output(
-            ["git", *arguments], cwd=_PACKAGE, text=True, timeout=10, stderr=subprocess.DEVNULL
+            ["git", *arguments], cwd=_PROJECT, text=True, timeout=10, stderr=subprocess.DEVNULL
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -46,7 +46,6 @@ output {
 default_model_filename: "model.onnx"
 dynamic_batching {
   preferred_batch_size: [16, 32]
-  max_queue_delay_microseconds: 100
 }
 backend: "onnxruntime"
 """

@@ -1,55 +1,7 @@
-import subprocess
 from importlib.metadata import version
-from pathlib import Path
-
-import pytest
 
 from export import provenance
-
-
-def git(project: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-    command = ["git", *identity, *arguments]
-    return subprocess.check_output(command, cwd=project, text=True, timeout=30).strip()
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository that holds this package, and beside it a file that is none of its business."""
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "provenance.py").write_text("")
-    (tmp_path / "README.md").write_text("")
-    git(tmp_path, "init", "--quiet")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "--quiet", "--no-verify", "--message", "all")
-    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
-    return tmp_path
-
-
-def test_the_commit_is_that_of_the_exporting_code(project: Path) -> None:
-    (project / "README.md").write_text("changed, which changes no export")
-
-    assert provenance.commit() == git(project, "rev-parse", "HEAD")
-
-
-def test_code_that_differs_from_its_commit_says_so(project: Path) -> None:
-    (project / "export" / "provenance.py").write_text("changed")
-
-    assert provenance.commit() == git(project, "rev-parse", "HEAD") + "-dirty"
-
-
-def test_an_installed_package_in_someone_elses_repository_has_no_commit(project: Path) -> None:
-    git(project, "rm", "--quiet", "--cached", "export/provenance.py")
-
-    assert provenance.commit() is None
-
-
-def test_code_outside_of_any_repository_has_no_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
-
-    assert provenance.commit() is None
+from training import provenance as training_provenance
 
 
 def test_the_versions_are_those_of_the_libraries_that_made_the_model() -> None:
@@ -57,3 +9,7 @@ def test_the_versions_are_those_of_the_libraries_that_made_the_model() -> None:
 
     assert versions["torch"] == version("torch")
     assert versions.keys() >= {"python", "penstock", "onnx", "onnxscript", "onnxruntime", "numpy"}
+
+
+def test_the_commit_covers_all_the_code_that_decides_what_is_exported() -> None:
+    assert provenance.commit() == training_provenance.commit("training", "export", "serving")
