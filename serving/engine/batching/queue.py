@@ -194,9 +194,10 @@ class BatchQueue(Generic[T]):
         self._full.clear()
 
     def _enter(self, place: _Place[T]) -> None:
-        self._line.add(place)
+        if not place.group:
+            self._groups[place.group.key] = place.group
         place.group.add(place)
-        self._groups[place.group.key] = place.group
+        self._line.add(place)
 
     def _leave(self, place: _Place[T]) -> None:
         self._line.remove(place)
@@ -297,4 +298,5 @@ def _oldest(places: OrderedDict[T, _Place[T]]) -> _Place[T] | None:
 
 
 def _earliest(*times: int | None) -> int | None:
-    return min((time for time in times if time is not None), default=None)
+    known = [time for time in times if time is not None]
+    return min(known) if known else None

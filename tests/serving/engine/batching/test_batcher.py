@@ -218,7 +218,7 @@ async def test_waiting_for_company_takes_its_time_and_neither_spins_nor_overslee
             _, timing = await batcher.submit(item, rows=1, key="k")
             waits.append(timing.queue)
     assert 3_300_000 <= min(waits) < 3_300_000 + 2 * MS
-    assert reads <= 20 * 8
+    assert reads <= 20 * 12  # A busy loop would be at it hundreds of times.
 
 
 async def test_a_busy_model_does_not_keep_a_request_beyond_its_deadline() -> None:
