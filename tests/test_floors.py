@@ -20,8 +20,14 @@ FLOORS: Final = (
     ("serving.passport", "serving.settings", "serving.statistics", "serving.threads"),
     ("serving.config", "serving.wire", "serving.metrics", "serving.logs"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
-    ("serving.engine.classification", "serving.engine.repository", "serving.engine.validation"),
+    (
+        "serving.engine.classification",
+        "serving.engine.repository",
+        "serving.engine.servable",
+        "serving.engine.validation",
+    ),
     ("serving.engine.model",),
+    ("serving.engine.assemble",),
     ("serving.engine.loading",),
     ("serving.engine.embedded",),
     (

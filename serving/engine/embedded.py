@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serving import __version__
+from serving.engine.assemble import assemble
 from serving.engine.backends.base import Backend
 from serving.engine.loading import Loader, default_backends
-from serving.engine.model import ModelVersion
 from serving.engine.repository import Repository, is_version
+from serving.engine.servable import Servable
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
 from serving.settings import Settings
 from serving.statistics import VersionStatistics
@@ -43,7 +44,7 @@ EXTENSIONS: Final = (
 class _Model:
     """A model of the repository: the versions that answer, ascending, or why none does."""
 
-    versions: dict[str, ModelVersion] = field(default_factory=dict)
+    versions: dict[str, Servable] = field(default_factory=dict)
     failure: str = ""
 
 
@@ -84,8 +85,7 @@ class EmbeddedEngine:
         except ServingError as error:
             return _Model(failure=f"failed to load '{name}': {error.message}")
         versions = {
-            one.version: ModelVersion(one, one.config.batch_policy(self._settings.max_queue_size))
-            for one in opened
+            one.version: assemble(one, self._settings.max_queue_size, self._find) for one in opened
         }
         logger.info(
             "loaded %s version %s in %.2f s",
@@ -122,23 +122,24 @@ class EmbeddedEngine:
     async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
         """The signature, labels and passport of that version."""
         found = self._find(model, version)
-        config = found.config
+        opened = found.opened
+        config = opened.config
         return ModelMetadata(
             name=model,
-            version=found.version,
+            version=opened.version,
             versions=tuple(self._models[model].versions),
             platform=config.platform,
             max_batch_size=config.max_batch_size,
             inputs=_public(config.inputs, config.max_batch_size),
             outputs=_public(config.outputs, config.max_batch_size),
             formats=config.formats,
-            labels=found.labels,
-            passport=found.passport.to_dict() if found.passport else None,
+            labels=opened.labels,
+            passport=opened.passport.to_dict() if opened.passport else None,
         )
 
     async def model_config(self, model: str, version: str = "") -> Any:
         """The complete configuration of that version."""
-        return self._find(model, version).config.proto
+        return self._find(model, version).opened.config.proto
 
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         """The counters; an unknown model is an invalid argument here, as Triton has it."""
@@ -185,7 +186,7 @@ class EmbeddedEngine:
             *(one.close() for model in self._models.values() for one in model.versions.values())
         )
 
-    def _find(self, name: str, version: str) -> ModelVersion:
+    def _find(self, name: str, version: str) -> Servable:
         if self._closing:
             raise Unavailable("the server is stopping and does not accept new requests")
         model = self._models.get(name)

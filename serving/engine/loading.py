@@ -12,8 +12,8 @@ from serving.dtypes import Datatype
 from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
-from serving.engine.model import Opened
 from serving.engine.repository import ModelFolder, check_passport
+from serving.engine.servable import Opened
 from serving.errors import LoadFailed, ServingError
 from serving.settings import PassportPolicy
 from serving.threads import available_cpus

@@ -3,17 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from serving.config import ModelConfig
 from serving.engine.backends.base import Session
 from serving.engine.batching.batcher import Batch, Batcher, BatchReport, Executed
 from serving.engine.batching.merge import concat, split
 from serving.engine.classification import classify
+from serving.engine.servable import Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
-from serving.passport import Passport
 from serving.statistics import FailureReason, VersionStatistics
 from serving.types import (
     Array,
@@ -35,37 +33,29 @@ _REASONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """All that a version is made of, before it answers anything; one session per instance."""
-
-    config: ModelConfig
-    version: str
-    sessions: Sequence[Session]
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    passport: Passport | None = None
-
-
 class ModelVersion:
     """Answers requests for one version; to be created on the event loop."""
 
     def __init__(self, opened: Opened, policy: BatchPolicy) -> None:
-        self.config = opened.config
-        self.version = opened.version
-        self.labels = opened.labels
-        self.passport = opened.passport
-        self._sessions = opened.sessions
-        self._statistics = VersionStatistics(self.config.name, self.version)
-        self._validator = Validator(self.config)
-        self._outputs = {spec.name: spec.datatype for spec in self.config.outputs}
-        self._batches = self.config.max_batch_size > 0
+        config = opened.config
+        self._opened = opened
+        self._config = config
+        self._statistics = VersionStatistics(config.name, opened.version)
+        self._validator = Validator(config)
+        self._outputs = {spec.name: spec.datatype for spec in config.outputs}
+        self._batches = config.max_batch_size > 0
         self._batcher: Batcher[Admitted, dict[str, Array], Session] = Batcher(
             policy,
             self._execute,
             opened.sessions,
             on_batch=self._record_batch,
-            name=f"{self.config.name}-{self.version}",
+            name=f"{config.name}-{opened.version}",
         )
+
+    @property
+    def opened(self) -> Opened:
+        """What it was made of."""
+        return self._opened
 
     @property
     def statistics(self) -> VersionStatistics:
@@ -97,8 +87,8 @@ class ModelVersion:
             raise
         self._statistics.record_success(admitted.rows, time.monotonic_ns() - arrived, timing)
         return InferenceResponse(
-            model=self.config.name,
-            version=self.version,
+            model=self._config.name,
+            version=self._opened.version,
             outputs=outputs,
             id=request.id,
             timing=timing,
@@ -107,7 +97,7 @@ class ModelVersion:
     async def close(self) -> None:
         """Refuse new requests, answer the accepted ones, release the sessions."""
         await self._batcher.close()
-        for session in self._sessions:
+        for session in self._opened.sessions:
             session.close()
 
     def _answer(
@@ -117,7 +107,12 @@ class ModelVersion:
         if not any(wanted.classification for wanted in request.outputs):
             return tensors
         return tuple(
-            classify(tensor, wanted.classification, self.labels.get(tensor.name, ()), self._batches)
+            classify(
+                tensor,
+                wanted.classification,
+                self._opened.labels.get(tensor.name, ()),
+                self._batches,
+            )
             if wanted.classification
             else tensor
             for tensor, wanted in zip(tensors, request.outputs, strict=True)
@@ -128,15 +123,15 @@ class ModelVersion:
         begin = time.monotonic_ns()
         names = batch.items[0].outputs
         inputs = concat([item.inputs for item in batch.items])
-        for name in inputs.keys() & self.config.input_reshapes.keys():
-            inputs[name] = self._reshaped(inputs[name], self.config.input_reshapes[name].to_graph)
+        for name in inputs.keys() & self._config.input_reshapes.keys():
+            inputs[name] = self._reshaped(inputs[name], self._config.input_reshapes[name].to_graph)
         prepared = time.monotonic_ns()
         results = batch.slot.run(inputs, names)
         computed = time.monotonic_ns()
         outputs = dict(zip(names, results, strict=True))
-        for name in outputs.keys() & self.config.output_reshapes.keys():
+        for name in outputs.keys() & self._config.output_reshapes.keys():
             outputs[name] = self._reshaped(
-                outputs[name], self.config.output_reshapes[name].to_client
+                outputs[name], self._config.output_reshapes[name].to_client
             )
         answers = split(outputs, batch.rows) if self._batches else [outputs]
         return Executed(

@@ -1,0 +1,45 @@
+"""What the engine keeps for each version of a model, whatever answers inside."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from serving.config import ModelConfig
+from serving.engine.backends.base import Session
+from serving.passport import Passport
+from serving.statistics import VersionStatistics
+from serving.types import InferenceRequest, InferenceResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """All that a version is made of, before it answers anything; one session per instance."""
+
+    config: ModelConfig
+    version: str
+    sessions: Sequence[Session]
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    passport: Passport | None = None
+
+
+class Servable(Protocol):
+    """One version that answers requests."""
+
+    @property
+    def opened(self) -> Opened:
+        """What it was made of."""
+
+    @property
+    def statistics(self) -> VersionStatistics:
+        """The counters as they stand."""
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer one request; whatever comes of it is counted."""
+
+    async def close(self) -> None:
+        """Refuse new requests, answer the accepted ones, release what is held."""
+
+
+# Finds the version of a model that answers at this moment ("" leaves the version to the policy);
+# raises NotFound or Unavailable.
+Find: TypeAlias = Callable[[str, str], Servable]
