@@ -15,13 +15,15 @@ A load goes `parse` -> `choose` -> `resolve` -> `Backend.open` -> `complete`.
 from serving.config.complete import BACKENDS, complete, resolve, validate
 from serving.config.model import ModelConfig, Reshape, choose
 from serving.config.parameters import RuntimeOptions, runtime_options
-from serving.config.source import Source
+from serving.config.source import Located, Refused, Source
 from serving.config.text import Proto, parse, to_text
 
 __all__ = [
     "BACKENDS",
+    "Located",
     "ModelConfig",
     "Proto",
+    "Refused",
     "Reshape",
     "RuntimeOptions",
     "Source",

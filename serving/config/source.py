@@ -6,13 +6,15 @@ line, so that a message reads `model_repository/m/config.pbtxt:7: …`.
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from serving.errors import LoadFailed
 
-_Tokens: TypeAlias = deque[tuple[str, int]]
+Position: TypeAlias = tuple[int, int]  # line and column, both from 1
+
+_Tokens: TypeAlias = deque[tuple[str, Position]]
 
 _TOKEN: Final = re.compile(
     r"""
@@ -42,13 +44,17 @@ class Source:
 
     def line(self, path: str) -> int:
         """The line that says `path`, or else the nearest message around it; 0 if nothing does."""
-        lines = locate(self.text)
+        return self.position(path)[0]
+
+    def position(self, path: str) -> Position:
+        """As `line`, with the column; (0, 0) if nothing says it."""
+        positions = locate(self.text)
         while path:
-            line = lines.get(path) or lines.get(_counted(path))
-            if line:
-                return line
+            position = positions.get(path) or positions.get(_counted(path))
+            if position:
+                return position
             path = path.rpartition(".")[0]
-        return 0
+        return 0, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,60 +65,84 @@ class Fault:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A fault where it stands in a file; line and column are 0 where nothing says it."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+
+class Refused(LoadFailed):
+    """A configuration that cannot be served; the message tells of every one of `faults`."""
+
+    def __init__(self, message: str, faults: Sequence[Located]) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+
+
 def refuse(faults: Iterable[Fault], source: Source) -> None:
-    """Raise LoadFailed with one sentence for each fault, as they stand in the text."""
+    """Raise Refused with one sentence for each fault, as they stand in the text."""
     ordered = sorted(faults, key=lambda fault: source.line(fault.path))
-    messages = [f"{source.at(fault.path)}: {fault.message}" for fault in ordered]
-    if messages:
-        raise LoadFailed("\n".join(messages))
+    if ordered:
+        raise Refused(
+            "\n".join(f"{source.at(fault.path)}: {fault.message}" for fault in ordered),
+            [
+                Located(source.name, *source.position(fault.path), fault.message)
+                for fault in ordered
+            ],
+        )
 
 
-def locate(text: str) -> dict[str, int]:
-    """The line on which each field of a valid text begins, by its path.
+def locate(text: str) -> dict[str, Position]:
+    """Where each field of a valid text begins, by its path.
 
     Every field is counted, repeated or not: `input[0].name[0]`, `input[0].dims[2]`. An entry of
     a map has its key for a second name: `parameters["execution_mode"]`.
     """
-    lines: dict[str, int] = {}
-    _fields(deque(_tokens(text)), "", lines)
-    return lines
+    positions: dict[str, Position] = {}
+    _fields(deque(tokens_of(text)), "", positions)
+    return positions
 
 
 def _counted(path: str) -> str:
     return re.sub(r"(\w)(?=\.|$)", r"\1[0]", path)
 
 
-def _tokens(text: str) -> Iterator[tuple[str, int]]:
-    line = 1
+def tokens_of(text: str) -> Iterator[tuple[str, Position]]:
+    """Each token of `text` and where it begins, whether the text is valid or not."""
+    line, begin = 1, 0
     for match in _TOKEN.finditer(text):
         if match["newline"]:
-            line += 1
+            line, begin = line + 1, match.end()
         elif match["token"]:
-            yield match["token"], line
+            yield match["token"], (line, match.start() - begin + 1)
 
 
-def _fields(tokens: _Tokens, parent: str, lines: dict[str, int]) -> None:
+def _fields(tokens: _Tokens, parent: str, positions: dict[str, Position]) -> None:
     """Read the fields of one message, up to its closing bracket."""
     seen: Counter[str] = Counter()
     while tokens and tokens[0][0] not in "}>":
-        name, line = tokens.popleft()
+        name, position = tokens.popleft()
         if name in ",;":
             continue
         if tokens[0][0] == ":":
             tokens.popleft()
         if name == "key":
-            lines[f'{parent[: parent.rfind("[")]}["{tokens[0][0][1:-1]}"]'] = line
-        for value_line in _values(tokens, line):
+            positions[f'{parent[: parent.rfind("[")]}["{tokens[0][0][1:-1]}"]'] = position
+        for place in _values(tokens, position):
             path = f"{parent}{name}[{seen[name]}]"
-            lines[path] = value_line
+            positions[path] = place
             seen[name] += 1
-            _value(tokens, f"{path}.", lines)
+            _value(tokens, f"{path}.", positions)
 
 
-def _values(tokens: _Tokens, line: int) -> Iterator[int]:
-    """Stop before each value of a field, once or for each element of a list; give its line."""
+def _values(tokens: _Tokens, position: Position) -> Iterator[Position]:
+    """Stop before each value of a field, once or for each element of a list; give its place."""
     if tokens[0][0] != "[":
-        yield line
+        yield position
         return
     tokens.popleft()
     while tokens[0][0] != "]":
@@ -123,10 +153,10 @@ def _values(tokens: _Tokens, line: int) -> Iterator[int]:
     tokens.popleft()
 
 
-def _value(tokens: _Tokens, prefix: str, lines: dict[str, int]) -> None:
+def _value(tokens: _Tokens, prefix: str, positions: dict[str, Position]) -> None:
     first, _ = tokens.popleft()
     if first in "{<":
-        _fields(tokens, prefix, lines)
+        _fields(tokens, prefix, positions)
         tokens.popleft()
     elif first[0] in "\"'":
         while tokens and tokens[0][0][0] in "\"'":

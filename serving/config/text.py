@@ -9,27 +9,38 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from serving import dtypes
-from serving.errors import InvalidArgument, LoadFailed
+from serving.config.source import Located, Refused, tokens_of
+from serving.errors import InvalidArgument
 
 # The message `inference.ModelConfig`; its module carries no type information.
 Proto: TypeAlias = Any
 
 _POOL: Final = model_config_pb2.DESCRIPTOR.pool
 _UNKNOWN_FIELD: Final = re.compile(r'Message type "(?P<type>.+)" has no field named "(?P<name>.+)"')
+# What may stand behind a backslash in a string.
+_ESCAPE: Final = re.compile(
+    r"""\\(?:[abfnrtv\\'"]|[0-3]?[0-7]{1,2}|x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"""
+)
 _UNKNOWN_VALUE: Final = re.compile(r'Enum type "(?P<type>.+)" has no value named (?P<name>.*)\.')
 
 
 def parse(text: str, source: str) -> Proto:
-    """The message that `text` spells; LoadFailed says where `source` is wrong, and the cure."""
+    """The message that `text` spells; Refused says where `source` is wrong, and the cure."""
     _refuse_surrogates(text, source)
     if text.startswith("\ufeff"):
-        raise LoadFailed(f"{source}:1:1: begins with a byte order mark; save it as UTF-8 without")
+        raise _refused(source, 1, 1, "begins with a byte order mark; save it as UTF-8 without")
+    _refuse_unknown_escapes(text, source)
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
         line, column = error.GetLine() or 1, error.GetColumn() or 1
         reason = _explain(_reason(error, text, line, column))
-        raise LoadFailed(f"{source}:{line}:{column}: {reason}") from None
+        raise _refused(source, line, column, reason) from None
+
+
+def _refused(source: str, line: int, column: int, reason: str) -> Refused:
+    message = f"{source}:{line}:{column}: {reason}"
+    return Refused(message, [Located(source, line, column, reason)])
 
 
 def to_text(proto: Proto) -> str:
@@ -53,7 +64,15 @@ def _refuse_surrogates(text: str, source: str) -> None:
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
         column = error.start - text.rfind("\n", 0, error.start)
-        raise LoadFailed(f"{source}:{line}:{column}: not a character of Unicode text") from None
+        raise _refused(source, line, column, "not a character of Unicode text") from None
+
+
+def _refuse_unknown_escapes(text: str, source: str) -> None:
+    """As Triton's parser does; Python's would keep the backslash and say no more than a warning."""
+    for token, (line, column) in tokens_of(text):
+        if token[0] in "\"'" and "\\" in _ESCAPE.sub("", token):
+            reason = f"invalid escape sequence in {token}: write a backslash as \\\\"
+            raise _refused(source, line, column, reason)
 
 
 def _reason(error: text_format.ParseError, text: str, line: int, column: int) -> str:

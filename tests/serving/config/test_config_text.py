@@ -47,6 +47,7 @@ max_batch_size: 8, platform: "onnxruntime_onnx"
         ('name: "a', "c:1:7: String missing ending quote: '\"a'"),
         ('name: "a"\nname: "b"', 'should not have multiple "name" fields'),
         ('name: "\\377"', "c:1:"),
+        ("\nname: 'a\\8'", "c:2:7: invalid escape sequence in 'a\\8': write a backslash as \\\\"),
         ("name: 'm'\n# \ud800", "c:2:3: not a character of Unicode text"),
         ("\ufeffname: 'm'", "c:1:1: begins with a byte order mark"),
     ],
@@ -92,6 +93,16 @@ def test_a_field_that_is_not_said_is_reported_where_it_belongs() -> None:
     assert source.at("input[1].data_type") == "m/config.pbtxt:7"
     assert source.at("output[0].dims") == "m/config.pbtxt"
     assert Source("m").at("input[0].dims") == "m"
+
+
+@pytest.mark.parametrize(
+    ("path", "position"),
+    [("input[0].data_type", (4, 5)), ("input[0].dims[1]", (6, 7)), ("nowhere", (0, 0))],
+)
+def test_a_field_is_found_in_its_column(path: str, position: tuple[int, int]) -> None:
+    parse(LAID_OUT, "c")
+
+    assert Source("c", LAID_OUT).position(path) == position
 
 
 def test_a_text_without_fields_has_no_lines() -> None:
