@@ -34,12 +34,13 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # an
         """
         told = None
         while True:
-            changed = self._lifecycle.changed
+            # Seen before the state is: a change while that is told must not be missed.
+            changed, draining = self._lifecycle.changed, self._lifecycle.draining
             status = await self._status(request.service)
             if status != told:
                 yield Response(status=status)
                 told = status
-            if self._lifecycle.draining:
+            if draining:
                 return
             await changed.wait()
 
