@@ -1,0 +1,263 @@
+"""From the first port to the exit code: live, ready, draining, and nothing accepted gets lost."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.utils import InferenceServerException
+
+from serving.types import Array
+from tests.e2e.clients import Client, connect, tensor
+from tests.e2e.repositories import add_identity
+from tests.e2e.scrape import scrape
+from tests.e2e.server import (
+    READY,
+    START_SECONDS,
+    STOPPING,
+    Server,
+    penstock_server,
+    starting_server,
+)
+
+SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+MAX_ROWS: Final = 2
+PLUGS: Final = 5
+REFUSALS: Final = ("StatusCode.UNAVAILABLE", "StatusCode.CANCELLED")
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def loading_server(repository: Path, *arguments: str) -> Iterator[tuple[Server, threading.Event]]:
+    """A server that has one model and loads another one until the event is set.
+
+    The label file of the second is a pipe, whose reader waits for a writer.
+    """
+    add_identity(repository, "a-quick-one")
+    folder = add_identity(repository, "b-slow-one", output='label_filename: "labels.txt"')
+    pipe = folder / "labels.txt"
+    os.mkfifo(pipe)
+    reading, go_on = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), pipe.open("w") as labels:
+            reading.set()
+            go_on.wait()
+            labels.write("yes\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with starting_server(*arguments, repository=repository) as server:
+            try:
+                assert reading.wait(START_SECONDS)
+                yield server, go_on
+            finally:
+                go_on.set()
+    finally:
+        go_on.set()
+        # Where the server never came to read, this lets the writer go on.
+        os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+        writer.join()
+
+
+async def ask(client: Client, model: str = "echo", value: float = 1.0) -> float:
+    """The answer of an identity model to one number."""
+    result = await client.infer(model, {"x": np.array([[value]], np.float32)})
+    return float(result.as_numpy("y")[0, 0])
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+async def test_the_server_is_live_before_it_is_ready(tmp_path: Path, protocol: str) -> None:
+    with loading_server(tmp_path) as (server, go_on):
+        async with connect(protocol, server) as client:
+            assert await client.call("is_server_live") is True
+            assert await client.call("is_server_ready") is False
+            assert await client.call("is_model_ready", "a-quick-one") is True
+            assert await client.call("is_model_ready", "b-slow-one") is False
+            with pytest.raises(InferenceServerException, match="the server is loading models"):
+                await ask(client, "b-slow-one")
+            go_on.set()
+            server.wait_for(READY)
+            assert await client.call("is_server_ready") is True
+            assert await client.call("is_model_ready", "b-slow-one") is True
+            assert await ask(client, "b-slow-one", 7) == 7
+        assert server.stop() == 0
+
+
+def test_a_watcher_is_told_of_every_change_until_the_stop(tmp_path: Path) -> None:
+    with loading_server(tmp_path) as (server, go_on), grpc.insecure_channel(server.grpc) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == NOT_SERVING
+        go_on.set()
+        assert next(watch).status == SERVING
+        # Far less than the 30 seconds that calls in flight may take: a watch does not count.
+        assert server.stop() == 0
+        assert [each.status for each in watch] == [NOT_SERVING]
+
+
+@pytest.mark.parametrize("service", ["", "inference.GRPCInferenceService"])
+def test_grpcs_health_protocol_knows_the_server_and_its_service(
+    server: Server, service: str
+) -> None:
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert stub.Check(health_pb2.HealthCheckRequest(service=service)).status == SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(health_pb2.HealthCheckRequest(service="nobody"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_signal_while_models_load_stops_the_server_too(tmp_path: Path) -> None:
+    with loading_server(tmp_path) as (server, go_on):
+        server.send(signal.SIGTERM)
+        server.wait_for(STOPPING)
+        go_on.set()
+        assert server.wait() == 0
+        assert "Traceback" not in str(server)
+        assert not server.output
+
+
+def send(server: Server, protocol: str, rows: int, value: float) -> Array:
+    """What an identity model answers to `rows` rows of a number; blocks until then."""
+    is_http = protocol == "http"
+    module = tritonclient.http if is_http else tritonclient.grpc
+    item = tensor(module, "x", np.full((rows, 1), value, np.float32))
+    address = server.http if is_http else server.grpc
+    with module.InferenceServerClient(address) as client:
+        answer: Array = client.infer("echo", [item]).as_numpy("y")
+        return answer
+
+
+def pending(server: Server) -> float:
+    return scrape(server).value("nv_inference_pending_request_count", model="echo", version="1")
+
+
+def fill(server: Server, pool: ThreadPoolExecutor, count: int) -> list[Future[Array]]:
+    """`count` requests of each protocol that the server has accepted and not answered."""
+    # Whole batches, which cannot be merged: while they run, everything behind them waits.
+    plugs = [pool.submit(send, server, "http", MAX_ROWS, -1.0) for _ in range(PLUGS)]
+    while pending(server) < PLUGS - 1:
+        assert not any(plug.done() for plug in plugs)
+    calls = [
+        pool.submit(send, server, protocol, 1, value)
+        for value in range(count)
+        for protocol in ("http", "grpc")
+    ]
+    # One plug runs, those behind it wait as well.
+    while pending(server) < len(calls) + sum(not plug.done() for plug in plugs) - 1:
+        assert not any(call.done() for call in calls)
+    return calls
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Path:
+    """A repository with a model of which each batch takes a while."""
+    add_identity(tmp_path, delay_ms=250, max_batch_size=MAX_ROWS, more="dynamic_batching { }")
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_whatever_was_accepted_before_the_signal_is_answered(
+    slow: Path, number: signal.Signals
+) -> None:
+    with penstock_server(repository=slow) as server, ThreadPoolExecutor(64) as pool:
+        calls = fill(server, pool, 8)
+        server.send(number)
+        assert server.wait() == 0
+        for index, call in enumerate(calls):
+            np.testing.assert_array_equal(call.result(), [[index // 2]])
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    add_identity(tmp_path, delay_ms=1_000)
+    with penstock_server(repository=tmp_path) as server, ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(send, server, "grpc", 1, 1.0) for _ in range(2)]
+        while pending(server) < 1:
+            assert not any(call.done() for call in calls)
+        server.send(number)
+        server.wait_for(STOPPING)
+        server.send(number)
+        assert server.wait() == -number
+        for call in calls:
+            with pytest.raises(InferenceServerException, match="UNAVAILABLE"):
+                call.result()
+
+
+async def test_during_the_grace_the_server_is_not_ready_and_answers_on(tmp_path: Path) -> None:
+    add_identity(tmp_path)
+    with penstock_server("--exit-grace-secs=2", repository=tmp_path) as server:
+        server.send(signal.SIGTERM)
+        server.wait_for(STOPPING)
+        for protocol in ("http", "grpc"):
+            # New connections, as those of clients that have not noticed yet.
+            async with connect(protocol, server) as client:
+                assert await client.call("is_server_live") is True
+                assert await client.call("is_server_ready") is False
+                assert await client.call("is_model_ready", "echo") is False
+                assert await ask(client, value=5) == 5
+        assert server.process.poll() is None
+        assert server.wait() == 0
+
+
+class Load:
+    """Callers of both protocols who ask one thing after the other until the server is gone."""
+
+    def __init__(self) -> None:
+        self.answered = {"http.aio": 0, "grpc.aio": 0}
+        self.under_way = asyncio.Event()
+
+    async def call(self, server: Server, protocol: str) -> None:
+        async with connect(protocol, server) as client:
+            while True:
+                value = float(self.answered[protocol])
+                try:
+                    answer = await ask(client, value=value)
+                except aiohttp.ClientConnectionError:
+                    return
+                except InferenceServerException as error:
+                    # gRPC refuses what comes after the end, and cancels what it had received
+                    # but not handed on yet.
+                    assert error.status() in REFUSALS, error  # noqa: PT017
+                    return
+                assert answer == value
+                self.answered[protocol] += 1
+                if min(self.answered.values()) > 200:
+                    self.under_way.set()
+
+
+async def test_under_load_every_request_that_was_taken_up_reaches_its_client(
+    tmp_path: Path,
+) -> None:
+    add_identity(tmp_path, max_batch_size=8, delay_ms=1, more="dynamic_batching { }")
+    load = Load()
+    with penstock_server("--log-verbose=1", "--log-format=json", repository=tmp_path) as server:
+        async with asyncio.TaskGroup() as group:
+            for protocol in [*load.answered] * 16:
+                group.create_task(load.call(server, protocol))
+            await load.under_way.wait()
+            server.send(signal.SIGTERM)
+        assert server.wait() == 0
+        lines = [json.loads(line) for line in server.log]
+    infer = ("POST /v2/models/echo/infer", "ModelInfer")
+    statuses = [line["status"] for line in lines if line.get("call") in infer]
+    # As many as were sent off have arrived, and there was no other outcome.
+    assert statuses.count(200) == load.answered["http.aio"]
+    assert statuses.count("OK") == load.answered["grpc.aio"]
+    assert len(statuses) == sum(load.answered.values())
