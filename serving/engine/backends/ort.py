@@ -10,6 +10,7 @@ import numpy as np
 from serving import dtypes
 from serving.config import runtime_options
 from serving.dtypes import Datatype
+from serving.engine.backends.ort_errors import explain
 from serving.errors import Internal, LoadFailed
 from serving.types import Array, Signature, TensorSpec
 
@@ -52,13 +53,16 @@ class OrtBackend:
                 os.fspath(path), self._options(runtime, config), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the runtime raises a class of its own per status code
-            raise LoadFailed(f"{path}: ONNX Runtime cannot load it: {error}") from error
+            raise LoadFailed(
+                f"{path}: ONNX Runtime {runtime.__version__} cannot load it: "
+                f"{explain(str(error), path)}"
+            ) from error
         return OrtSession(runtime, session, path)
 
     def _options(self, runtime: Any, config: Any) -> Any:
         wanted = runtime_options(config)
         options = runtime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised; the runtime would print them as well
         options.intra_op_num_threads = wanted.intra_op_threads or self._threads
         options.inter_op_num_threads = wanted.inter_op_threads or 1
         # Threads that spin while they wait for work take the processor from the gateway.
@@ -92,6 +96,10 @@ class OrtSession:
             ),
             outputs=tuple(_spec(node, path) for node in session.get_outputs()),
         )
+        self._symbols = {
+            node.name: tuple(dim if isinstance(dim, str) else "" for dim in node.shape)
+            for node in (*session.get_inputs(), *optional, *session.get_outputs())
+        }
         specs = {spec.name: spec.datatype for spec in self._signature.inputs}
         self._bytes_inputs = {name for name, kind in specs.items() if kind is Datatype.BYTES}
         self._bf16_inputs = {name for name, kind in specs.items() if kind is Datatype.BF16}
@@ -105,6 +113,11 @@ class OrtSession:
     def signature(self) -> Signature:
         """The graph's own inputs and outputs."""
         return self._signature
+
+    @property
+    def symbols(self) -> Mapping[str, tuple[str, ...]]:
+        """What the graph calls each dimension of each tensor; "" where it has no name for it."""
+        return self._symbols
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Execute one batch; raises Internal with the runtime's own words."""

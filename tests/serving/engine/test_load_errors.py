@@ -1,0 +1,117 @@
+"""What is wrong with a file that ONNX Runtime cannot load is said with its cure."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import helper
+from tritonclient.grpc import model_config_pb2
+
+from serving.dtypes import Datatype
+from serving.engine.backends.ort import OrtBackend
+from serving.engine.backends.ort_errors import explain
+from serving.errors import LoadFailed
+from tests.serving.graphs import keep_weights_in, model, write
+
+FP32 = Datatype.FP32
+
+
+def small() -> Any:
+    return model({"x": (FP32, ["batch", 4])}, {"y": (FP32, ["batch", 2])})
+
+
+def of_opset(number: int) -> Any:
+    made = small()
+    made.opset_import[0].version = number
+    return made
+
+
+def of_ir_version(number: int) -> Any:
+    made = small()
+    made.ir_version = number
+    return made
+
+
+def with_operator(name: str, domain: str = "") -> Any:
+    made = small()
+    made.graph.node.append(helper.make_node(name, ["x"], ["z"], domain=domain))
+    if domain:
+        made.opset_import.append(helper.make_opsetid(domain, 1))
+    return made
+
+
+def weighed(location: str) -> Any:
+    return keep_weights_in(small(), location, 4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "weights").write_bytes(bytes(16))
+    (tmp_path / "1/short").write_bytes(bytes(7))
+    (tmp_path / "1/link").symlink_to("../weights")
+    return tmp_path / "1"
+
+
+def failure_of(folder: Path) -> str:
+    with pytest.raises(LoadFailed) as failure:
+        OrtBackend(threads=1).open(model_config_pb2.ModelConfig(), folder)
+    return failure.value.message
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: of_opset(99), "its graph is of opset 99 (ai.onnx), and this runtime knows up to "),
+        (lambda: of_ir_version(99), "its file is of IR version 99, and this runtime reads up to "),
+        (lambda: with_operator("Bogus"), "opset 17 has no operator Bogus"),
+        (lambda: with_operator("Add", "my.ops"), "its operator my.ops:Add is a custom one"),
+        (lambda: weighed("gone"), "1/gone, which does not exist: copy it beside the model"),
+        (lambda: weighed("../weights"), "in the file ../weights, which leaves the version's"),
+        (lambda: weighed("link"), "in the file link, which leaves the version's folder"),
+        (lambda: weighed("/etc/hostname"), "at an absolute path, which leaves the version's"),
+        (lambda: weighed("short"), "ends before 'weights' does: copy it again"),
+    ],
+)
+def test_a_model_that_the_runtime_refuses_is_explained(
+    folder: Path, make: Callable[[], Any], message: str
+) -> None:
+    path = write(make(), folder / "model.onnx")
+
+    failure = failure_of(folder)
+
+    assert failure.startswith(f"{path}: ONNX Runtime ")
+    assert message in failure
+    assert "onnxruntime_src" not in failure
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty: export or copy the model again"),
+        (b"PK\3\4 a checkpoint", "it is no ONNX model, or not a whole one (17 bytes)"),
+        (small().SerializeToString()[:-9], "it is no ONNX model, or not a whole one ("),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "run git lfs pull"),
+    ],
+)
+def test_a_file_that_is_no_model_is_told_apart(folder: Path, content: bytes, message: str) -> None:
+    (folder / "model.onnx").write_bytes(content)
+
+    assert message in failure_of(folder)
+
+
+def test_what_is_not_known_is_told_in_the_runtimes_own_words(tmp_path: Path) -> None:
+    assert explain("[ONNXRuntimeError] : 1 : FAIL : new\n", tmp_path / "model.onnx") == (
+        "[ONNXRuntimeError] : 1 : FAIL : new"
+    )
+
+
+def test_the_names_of_dimensions_are_those_of_the_graph(folder: Path) -> None:
+    write(
+        model({"x": (FP32, ["batch", None, 4])}, {"y": (FP32, ["batch", 2])}), folder / "model.onnx"
+    )
+
+    session = OrtBackend(threads=1).open(model_config_pb2.ModelConfig(), folder)
+
+    assert session.symbols == {"x": ("batch", "", ""), "y": ("batch", "")}
