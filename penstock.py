@@ -1,4 +1,4 @@
-"""The front door: `penstock train|export|serve`, each loaded only when it is called."""
+"""The front door: `penstock train|export|config|serve`, each loaded only when it is called."""
 
 from importlib import import_module
 from importlib.metadata import version
@@ -23,6 +23,12 @@ _COMMANDS: Final = {
         "export",
         "export,cpu",
         "Prove a checkpoint and publish it to a repository.",
+    ),
+    "config": _Entry(
+        "serving.config_command",
+        "config",
+        "cpu",
+        "Print a commented config.pbtxt for an ONNX file.",
     ),
     "serve": _Entry(
         "serving.command", "serve", "cpu", "Serve model repositories over REST and gRPC."

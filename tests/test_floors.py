@@ -41,7 +41,7 @@ FLOORS: Final = (
     ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
     ("serving.gateway.app",),
     ("serving.gateway.server",),
-    ("serving.command",),
+    ("serving.command", "serving.config_command"),
     ("training",),
     ("export",),
     ("penstock",),

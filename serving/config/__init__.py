@@ -7,12 +7,13 @@
     parameters  the free-form parameters that mean something
     complete    resolve (before the model is opened), complete (from its graph), validate
     graph       configuration against graph
+    commented   a text to start from, made from a graph
     model       ModelConfig, what the engine reads
 
 A load goes `parse` -> `choose` -> `resolve` -> `Backend.open` -> `complete`.
 """
 
-from serving.config.complete import BACKENDS, complete, resolve, validate
+from serving.config.complete import BACKENDS, complete, fill_tensors, resolve, validate
 from serving.config.model import ModelConfig, Reshape, choose
 from serving.config.parameters import RuntimeOptions, runtime_options
 from serving.config.source import Located, Refused, Source
@@ -29,6 +30,7 @@ __all__ = [
     "Source",
     "choose",
     "complete",
+    "fill_tensors",
     "parse",
     "resolve",
     "runtime_options",

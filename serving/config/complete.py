@@ -66,9 +66,7 @@ def complete(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
     completed.CopyFrom(proto)
     if not (completed.input and completed.output):
         _fill_batching(completed, signature, source)
-        for kind, given in (("input", completed.input), ("output", completed.output)):
-            if not given:
-                _fill_tensors(given, getattr(signature, f"{kind}s"), completed.max_batch_size)
+        fill_tensors(completed, signature)
     batching = completed.dynamic_batching
     if completed.HasField("dynamic_batching") and not batching.preferred_batch_size:
         batching.preferred_batch_size[:] = (
@@ -90,6 +88,19 @@ def complete(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
 def validate(config: ModelConfig, signature: Signature) -> None:
     """LoadFailed unless `config` fits a graph of `signature`, such as another version's."""
     refuse(graph_faults(config.proto, signature), config.source)
+
+
+def fill_tensors(proto: Proto, signature: Signature) -> None:
+    """State the inputs, the outputs or both where `proto` states none, as its batch size has it."""
+    for given, graph in ((proto.input, signature.inputs), (proto.output, signature.outputs)):
+        if not given:
+            _add_tensors(given, graph, proto.max_batch_size)
+
+
+def unbatched(signature: Signature) -> list[TensorSpec]:
+    """What keeps a graph from batching: its tensors that do not begin with a variable dimension."""
+    required = [spec for spec in signature.inputs if not spec.optional]
+    return [spec for spec in (*required, *signature.outputs) if spec.dims[:1] != (-1,)]
 
 
 def _fill_backend(proto: Proto, files: frozenset[str]) -> None:
@@ -119,8 +130,7 @@ def _fill_instances(proto: Proto, gpu_available: bool) -> None:
 
 def _fill_batching(proto: Proto, signature: Signature, source: Source) -> None:
     """A graph batches if every tensor begins with a variable dimension."""
-    required = [spec for spec in signature.inputs if not spec.optional]
-    fixed = [spec for spec in (*required, *signature.outputs) if spec.dims[:1] != (-1,)]
+    fixed = unbatched(signature)
     if not fixed:
         proto.max_batch_size = proto.max_batch_size or DEFAULT_MAX_BATCH_SIZE
         if proto.max_batch_size > 1 and not proto.WhichOneof("scheduling_choice"):
@@ -142,7 +152,7 @@ def _fill_batching(proto: Proto, signature: Signature, source: Source) -> None:
         )
 
 
-def _fill_tensors(tensors: Any, graph: Iterable[TensorSpec], max_batch_size: int) -> None:
+def _add_tensors(tensors: Any, graph: Iterable[TensorSpec], max_batch_size: int) -> None:
     for spec in graph:
         if spec.optional:
             continue  # Triton offers a graph's defaults to clients only where they are asked for
