@@ -4,6 +4,8 @@
     source      a field's path -> the line that says it
     honoured    which fields the embedded engine honours
     rules       what Triton refuses before it has seen the graph
+    ensemble    an ensemble's steps, and whether its tensors flow
+    ensemble_steps  an ensemble against the models of its steps
     parameters  the free-form parameters that mean something
     complete    resolve (before the model is opened), complete (from its graph), validate
     graph       configuration against graph
@@ -13,10 +15,19 @@
 A load goes `parse` -> `choose` -> `resolve` -> `Backend.open` -> `complete`.
 """
 
-from serving.config.complete import BACKENDS, complete, fill_tensors, resolve, validate
+from serving.config.complete import (
+    BACKENDS,
+    complete,
+    complete_ensemble,
+    fill_tensors,
+    resolve,
+    validate,
+)
+from serving.config.ensemble import Step, dependencies
+from serving.config.ensemble_steps import step_faults
 from serving.config.model import ModelConfig, Reshape, choose
 from serving.config.parameters import RuntimeOptions, runtime_options
-from serving.config.source import Located, Refused, Source
+from serving.config.source import Located, Refused, Source, refuse
 from serving.config.text import Proto, parse, to_text
 
 __all__ = [
@@ -28,12 +39,17 @@ __all__ = [
     "Reshape",
     "RuntimeOptions",
     "Source",
+    "Step",
     "choose",
     "complete",
+    "complete_ensemble",
+    "dependencies",
     "fill_tensors",
     "parse",
+    "refuse",
     "resolve",
     "runtime_options",
+    "step_faults",
     "to_text",
     "validate",
 ]

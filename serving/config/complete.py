@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tritonclient.grpc import model_config_pb2
 
+from serving.config.ensemble import ensemble_faults, is_ensemble
 from serving.config.graph import graph_faults
 from serving.config.honoured import unhonoured
 from serving.config.model import ModelConfig, Reshape, specs
@@ -45,12 +46,14 @@ def resolve(
     _fill_backend(resolved, frozenset(files))
     if not resolved.HasField("version_policy"):
         resolved.version_policy.latest.num_versions = 1
-    _fill_instances(resolved, gpu_available)
+    if not is_ensemble(resolved):
+        _fill_instances(resolved, gpu_available)
     refuse(
         [
             *unhonoured(resolved),
             *general_faults(resolved, folder, backends, gpu_available),
             *parameter_faults(resolved),
+            *ensemble_faults(resolved),
         ],
         source,
     )
@@ -72,17 +75,14 @@ def complete(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
         batching.preferred_batch_size[:] = (
             [completed.max_batch_size] if completed.max_batch_size else []
         )
-    refuse(tensor_faults(completed), source)
-    config = ModelConfig(
-        completed,
-        source,
-        specs(completed.input),
-        specs(completed.output),
-        _reshapes(completed.input, signature.inputs),
-        _reshapes(completed.output, signature.outputs),
-    )
+    config = _read(completed, signature, source)
     validate(config, signature)
     return config
+
+
+def complete_ensemble(proto: Proto, source: Source) -> ModelConfig:
+    """The complete configuration of a resolved ensemble, which has no graph to be held against."""
+    return _read(proto, Signature((), ()), source)
 
 
 def validate(config: ModelConfig, signature: Signature) -> None:
@@ -101,6 +101,18 @@ def unbatched(signature: Signature) -> list[TensorSpec]:
     """What keeps a graph from batching: its tensors that do not begin with a variable dimension."""
     required = [spec for spec in signature.inputs if not spec.optional]
     return [spec for spec in (*required, *signature.outputs) if spec.dims[:1] != (-1,)]
+
+
+def _read(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
+    refuse(tensor_faults(proto), source)
+    return ModelConfig(
+        proto,
+        source,
+        specs(proto.input),
+        specs(proto.output),
+        _reshapes(proto.input, signature.inputs),
+        _reshapes(proto.output, signature.outputs),
+    )
 
 
 def _fill_backend(proto: Proto, files: frozenset[str]) -> None:

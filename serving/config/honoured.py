@@ -49,6 +49,12 @@ HONOURED: Final = frozenset(
         "dynamic_batching.default_queue_policy.default_timeout_microseconds",
         "dynamic_batching.default_queue_policy.allow_timeout_override",
         "dynamic_batching.default_queue_policy.max_queue_size",
+        "ensemble_scheduling",
+        "ensemble_scheduling.step",
+        "ensemble_scheduling.step.model_name",
+        "ensemble_scheduling.step.model_version",
+        "ensemble_scheduling.step.input_map",
+        "ensemble_scheduling.step.output_map",
         "optimization",
         "optimization.graph",
         "optimization.graph.level",
@@ -60,6 +66,7 @@ HONOURED: Final = frozenset(
         "parameters",
         "model_transaction_policy",
         "response_cache",
+        "response_cache.enable",
     }
 )
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from tritonclient.grpc import model_config_pb2
 
 from serving import dtypes
-from serving.config import parameters
+from serving.config import ensemble, parameters
+from serving.config.ensemble import Step
 from serving.config.parameters import RuntimeOptions
 from serving.config.source import Source
 from serving.config.text import Proto
@@ -66,6 +67,21 @@ class ModelConfig:
     def max_batch_size(self) -> int:
         """Rows that one execution takes; 0 for a model that does not batch."""
         return int(self.proto.max_batch_size)
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the model runs other models in the place of a graph."""
+        return ensemble.is_ensemble(self.proto)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What an ensemble runs; nothing for another model."""
+        return ensemble.steps(self.proto)
+
+    @property
+    def caches_responses(self) -> bool:
+        """Whether answers may come from the server's response cache, if it has one."""
+        return bool(self.proto.response_cache.enable)
 
     @property
     def instance_count(self) -> int:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from tritonclient.grpc import model_config_pb2
 
+from serving.config.ensemble import is_ensemble
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
 
@@ -49,6 +50,7 @@ def general_faults(
         _versions(proto),
         _instances(proto, gpu_available),
         _files(proto),
+        _response_cache(proto),
     )
 
 
@@ -75,6 +77,8 @@ def _name(proto: Proto, folder: str) -> Iterator[Fault]:
 
 
 def _backend(proto: Proto, backends: Collection[str]) -> Iterator[Fault]:
+    if is_ensemble(proto):
+        return  # which has none
     expected = KNOWN_BACKENDS.get(proto.backend)
     if not proto.backend and not proto.platform:
         yield Fault(
@@ -150,6 +154,21 @@ def _files(proto: Proto) -> Iterator[Fault]:
             yield Fault(
                 f"output[{index}].label_filename",
                 f"'{output.label_filename}' leaves the model's folder: name a file inside it",
+            )
+
+
+def _response_cache(proto: Proto) -> Iterator[Fault]:
+    if not proto.response_cache.enable:
+        return
+    for is_so, reason in (
+        (proto.HasField("sequence_batching"), "sequence batching scheduler"),
+        (proto.model_transaction_policy.decoupled, "'decoupled' transaction policy"),
+    ):
+        if is_so:
+            yield Fault(
+                "response_cache.enable",
+                f"Response Cache does not currently support model {proto.name} with {reason}. "
+                "Please disable the response cache.",
             )
 
 

@@ -143,8 +143,10 @@ def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, me
     ("text", "field"),
     [
         ("sequence_batching {}", "sequence_batching"),
-        ('ensemble_scheduling { step { model_name: "a" } }', "ensemble_scheduling"),
-        ("response_cache { enable: true }", "response_cache.enable"),
+        (
+            'ensemble_scheduling { step { model_namespace: "a" } }',
+            "ensemble_scheduling.step.model_namespace",
+        ),
         ("dynamic_batching { priority_levels: 2 }", "dynamic_batching.priority_levels"),
         ("dynamic_batching { preserve_ordering: true }", "dynamic_batching.preserve_ordering"),
         ("instance_group { gpus: 0 }", "instance_group.gpus"),
