@@ -42,13 +42,7 @@ class Loader:
         """Every version to serve, ascending, opened and warm; all of them or LoadFailed."""
         text = folder.config_text
         parsed = None if text is None else parse(text, folder.source.name)
-        versions = choose(parsed, folder.versions)
-        if not versions:
-            raise LoadFailed(
-                f"{folder.path}: no version to serve: the folder has "
-                f"{', '.join(map(str, folder.versions)) or 'none'}; versions are folders named 1, "
-                "2, … which the version policy of config.pbtxt chooses from"
-            )
+        versions = served_versions(folder, parsed)
         opened: list[Opened] = []
         try:
             for version in versions:
@@ -84,6 +78,18 @@ class Loader:
         return Opened(config, str(version), sessions, labels, passport)
 
 
+def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:
+    """The versions that the policy of a configuration serves; LoadFailed if there is none."""
+    versions = choose(parsed, folder.versions)
+    if not versions:
+        raise LoadFailed(
+            f"{folder.path}: no version to serve: the folder has "
+            f"{', '.join(map(str, folder.versions)) or 'none'}; versions are folders named 1, "
+            "2, … which the version policy of config.pbtxt chooses from"
+        )
+    return versions
+
+
 def _close(sessions: Sequence[Session]) -> None:
     for session in sessions:
         session.close()
@@ -99,7 +105,7 @@ def _warm_up(session: Session, config: ModelConfig, path: Path) -> None:
     for rows in warm_sizes(config):
         for _ in range(_WARM_RUNS):
             try:
-                session.run(_zeros(config, rows), names)
+                session.run(zeros(config, rows), names)
             except ServingError as error:
                 # Some models refuse zeros; that does not make them unfit for real inputs.
                 logger.warning("%s: warm-up with %d rows of zeros failed: %s", path, rows, error)
@@ -114,8 +120,8 @@ def warm_sizes(config: ModelConfig) -> list[int]:
     return sorted(powers | preferred | {largest})
 
 
-def _zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
-    """Inputs that fit the graph; variable dimensions are 1."""
+def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
+    """Inputs of `rows` rows that fit the graph; variable dimensions are 1."""
     arrays = {}
     for spec in config.inputs:
         if spec.optional:
