@@ -1,7 +1,8 @@
 """Executes ONNX models on ONNX Runtime."""
 
+import ctypes
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,14 +101,17 @@ class OrtSession:
             node.name: tuple(dim if isinstance(dim, str) else "" for dim in node.shape)
             for node in (*session.get_inputs(), *optional, *session.get_outputs())
         }
-        specs = {spec.name: spec.datatype for spec in self._signature.inputs}
-        self._bytes_inputs = {name for name, kind in specs.items() if kind is Datatype.BYTES}
-        self._bf16_inputs = {name for name, kind in specs.items() if kind is Datatype.BF16}
+        self._inputs = {spec.name: spec.datatype for spec in self._signature.inputs}
         self._outputs = {spec.name: spec.datatype for spec in self._signature.outputs}
-        self._plain = not self._bytes_inputs and all(
-            kind not in (Datatype.BYTES, Datatype.BF16)
-            for kind in (*specs.values(), *self._outputs.values())
-        )
+        given, returned = set(self._inputs.values()), set(self._outputs.values())
+        self._plain = not (given | returned) & {Datatype.BYTES, Datatype.BF16}
+        # What numpy has no type for comes out of the runtime as a value of its own only.
+        self._by_value = Datatype.BF16 in returned
+        if self._by_value and Datatype.BYTES in given:
+            raise LoadFailed(
+                f"{path}: ONNX Runtime cannot be given texts where it returns BF16; export the "
+                "model with FP32 outputs"
+            )
 
     @property
     def signature(self) -> Signature:
@@ -126,28 +130,37 @@ class OrtSession:
                 feed = {name: _aligned(array) for name, array in inputs.items()}
                 arrays: list[Array] = self._session.run(outputs, feed)
                 return arrays
-            return self._run_values(inputs, outputs)
+            return self._run_converted(inputs, outputs)
         except Exception as error:  # the runtime raises a class of its own per status code
             raise Internal(f"onnx runtime error: {error}") from error
 
-    def _run_values(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    def _run_converted(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """As `run`, for the types that numpy and the runtime hold differently."""
-        feed = {name: self._to_value(name, array) for name, array in inputs.items()}
-        values = self._session.run_with_ort_values(outputs, feed)
+        feed = {name: self._to_runtime(name, array) for name, array in inputs.items()}
+        if self._by_value:
+            values = {
+                name: self._runtime.OrtValue.ortvalue_from_numpy(item)
+                if isinstance(item, np.ndarray)
+                else item
+                for name, item in feed.items()
+            }
+            results = self._session.run_with_ort_values(outputs, values)
+        else:
+            results = self._session.run(outputs, feed)
         return [
-            _from_value(value, self._outputs[name])
-            for name, value in zip(outputs, values, strict=True)
+            _from_runtime(result, self._outputs[name])
+            for name, result in zip(outputs, results, strict=True)
         ]
 
-    def _to_value(self, name: str, array: Array) -> Any:
-        make = self._runtime.OrtValue
-        if name in self._bf16_inputs:
-            return make.ortvalue_from_numpy_with_onnx_type(_aligned(array), _BFLOAT16)
-        if name in self._bytes_inputs:
-            texts = np.empty(array.shape, dtype=object)
-            texts.reshape(-1)[:] = [item.decode() for item in array.reshape(-1)]
-            return make.ortvalue_from_numpy(texts)
-        return make.ortvalue_from_numpy(_aligned(array))
+    def _to_runtime(self, name: str, array: Array) -> Any:
+        match self._inputs[name]:
+            case Datatype.BYTES:
+                return _mapped(array, bytes.decode)
+            case Datatype.BF16:
+                make = self._runtime.OrtValue.ortvalue_from_numpy_with_onnx_type
+                return make(_aligned(array), _BFLOAT16)
+            case _:
+                return _aligned(array)
 
     def close(self) -> None:
         """Release the runtime's session."""
@@ -162,13 +175,20 @@ def _aligned(array: Array) -> Array:
     return np.require(array, requirements=("C", "A"))
 
 
-def _from_value(value: Any, datatype: Datatype) -> Array:
-    array: Array = value.numpy()
-    if datatype is Datatype.BYTES:
-        texts = np.empty(array.shape, dtype=object)
-        texts.reshape(-1)[:] = [item.encode() for item in array.reshape(-1)]
-        return texts
-    return array.view(np.uint16) if datatype is Datatype.BF16 else array
+def _mapped(texts: Array, convert: Callable[[Any], Any]) -> Array:
+    """An array of objects: `convert` of each element of `texts`."""
+    converted = np.empty(texts.shape, dtype=object)
+    converted.reshape(-1)[:] = [convert(text) for text in texts.reshape(-1)]
+    return converted
+
+
+def _from_runtime(result: Any, datatype: Datatype) -> Array:
+    """What the runtime returned for an output, an array or a value of its own, as an array."""
+    if datatype is Datatype.BF16:
+        words = ctypes.string_at(result.data_ptr(), result.tensor_size_in_bytes())
+        return np.frombuffer(words, np.uint16).reshape(result.shape())
+    array: Array = result if isinstance(result, np.ndarray) else result.numpy()
+    return _mapped(array, str.encode) if datatype is Datatype.BYTES else array
 
 
 def _spec(node: Any, path: Path, optional: bool = False) -> TensorSpec:
