@@ -38,6 +38,8 @@ FLOORS: Final = (
         "serving.gateway.metrics",
     ),
     ("serving.gateway.access", "serving.gateway.health"),
+    ("serving.gateway.calls",),
+    ("serving.gateway.streaming",),
     ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
     ("serving.gateway.app",),
     ("serving.gateway.server",),

@@ -1,6 +1,6 @@
 """The seam between protocols and whatever executes models: all that a gateway may ask."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
 from serving.statistics import VersionStatistics
@@ -44,8 +44,8 @@ class Engine(Protocol):
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answer one request."""
 
-    def stream(self, request: InferenceRequest) -> AsyncIterator[InferenceResponse]:
-        """Answer one request by any number of responses."""
+    def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        """Answer one request by any number of responses; whoever closes it early cancels."""
 
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Every model of the repositories with its versions' states."""

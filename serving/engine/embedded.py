@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -158,7 +158,7 @@ class EmbeddedEngine:
         """Run the request in the next batch of its model."""
         return await self._find(request.model, request.version).infer(request)
 
-    async def stream(self, request: InferenceRequest) -> AsyncIterator[InferenceResponse]:
+    async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The one response that a model of this engine gives."""
         yield await self.infer(request)
 

@@ -1,37 +1,26 @@
 """The gRPC service of the Open Inference Protocol; each method asks the engine one thing."""
 
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
-from serving.errors import Code, InvalidArgument, Overloaded, ServingError
-from serving.gateway.access import Access
-from serving.gateway.errors import GRPC_STATUS
+from serving.errors import ServingError
+from serving.gateway import calls, streaming
+from serving.gateway.calls import Context, Method
 from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
 from serving.settings import Settings
 from serving.wire import proto as wire
 from serving.wire import proto_documents as documents
 
-logger = logging.getLogger("penstock.grpc")
-
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-
-# A message quotes what the client sent; in a header that grows too long, gRPC would refuse the
-# whole answer.
-_MAX_DETAILS: Final = 4096
-
-Context: TypeAlias = grpc.aio.ServicerContext
-Method: TypeAlias = Callable[[Any, Context], Awaitable[Message]]
 
 
 class InferenceService:
@@ -78,57 +67,11 @@ class InferenceService:
         return documents.statistics(statistics)
 
     async def _model_infer(self, message: Any, context: Context) -> Message:
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic_ns() + int(remaining * 1e9)
-        return wire.encode_infer(await self._engine.infer(wire.decode_infer(message, deadline)))
+        request = wire.decode_infer(message, calls.deadline(context))
+        return wire.encode_infer(await self._engine.infer(request))
 
     async def _repository_index(self, request: Any, _: Context) -> Message:
         return documents.repository_index(await self._engine.index(request.ready))
-
-
-def _guarded(name: str, method: Method, request_type: type[Message]) -> Any:
-    """`method` as a gRPC handler: parses the message itself, turns every failure into a status."""
-
-    async def call(content: bytes, context: Context) -> Message | None:
-        access = Access("grpc", name, GRPC_STATUS[Code.CANCELLED].name)
-        try:
-            message = _parse(request_type, content)
-            access.model = getattr(message, "model_name", "") or getattr(message, "name", "")
-            reply = await method(message, context)
-            access.status = grpc.StatusCode.OK.name
-            return reply
-        except ServingError as error:
-            access.status = GRPC_STATUS[error.code].name
-            await _abort(context, error)
-        except Exception as error:
-            logger.exception("%s failed", name, exc_info=error)
-            access.status = GRPC_STATUS[Code.INTERNAL].name
-            await context.abort(GRPC_STATUS[Code.INTERNAL], "internal error; see the server's log")
-        finally:
-            access.log()
-        return None
-
-    return grpc.unary_unary_rpc_method_handler(
-        call, request_deserializer=None, response_serializer=lambda reply: reply.SerializeToString()
-    )
-
-
-def _parse(request_type: type[Message], content: bytes) -> Message:
-    try:
-        message: Message = request_type.FromString(content)
-    except DecodeError as error:
-        raise InvalidArgument(
-            f"the message is not a valid {request_type.DESCRIPTOR.full_name}: {error}"
-        ) from None
-    return message
-
-
-async def _abort(context: Context, error: ServingError) -> None:
-    trailer: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, Overloaded):
-        # What gRPC's retry policy reads; the counterpart of HTTP's Retry-After.
-        trailer = (("grpc-retry-pushback-ms", str(max(1, int(error.retry_after * 1000)))),)
-    await context.abort(GRPC_STATUS[error.code], error.message[:_MAX_DETAILS], trailer)
 
 
 class RpcServer:
@@ -136,6 +79,7 @@ class RpcServer:
 
     def __init__(self, engine: Engine, lifecycle: Lifecycle, settings: Settings) -> None:
         self._service = InferenceService(engine, lifecycle)
+        self._streams = streaming.Streams(engine, settings.http_max_input_size)
         self._lifecycle = lifecycle
         self._settings = settings
 
@@ -163,13 +107,15 @@ class RpcServer:
         try:
             yield f"{self._settings.grpc_address}:{port}"
         finally:
+            self._streams.drain()
             await server.stop(grace=self._settings.exit_timeout_secs)
 
     def _register(self, server: Any) -> None:
         handlers = {
-            name: _guarded(name, method, _message_type(SERVICE.methods_by_name[name].input_type))
+            name: calls.unary(name, method, _message_type(SERVICE.methods_by_name[name].input_type))
             for name, method in self._service.methods.items()
         }
+        handlers[streaming.METHOD] = self._streams.handler()
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE.full_name, handlers),)
         )

@@ -1,0 +1,83 @@
+"""What all gRPC methods share: bytes to a message, failures to a status, a line of the log."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from serving.errors import Code, InvalidArgument, Overloaded, ServingError
+from serving.gateway.access import Access
+from serving.gateway.errors import GRPC_STATUS
+
+logger = logging.getLogger("penstock.grpc")
+
+UNEXPECTED: Final = "internal error; see the server's log"
+
+# A message quotes what the client sent; in a header that grows too long, gRPC would refuse the
+# whole answer.
+_MAX_DETAILS: Final = 4096
+
+Context: TypeAlias = grpc.aio.ServicerContext
+Method: TypeAlias = Callable[[Any, Context], Awaitable[Message]]
+
+
+def unary(name: str, method: Method, request_type: type[Message]) -> Any:
+    """`method` as a gRPC handler: parses the message itself, turns every failure into a status."""
+
+    async def call(content: bytes, context: Context) -> Message | None:
+        access = Access("grpc", name, GRPC_STATUS[Code.CANCELLED].name)
+        try:
+            message = parse(request_type, content)
+            access.model = getattr(message, "model_name", "") or getattr(message, "name", "")
+            reply = await method(message, context)
+            access.status = grpc.StatusCode.OK.name
+            return reply
+        except ServingError as error:
+            access.status = GRPC_STATUS[error.code].name
+            await abort(context, error)
+        except Exception as error:
+            logger.exception("%s failed", name, exc_info=error)
+            access.status = GRPC_STATUS[Code.INTERNAL].name
+            await context.abort(GRPC_STATUS[Code.INTERNAL], UNEXPECTED)
+        finally:
+            access.log()
+        return None
+
+    return grpc.unary_unary_rpc_method_handler(
+        call, request_deserializer=None, response_serializer=serialize
+    )
+
+
+def parse(request_type: type[Message], content: bytes) -> Message:
+    """The message in `content`; InvalidArgument where there is none."""
+    try:
+        message: Message = request_type.FromString(content)
+    except DecodeError as error:
+        raise InvalidArgument(
+            f"the message is not a valid {request_type.DESCRIPTOR.full_name}: {error}"
+        ) from None
+    return message
+
+
+def serialize(message: Message) -> bytes:
+    """The bytes of a message."""
+    content: bytes = message.SerializeToString()
+    return content
+
+
+def deadline(context: Context) -> int | None:
+    """When the caller stops waiting, on the monotonic clock in nanoseconds; None: never."""
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic_ns() + int(remaining * 1e9)
+
+
+async def abort(context: Context, error: ServingError) -> None:
+    """End the call with the status of `error`; does not return."""
+    trailer: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, Overloaded):
+        # What gRPC's retry policy reads; the counterpart of HTTP's Retry-After.
+        trailer = (("grpc-retry-pushback-ms", str(max(1, int(error.retry_after * 1000)))),)
+    await context.abort(GRPC_STATUS[error.code], error.message[:_MAX_DETAILS], trailer)

@@ -1,0 +1,191 @@
+"""ModelStreamInfer: many requests on one call, which run beside each other and are batched.
+
+The responses of models that give exactly one come in the order of the requests; those of decoupled
+models come as they are made and hold up nobody. An error answers its request and the stream goes
+on, unless the call's metadata has `triton_grpc_error: true`: then the first one ends the stream.
+"""
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import Any, Final, NamedTuple
+
+import grpc
+from google.protobuf.message import Message
+from tritonclient.grpc import service_pb2
+
+from serving.engine.base import Engine
+from serving.errors import Code, Internal, ServingError, Unavailable
+from serving.gateway import calls
+from serving.gateway.access import Access
+from serving.gateway.calls import Context
+from serving.gateway.errors import GRPC_STATUS
+from serving.wire import proto, proto_stream
+
+logger = logging.getLogger("penstock.grpc")
+
+METHOD: Final = "ModelStreamInfer"
+_ERRORS_AS_STATUS: Final = ("triton_grpc_error", "true")
+# What one stream may have under way, from its reading to its last response.
+_MAX_REQUESTS: Final = 1024
+
+
+class Streams:
+    """All streams of a server; each has at most `limit` bytes of requests under way."""
+
+    def __init__(self, engine: Engine, limit: int) -> None:
+        self._engine = engine
+        self._limit = limit
+        self._readers: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    def handler(self) -> Any:
+        """The method as gRPC takes it."""
+        return grpc.stream_stream_rpc_method_handler(
+            self._call, request_deserializer=None, response_serializer=calls.serialize
+        )
+
+    def drain(self) -> None:
+        """Read no further; what was read is answered, and then its stream ends."""
+        self._draining = True
+        for reader in self._readers:
+            reader.cancel()
+
+    async def _call(self, _: Any, context: Context) -> None:
+        error: ServingError | None = None
+        try:
+            if not await self._answer_all(_Stream(self._engine, context, self._limit)):
+                error = Unavailable("the server is stopping and reads no further from this stream")
+        except* ServingError as failures:
+            error = _first(failures)
+        except* grpc.aio.InternalError:
+            logger.debug("%s: the client has gone before its last response", METHOD)
+        if error:
+            await calls.abort(context, error)
+
+    async def _answer_all(self, stream: "_Stream") -> bool:
+        """False where the client might have sent more than was read."""
+        async with asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(stream.read(tasks))
+            self._readers.add(reader)
+            reader.add_done_callback(self._readers.discard)
+            if self._draining:
+                reader.cancel()
+        return not reader.cancelled()
+
+
+class _Turn(NamedTuple):
+    """A request's place among the responses: after `before`, and others after `done`."""
+
+    before: asyncio.Event
+    done: asyncio.Event
+    is_decoupled: bool
+
+
+class _Stream:
+    """One stream: a reader, a task for each request, and one response at a time."""
+
+    def __init__(self, engine: Engine, context: Context, limit: int) -> None:
+        self._engine = engine
+        self._context = context
+        self._deadline = calls.deadline(context)
+        self._room = _Room(_MAX_REQUESTS, limit)
+        self._writing = asyncio.Lock()
+        metadata = map(tuple, context.invocation_metadata() or ())
+        self._errors_as_status = _ERRORS_AS_STATUS in metadata
+
+    async def read(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin a task for each request, in order, as long as there are any and room for them."""
+        last = nobody = asyncio.Event()
+        nobody.set()
+        while (content := await self._context.read()) is not grpc.aio.EOF:
+            await self._room.enter(len(content))
+            message: Any = calls.parse(service_pb2.ModelInferRequest, content)
+            done = asyncio.Event()
+            if await self._is_decoupled(message):
+                turn = _Turn(nobody, done, is_decoupled=True)
+            else:
+                turn = _Turn(last, done, is_decoupled=False)
+                last = done
+            tasks.create_task(self._answer(message, len(content), turn))
+
+    async def _is_decoupled(self, message: Any) -> bool:
+        try:
+            config = await self._engine.model_config(message.model_name, message.model_version)
+        except ServingError:
+            return False  # the same error will be the answer, in its turn
+        return bool(config.model_transaction_policy.decoupled)
+
+    async def _answer(self, message: Any, size: int, turn: _Turn) -> None:
+        access = Access("grpc", METHOD, GRPC_STATUS[Code.CANCELLED].name, message.model_name)
+        try:
+            await self._infer(message, turn)
+            access.status = grpc.StatusCode.OK.name
+        except grpc.aio.InternalError:
+            raise
+        except Exception as raised:
+            error = _as_serving_error(raised)
+            access.status = GRPC_STATUS[error.code].name
+            await turn.before.wait()
+            if self._errors_as_status:
+                raise error from None
+            await self._write(proto_stream.failure(message, error.message))
+        finally:
+            self._room.leave(size)
+            access.log()
+        turn.done.set()
+
+    async def _infer(self, message: Any, turn: _Turn) -> None:
+        wants_end = proto_stream.wants_empty_final(message)
+        request = proto.decode_infer(message, self._deadline)
+        async with aclosing(self._engine.stream(request)) as responses:
+            async for response in responses:
+                await turn.before.wait()
+                await self._write(proto_stream.answer(response, is_final=not turn.is_decoupled))
+        if turn.is_decoupled and wants_end:
+            await self._write(proto_stream.empty_final(message))
+
+    async def _write(self, message: Message) -> None:
+        async with self._writing:
+            await self._context.write(message)
+
+
+class _Room:
+    """Bounds the requests under way, and their bytes; for one that waits at a time.
+
+    A request larger than all of the room has it for itself.
+    """
+
+    def __init__(self, max_requests: int, max_bytes: int) -> None:
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._requests = 0
+        self._bytes = 0
+        self._left = asyncio.Event()
+
+    async def enter(self, size: int) -> None:
+        while self._requests >= self._max_requests or (
+            self._requests and self._bytes + size > self._max_bytes
+        ):
+            self._left.clear()
+            await self._left.wait()
+        self._requests += 1
+        self._bytes += size
+
+    def leave(self, size: int) -> None:
+        self._requests -= 1
+        self._bytes -= size
+        self._left.set()
+
+
+def _as_serving_error(error: Exception) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
+    logger.exception("%s failed", METHOD, exc_info=error)
+    return Internal(calls.UNEXPECTED)
+
+
+def _first(failures: BaseExceptionGroup[ServingError]) -> ServingError:
+    """The error of several that ended a stream: of those in one group, the first."""
+    error = failures.exceptions[0]
+    return error if isinstance(error, ServingError) else _first(error)

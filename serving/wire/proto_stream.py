@@ -1,0 +1,57 @@
+"""A stream's responses: `ModelStreamInferResponse` messages around answers, ends and errors."""
+
+from typing import Any, Final
+
+from tritonclient.grpc import service_pb2
+
+from serving.errors import InvalidArgument
+from serving.types import InferenceResponse
+from serving.wire import proto
+
+# Asks for a last response, without outputs, after those of a model that gives any number of them.
+_WANT_EMPTY_FINAL: Final = "triton_enable_empty_final_response"
+# Says of each response whether it is its request's last.
+_FINAL: Final = "triton_final_response"
+
+
+def wants_empty_final(message: Any) -> bool:
+    """Whether a `ModelInferRequest` asks to be told of its end. Raises InvalidArgument."""
+    if _WANT_EMPTY_FINAL not in message.parameters:
+        return False
+    parameter = message.parameters[_WANT_EMPTY_FINAL]
+    if parameter.WhichOneof("parameter_choice") != "bool_param":
+        raise InvalidArgument(
+            f"invalid value type for '{_WANT_EMPTY_FINAL}' parameter, expected bool_param."
+        )
+    return bool(parameter.bool_param)
+
+
+def answer(response: InferenceResponse, is_final: bool) -> Any:
+    """One of the responses to a request."""
+    message = service_pb2.ModelStreamInferResponse(infer_response=proto.encode_infer(response))
+    return _marked(message, is_final)
+
+
+def empty_final(request: Any) -> Any:
+    """The end of the responses to a `ModelInferRequest`."""
+    return _marked(_about(request), True)
+
+
+def failure(request: Any, error: str) -> Any:
+    """The end of a `ModelInferRequest` that failed; the stream goes on."""
+    message = _about(request)
+    message.error_message = error
+    return _marked(message, True)
+
+
+def _about(request: Any) -> Any:
+    return service_pb2.ModelStreamInferResponse(
+        infer_response=service_pb2.ModelInferResponse(
+            model_name=request.model_name, model_version=request.model_version, id=request.id
+        )
+    )
+
+
+def _marked(message: Any, is_final: bool) -> Any:
+    message.infer_response.parameters[_FINAL].bool_param = is_final
+    return message
