@@ -1,5 +1,6 @@
 """`penstock train`: a recipe by its name, with the defaults that matter open to change."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from training.catalog import RECIPES, load_dataset
 from training.config import DEVICES, TrainConfig
 from training.data.files import CACHE_VARIABLE, DATA_VARIABLE
 from training.errors import ConfigError, TrainingError
+
+# Read when torch loads its threads, hence before it is imported. Threads that spin while they wait
+# for each other take the processor from whatever else runs, and from each other first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 DEFAULTS = TrainConfig()
 BY_RECIPE = "by recipe, see above"
