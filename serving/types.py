@@ -83,26 +83,51 @@ class TimeoutAction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class QueuePolicy:
+    """How long and in what number requests may wait; durations in nanoseconds.
+
+    `max_queue`     requests that may wait; more are refused
+    `timeout`       how long a request may wait before `timeout_action`; 0: no limit
+    `allow_timeout_override`  whether a request may shorten `timeout` by its own parameter
+    """
+
+    max_queue: int
+    timeout: int = 0
+    timeout_action: TimeoutAction = TimeoutAction.REJECT
+    allow_timeout_override: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BatchPolicy:
     """How requests of one model version are merged into batches.
 
     `max_rows`      rows that one execution takes; 1 for a model that does not batch
+    `queue`         how requests may wait, at every level that `level_queues` does not name
     `merge`         False runs every request by itself
     `preferred`     batch sizes in rows that run as soon as they are reached, ascending
     `max_delay`     how long the oldest request may wait for company, in nanoseconds
-    `max_queue`     requests that may wait; more are refused
-    `timeout`       how long a request may wait before `timeout_action`, in nanoseconds; 0: no limit
-    `allow_timeout_override`  whether a request may shorten `timeout` by its own parameter
+    `preserve_ordering`  whether answers leave in the order in which the requests came
+    `priority_levels`    how many there are, 1 being the highest; 0: all requests are equal
+    `default_level`      the level of a request that states none, or one that does not exist
     """
 
     max_rows: int
-    max_queue: int
+    queue: QueuePolicy
     merge: bool = True
     preferred: tuple[int, ...] = ()
     max_delay: int = 0
-    timeout: int = 0
-    timeout_action: TimeoutAction = TimeoutAction.REJECT
-    allow_timeout_override: bool = False
+    preserve_ordering: bool = False
+    priority_levels: int = 0
+    default_level: int = 0
+    level_queues: Mapping[int, QueuePolicy] = field(default_factory=dict)
+
+    def level(self, priority: int) -> int:
+        """The level of a request with this `priority` parameter."""
+        return priority if 0 < priority <= self.priority_levels else self.default_level
+
+    def queue_at(self, level: int) -> QueuePolicy:
+        """How requests of `level` may wait."""
+        return self.level_queues.get(level, self.queue)
 
 
 @dataclass(frozen=True, slots=True)

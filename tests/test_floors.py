@@ -68,6 +68,7 @@ FORBIDDEN: Final = (
     ("serving.engine", ("fastapi", "starlette", "uvicorn", "grpc", "serving.wire"), ()),
     ("serving.wire", ("fastapi", "starlette", "uvicorn", "grpc", "asyncio", "onnxruntime"), ()),
     ("serving.types", ("fastapi", "grpc", "tritonclient", "onnxruntime"), ()),
+    ("serving.engine.batching.alarms", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.queue", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.merge", ("asyncio", "time", "threading"), ()),
 )

@@ -11,7 +11,7 @@ from serving.config.ensemble import Step
 from serving.config.parameters import RuntimeOptions
 from serving.config.source import Source
 from serving.config.text import Proto
-from serving.types import BatchPolicy, TensorSpec, TimeoutAction
+from serving.types import BatchPolicy, QueuePolicy, TensorSpec, TimeoutAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +126,19 @@ class ModelConfig:
     def batch_policy(self, default_max_queue: int) -> BatchPolicy:
         """How requests are merged; `default_max_queue` holds where no `max_queue_size` is given."""
         batching = self.proto.dynamic_batching
-        queue = batching.default_queue_policy
-        delays = queue.timeout_action == model_config_pb2.ModelQueuePolicy.DELAY
         return BatchPolicy(
             max_rows=self.max_batch_size or 1,
-            max_queue=queue.max_queue_size or default_max_queue,
+            queue=_queue_policy(batching.default_queue_policy, default_max_queue),
             merge=self.max_batch_size > 0 and self.proto.HasField("dynamic_batching"),
             preferred=tuple(sorted(set(batching.preferred_batch_size))),
             max_delay=batching.max_queue_delay_microseconds * 1000,
-            timeout=queue.default_timeout_microseconds * 1000,
-            timeout_action=TimeoutAction.DELAY if delays else TimeoutAction.REJECT,
-            allow_timeout_override=queue.allow_timeout_override,
+            preserve_ordering=batching.preserve_ordering,
+            priority_levels=batching.priority_levels,
+            default_level=batching.default_priority_level if batching.priority_levels else 0,
+            level_queues={
+                level: _queue_policy(policy, default_max_queue)
+                for level, policy in batching.priority_queue_policy.items()
+            },
         )
 
 
@@ -151,6 +153,16 @@ def choose(proto: Proto | None, versions: Iterable[int]) -> list[int]:
     if policy.HasField("latest"):
         return existing[-policy.latest.num_versions :] if policy.latest.num_versions else []
     return existing  # `all`, and a policy that makes no choice
+
+
+def _queue_policy(proto: Proto, default_max_queue: int) -> QueuePolicy:
+    delays = proto.timeout_action == model_config_pb2.ModelQueuePolicy.DELAY
+    return QueuePolicy(
+        max_queue=proto.max_queue_size or default_max_queue,
+        timeout=proto.default_timeout_microseconds * 1000,
+        timeout_action=TimeoutAction.DELAY if delays else TimeoutAction.REJECT,
+        allow_timeout_override=proto.allow_timeout_override,
+    )
 
 
 def specs(tensors: Iterable[Proto]) -> tuple[TensorSpec, ...]:

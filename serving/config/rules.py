@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from tritonclient.grpc import model_config_pb2
 
 from serving.config.ensemble import is_ensemble
+from serving.config.scheduling import priority_faults
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
 
@@ -47,6 +48,7 @@ def general_faults(
         _name(proto, folder),
         _backend(proto, backends),
         _batching(proto),
+        priority_faults(proto),
         _versions(proto),
         _instances(proto, gpu_available),
         _files(proto),

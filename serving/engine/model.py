@@ -75,6 +75,7 @@ class ModelVersion:
                 deadline=request.deadline,
                 # Microseconds on the wire.
                 queue_timeout=int(request.parameters.get("timeout", 0)) * 1000,
+                priority=int(request.parameters.get("priority", 0)),
             )
             outputs = self._answer(request, arrays, admitted.outputs)
         except ServingError as error:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from serving.engine.batching.ordering import InOrder
 from serving.engine.batching.queue import BatchQueue, Entry
 from serving.engine.batching.worker import Worker
 from serving.errors import Code, DeadlineExceeded, Internal, Overloaded, ServingError, Unavailable
@@ -110,7 +111,9 @@ class Batcher(Generic[T, R, S]):
     ) -> None:
         if not slots:
             raise ValueError("a batcher without slots would never execute anything")
+        self._policy = policy
         self._queue: BatchQueue[_Job[T, R]] = BatchQueue(policy)
+        self._order = InOrder() if policy.preserve_ordering else None
         self._execute = execute
         self._on_batch = on_batch
         self._on_drop = on_drop
@@ -147,15 +150,18 @@ class Batcher(Generic[T, R, S]):
         key: Hashable,
         deadline: int | None = None,
         queue_timeout: int = 0,
+        priority: int = 0,
     ) -> tuple[R, Timing]:
         """The result for `item`, once a batch with it has run; see `Entry` for the arguments.
 
-        Overloaded if the queue is full, DeadlineExceeded if time was up before it ran,
-        Unavailable once closing, and whatever the execution raised: a ServingError as a copy of
-        its own, anything else as Internal. Cancelling takes it out of the queue.
+        `priority` is what the request asks for, of which the policy makes a level. Overloaded if
+        the queue is full, DeadlineExceeded if time was up before it ran, Unavailable once closing,
+        and whatever the execution raised: a ServingError as a copy of its own, anything else as
+        Internal. Cancelling takes it out of the queue.
         """
         job: _Job[T, R] = _Job(item, self._loop.create_future())
-        self._admit(Entry(job, rows, key, self._clock(), deadline, queue_timeout))
+        level = self._policy.level(priority)
+        self._admit(Entry(job, rows, key, self._clock(), deadline, queue_timeout, level))
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -184,6 +190,8 @@ class Batcher(Generic[T, R, S]):
         except Overloaded as refusal:
             _tell(self._on_drop, refusal.code)
             raise
+        if self._order is not None:
+            self._order.expect(entry.item.future)
         self._pump_soon()
 
     def _abandon(self, job: _Job[T, R]) -> None:
@@ -194,6 +202,7 @@ class Batcher(Generic[T, R, S]):
             job.future.exception()  # Looked at, so that asyncio does not complain that nobody did.
         if self._queue.discard(job):
             self._pump_soon()
+        self._pass_over()
 
     def _pump_soon(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop are to share a batch.
@@ -217,6 +226,8 @@ class Batcher(Generic[T, R, S]):
             if not entry.item.future.done():
                 entry.item.future.set_exception(DeadlineExceeded("Request timeout expired"))
                 _tell(self._on_drop, Code.DEADLINE_EXCEEDED)
+        if expired:
+            self._pass_over()
         if self._closing and not self.running and not self._queue:
             self._drained.set()
 
@@ -283,7 +294,8 @@ class Batcher(Generic[T, R, S]):
             if entry.item.future.done():
                 abandoned += entry.rows
             else:
-                entry.item.future.set_result((result, Timing(queue, *times, rows)))
+                answer = result, Timing(queue, *times, rows)
+                self._settle(entry.item.future, partial(entry.item.future.set_result, answer))
         return BatchReport(rows, len(flight.entries), waited, *times, abandoned)
 
     def _hand_out_error(self, flight: _Flight[T, R, S], error: BaseException) -> BatchReport:
@@ -297,8 +309,20 @@ class Batcher(Generic[T, R, S]):
                 abandoned += entry.rows
             else:
                 # A copy each: raising one object in several tasks would mix up their tracebacks.
-                entry.item.future.set_exception(copy.copy(error))
+                own = copy.copy(error)
+                self._settle(entry.item.future, partial(entry.item.future.set_exception, own))
         return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, abandoned, error)
+
+    def _settle(self, future: "asyncio.Future[Any]", answer: Callable[[], None]) -> None:
+        if self._order is None:
+            answer()
+        else:
+            self._order.settle(future, answer)
+
+    def _pass_over(self) -> None:
+        """Some requests have left without an answer from an execution."""
+        if self._order is not None:
+            self._order.release()
 
 
 def _tell(hook: Callable[[E], object], event: E) -> None:

@@ -1,33 +1,38 @@
 """Which requests run together, and when: a data structure without a runtime or a clock.
 
 Times are nanoseconds of one monotonic clock that the caller reads. Entries of equal key may run
-in one batch. Inside a key the order of arrival holds: a batch is a prefix, and no entry is split.
+in one batch, whatever their levels. Inside a key the entries of a higher level (a lower number)
+go first. At one level the order of arrival holds, but those past their queue timeout stand behind
+the others, in the order in which they passed it. A batch is a prefix of that order, and no entry
+is split.
 
 The entries of a key are ready
 
-- when the oldest has waited `max_delay`: the longest prefix of at most `max_rows` rows runs
+- when one of them has waited `max_delay`: the longest prefix of at most `max_rows` rows runs
 - when a prefix has exactly a preferred size: the largest such prefix runs
 - when waiting gains nothing, since the largest preferred size (`max_rows` if there is none) is
   reached or the next entry would exceed it: the longest prefix within it runs
 
-With no `max_delay` they are always ready, by the second rule or else the third. Of the keys that
-are ready, the one whose first entry is the oldest goes first, so none can starve.
+With no `max_delay` they are always ready, by the second rule or else the third. What makes a key
+ready is the entry that has waited, or else its first entry: the key goes first for which that
+entry is of the highest level, and at that level the oldest. So no key starves its equals.
 """
 
+from bisect import insort
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import chain, count, islice
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
+from serving.engine.batching.alarms import SLACK, Alarms
 from serving.errors import Overloaded
 from serving.types import BatchPolicy, TimeoutAction
 
 T = TypeVar("T", bound=Hashable)
 
-# A lazily cleaned heap is rebuilt when it holds as many stale elements as live ones, and these.
-_SLACK = 32
+_Rank: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +44,7 @@ class Entry(Generic[T]):
     `at`             when it arrived; not before the entry pushed before it
     `deadline`       when its caller stops waiting
     `queue_timeout`  how long it wishes to wait at most, as a duration; 0 leaves it to the policy
+    `level`          its priority level, as the policy's `level` gives it; the lowest goes first
     """
 
     item: T
@@ -47,52 +53,75 @@ class Entry(Generic[T]):
     at: int
     deadline: int | None = None
     queue_timeout: int = 0
+    level: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class _Place(Generic[T]):
-    """Where an entry waits; `alarm` is the ticket of its alarm, if it has one."""
+    """Where an entry waits, and `since` when; `alarm` is the ticket of its alarm, if it has one.
+
+    Each level has two lanes, with the numbers 2n and 2n + 1: the late entries, which are past
+    their queue timeout, wait in the second.
+    """
 
     entry: Entry[T]
     group: "_Group[T]"
-    late: bool = False
+    lane: int
+    since: int
     alarm: int | None = None
+
+    @property
+    def rank(self) -> _Rank:
+        """Whose turn comes before whose; the lowest first."""
+        return self.lane, self.since, self.entry.at
 
 
 @dataclass(slots=True, eq=False)
 class _Line(Generic[T]):
-    """Entries in order of arrival; the late ones, past their queue timeout, behind all others."""
+    """Entries lane by lane, in each as they came into it; `order` holds the lanes in use."""
 
-    punctual: OrderedDict[T, _Place[T]] = field(default_factory=OrderedDict)
-    late: OrderedDict[T, _Place[T]] = field(default_factory=OrderedDict)
+    lanes: dict[int, OrderedDict[T, _Place[T]]] = field(default_factory=dict)
+    order: list[int] = field(default_factory=list)
     rows: int = 0
 
-    def __len__(self) -> int:
-        return len(self.punctual) + len(self.late)
+    def __bool__(self) -> bool:
+        return bool(self.order)
 
     def __iter__(self) -> Iterator[_Place[T]]:
-        return chain(self.punctual.values(), self.late.values())
+        return chain.from_iterable(self.lanes[lane].values() for lane in self.order)
+
+    def heads(self) -> Iterator[_Place[T]]:
+        """The first of each lane."""
+        return (next(iter(self.lanes[lane].values())) for lane in self.order)
 
     def add(self, place: _Place[T]) -> None:
-        (self.late if place.late else self.punctual)[place.entry.item] = place
+        lane = self.lanes.get(place.lane)
+        if lane is None:
+            lane = self.lanes[place.lane] = OrderedDict()
+            insort(self.order, place.lane)
+        lane[place.entry.item] = place
         self.rows += place.entry.rows
 
     def remove(self, place: _Place[T]) -> None:
-        del (self.late if place.late else self.punctual)[place.entry.item]
+        lane = self.lanes[place.lane]
+        del lane[place.entry.item]
+        if not lane:
+            del self.lanes[place.lane]
+            self.order.remove(place.lane)
         self.rows -= place.entry.rows
 
 
 @dataclass(slots=True, eq=False)
 class _Group(_Line[T]):
-    """The line of one key; `full` if it is ready before its oldest entry has waited its delay."""
+    """The line of one key; `full` if it is ready before any of its entries has waited a delay."""
 
     key: Hashable = None
     full: bool = False
 
     @property
-    def rank(self) -> tuple[bool, int]:
+    def rank(self) -> _Rank:
         """Where it stands among the full groups; the lowest goes first."""
-        return not self.punctual, next(iter(self)).entry.at
+        return next(iter(self)).rank
 
 
 class BatchQueue(Generic[T]):
@@ -103,17 +132,16 @@ class BatchQueue(Generic[T]):
         self._delay = policy.max_delay if policy.merge else 0
         self._preferred = frozenset(size for size in policy.preferred if size <= policy.max_rows)
         self._goal = max(self._preferred, default=policy.max_rows)
+        self._places: dict[T, _Place[T]] = {}
         self._line: _Line[T] = _Line()
         self._groups: dict[Hashable, _Group[T]] = {}
-        # Two heaps, cleaned lazily: full groups by rank, and the times and tickets of alarms.
-        # Neither refers to an entry, lest a request's tensors outlive it.
-        self._full: list[tuple[tuple[bool, int], int, _Group[T]]] = []
-        self._times: list[tuple[int, int]] = []
-        self._alarms: dict[int, _Place[T]] = {}
+        # Full groups by rank, cleaned lazily.
+        self._full: list[tuple[_Rank, int, _Group[T]]] = []
         self._tickets = count()
+        self._alarms: Alarms[_Place[T]] = Alarms()
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._places)
 
     @property
     def rows(self) -> int:
@@ -123,28 +151,28 @@ class BatchQueue(Generic[T]):
     @property
     def expires_at(self) -> int | None:
         """When `expire` will have something to do."""
-        while self._times and self._times[0][1] not in self._alarms:
-            heappop(self._times)
-        return self._times[0][0] if self._times else None
+        return self._alarms.next_at
 
     def push(self, entry: Entry[T]) -> None:
-        """Let `entry` wait; Overloaded if `max_queue` requests do already."""
-        if len(self) >= self._policy.max_queue:
-            raise Overloaded(f"Exceeds maximum queue size of {self._policy.max_queue} requests")
+        """Let `entry` wait; Overloaded if `max_queue` requests of its level do already."""
+        limit = self._policy.queue_at(entry.level).max_queue
+        if self._waiting_at(entry.level) >= limit:
+            raise Overloaded(f"Exceeds maximum queue size of {limit} requests")
         if entry.rows > self._policy.max_rows:
             raise ValueError(f"{entry.rows} rows do not fit a batch of {self._policy.max_rows}")
         key = entry.key if self._policy.merge else None
         group = self._groups.get(key) or _Group(key=key)
-        place = _Place(entry, group)
+        place = _Place(entry, group, 2 * entry.level, entry.at)
         self._enter(place)
         self._set_alarm(place, _earliest(entry.deadline, self._late_at(entry)))
-        # Behind punctual entries only, a newcomer changes no shorter prefix.
-        if group.late or (not group.full and self._complete(group)):
+        # Behind all others, a newcomer changes no shorter prefix.
+        is_last = group.order[-1] == place.lane
+        if not is_last or (not group.full and self._complete(group)):
             self._judge(group)
 
     def discard(self, item: T) -> bool:
         """Forget `item`; False if it does not wait here (any more)."""
-        place = self._line.punctual.get(item) or self._line.late.get(item)
+        place = self._places.get(item)
         if place is None:
             return False
         self._leave(place)
@@ -154,19 +182,19 @@ class BatchQueue(Generic[T]):
     def expire(self, now: int) -> list[Entry[T]]:
         """Remove the entries whose deadline or queue timeout has passed; call it before `take`.
 
-        Where the policy delays what timed out, such an entry stays, behind all punctual ones,
-        until its deadline.
+        Where the policy delays what timed out, such an entry stays, behind all punctual ones of
+        its level, until its deadline.
         """
         expired = []
-        rejects = self._policy.timeout_action is TimeoutAction.REJECT
-        while (when := self.expires_at) is not None and when <= now:
-            place = self._alarms[self._times[0][1]]
+        while (alarm := self._alarms.due(now)) is not None:
+            when, place = alarm
             deadline = place.entry.deadline
+            action = self._policy.queue_at(place.entry.level).timeout_action
             self._leave(place)
-            if rejects or (deadline is not None and deadline <= now):
+            if action is TimeoutAction.REJECT or (deadline is not None and deadline <= now):
                 expired.append(place.entry)
             else:
-                place.late = True
+                place.lane, place.since = place.lane + 1, when
                 self._enter(place)
                 self._set_alarm(place, deadline)
             self._judge(place.group)
@@ -193,35 +221,38 @@ class BatchQueue(Generic[T]):
         self._delay = 0
         self._full.clear()
 
+    def _waiting_at(self, level: int) -> int:
+        if not self._policy.priority_levels:
+            return len(self)
+        lanes = self._line.lanes
+        return sum(len(lanes.get(lane, ())) for lane in (2 * level, 2 * level + 1))
+
     def _enter(self, place: _Place[T]) -> None:
         if not place.group:
             self._groups[place.group.key] = place.group
         place.group.add(place)
         self._line.add(place)
+        self._places[place.entry.item] = place
 
     def _leave(self, place: _Place[T]) -> None:
+        del self._places[place.entry.item]
         self._line.remove(place)
         place.group.remove(place)
         if not place.group:
             del self._groups[place.group.key]
         if place.alarm is not None:
-            del self._alarms[place.alarm]
+            self._alarms.cancel(place.alarm)
             place.alarm = None
 
     def _set_alarm(self, place: _Place[T], when: int | None) -> None:
-        if when is None:
-            return
-        place.alarm = next(self._tickets)
-        self._alarms[place.alarm] = place
-        heappush(self._times, (when, place.alarm))
-        if len(self._times) > 2 * len(self._alarms) + _SLACK:
-            self._times = [time for time in self._times if time[1] in self._alarms]
-            heapify(self._times)
+        if when is not None:
+            place.alarm = self._alarms.set(place, when)
 
     def _late_at(self, entry: Entry[T]) -> int | None:
         """When `entry` has waited longer than its queue timeout."""
-        timeout = self._policy.timeout
-        if entry.queue_timeout and self._policy.allow_timeout_override:
+        policy = self._policy.queue_at(entry.level)
+        timeout = policy.timeout
+        if entry.queue_timeout and policy.allow_timeout_override:
             timeout = min(timeout, entry.queue_timeout) if timeout else entry.queue_timeout
         return entry.at + timeout if timeout else None
 
@@ -239,7 +270,7 @@ class BatchQueue(Generic[T]):
         if not group.full:
             return
         heappush(self._full, (group.rank, next(self._tickets), group))
-        if len(self._full) > 2 * len(self._groups) + _SLACK:
+        if len(self._full) > 2 * len(self._groups) + SLACK:
             groups = (group for group in self._groups.values() if group.full)
             self._full = [(group.rank, next(self._tickets), group) for group in groups]
             heapify(self._full)
@@ -253,18 +284,12 @@ class BatchQueue(Generic[T]):
         return None
 
     def _choose(self, now: int) -> tuple[_Group[T], bool] | None:
-        """The group whose turn it is, and whether it has waited its whole delay.
-
-        The oldest entry of all is the first of its group, so one look at each line will do.
-        """
-        punctual, late = _oldest(self._line.punctual), _oldest(self._line.late)
-        if punctual and punctual.entry.at + self._delay <= now:
-            return punctual.group, self._delay > 0
-        if group := self._first_full():
-            return group, False
-        if late and late.entry.at + self._delay <= now:
-            return late.group, self._delay > 0
-        return None
+        """The group whose turn it is, and whether one of it has waited its whole delay."""
+        waited = (place for place in self._line.heads() if place.entry.at + self._delay <= now)
+        place, full = next(waited, None), self._first_full()
+        if place and (full is None or place.rank <= full.rank):
+            return place.group, self._delay > 0
+        return (full, False) if full else None
 
     def _prefix(self, group: _Group[T], overdue: bool) -> int:
         """How many entries of `group` run now; 0 while it should wait."""
@@ -284,17 +309,12 @@ class BatchQueue(Generic[T]):
         return preferred or (length if group.rows >= self._goal or not self._delay else 0)
 
     def _wake_at(self) -> int | None:
-        oldest = _oldest(self._line.punctual), _oldest(self._line.late)
         group = self._first_full()
         return _earliest(
             self.expires_at,
             group.rank[1] if group else None,
-            *(place.entry.at + self._delay for place in oldest if place),
+            *(place.entry.at + self._delay for place in self._line.heads()),
         )
-
-
-def _oldest(places: OrderedDict[T, _Place[T]]) -> _Place[T] | None:
-    return next(iter(places.values()), None)
 
 
 def _earliest(*times: int | None) -> int | None:

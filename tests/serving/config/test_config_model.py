@@ -1,7 +1,7 @@
 import pytest
 
 from serving.config import ModelConfig, Reshape, RuntimeOptions, Source, choose, parse
-from serving.types import BatchPolicy, TimeoutAction
+from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
 
 
 def config_of(text: str) -> ModelConfig:
@@ -11,10 +11,10 @@ def config_of(text: str) -> ModelConfig:
 @pytest.mark.parametrize(
     ("text", "policy"),
     [
-        ("", BatchPolicy(max_rows=1, max_queue=50, merge=False)),
-        ("dynamic_batching {}", BatchPolicy(max_rows=1, max_queue=50, merge=False)),
-        ("max_batch_size: 8", BatchPolicy(max_rows=8, max_queue=50, merge=False)),
-        ("max_batch_size: 8 dynamic_batching {}", BatchPolicy(max_rows=8, max_queue=50)),
+        ("", BatchPolicy(1, QueuePolicy(50), merge=False)),
+        ("dynamic_batching {}", BatchPolicy(1, QueuePolicy(50), merge=False)),
+        ("max_batch_size: 8", BatchPolicy(8, QueuePolicy(50), merge=False)),
+        ("max_batch_size: 8 dynamic_batching {}", BatchPolicy(8, QueuePolicy(50))),
         (
             """
             max_batch_size: 8
@@ -30,19 +30,38 @@ def config_of(text: str) -> ModelConfig:
             }
             """,
             BatchPolicy(
-                max_rows=8,
-                max_queue=16,
+                8,
+                QueuePolicy(16, 2_000_000, TimeoutAction.DELAY, allow_timeout_override=True),
                 preferred=(4, 8),
                 max_delay=100_000,
-                timeout=2_000_000,
-                timeout_action=TimeoutAction.DELAY,
-                allow_timeout_override=True,
             ),
+        ),
+        (
+            """
+            max_batch_size: 8
+            dynamic_batching {
+              priority_levels: 3
+              default_priority_level: 2
+              priority_queue_policy { key: 1 value { max_queue_size: 4 } }
+              priority_queue_policy { key: 3 value { default_timeout_microseconds: 9 } }
+            }
+            """,
+            BatchPolicy(
+                8,
+                QueuePolicy(50),
+                priority_levels=3,
+                default_level=2,
+                level_queues={1: QueuePolicy(4), 3: QueuePolicy(50, 9000)},
+            ),
+        ),
+        (
+            "max_batch_size: 8 dynamic_batching { preserve_ordering: true }",
+            BatchPolicy(8, QueuePolicy(50), preserve_ordering=True),
         ),
         # Without merging, the queue's own rules still hold.
         (
             "dynamic_batching { default_queue_policy { max_queue_size: 3 } }",
-            BatchPolicy(max_rows=1, max_queue=3, merge=False),
+            BatchPolicy(1, QueuePolicy(3), merge=False),
         ),
     ],
 )

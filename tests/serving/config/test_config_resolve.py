@@ -103,6 +103,35 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             "dynamic batching preferred size must be positive, got 0",
         ),
         (
+            "dynamic_batching {\n priority_levels: 2 }",
+            "default priority level must be in range [1, 2], got 0",
+        ),
+        (
+            "dynamic_batching { priority_levels: 2\n default_priority_level: 3 }",
+            "pbtxt:2: default priority level must be in range [1, 2], got 3",
+        ),
+        (
+            "dynamic_batching { priority_levels: 2 default_priority_level: 1\n"
+            "priority_queue_policy { key: 3 value {} } }",
+            "pbtxt:2: priority queue policy must have priority level in range [1, 2], got 3",
+        ),
+        (
+            "dynamic_batching { preserve_ordering: true\n priority_levels: 2 "
+            "default_priority_level: 1 }",
+            "pbtxt:2: Only one priority level is allowed when 'preserve_ordering' is true",
+        ),
+        (
+            "dynamic_batching { preserve_ordering: true\n default_queue_policy {\n"
+            "timeout_action: DELAY default_timeout_microseconds: 1 } }",
+            "pbtxt:3: Queue policy can not have DELAY as timeout action when 'preserve_ordering'",
+        ),
+        (
+            "dynamic_batching { preserve_ordering: true priority_levels: 1\n"
+            "default_priority_level: 1 priority_queue_policy { key: 1 value {\n"
+            "timeout_action: DELAY default_timeout_microseconds: 1 } } }",
+            "Queue policy can not have DELAY as timeout action when 'preserve_ordering'",
+        ),
+        (
             "version_policy { latest { num_versions: 0 } }",
             "at least one version must be available under the version policy",
         ),
@@ -147,8 +176,6 @@ def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, me
             'ensemble_scheduling { step { model_namespace: "a" } }',
             "ensemble_scheduling.step.model_namespace",
         ),
-        ("dynamic_batching { priority_levels: 2 }", "dynamic_batching.priority_levels"),
-        ("dynamic_batching { preserve_ordering: true }", "dynamic_batching.preserve_ordering"),
         ("instance_group { gpus: 0 }", "instance_group.gpus"),
         ("input { allow_ragged_batch: true }", "input.allow_ragged_batch"),
         ("model_warmup { batch_size: 1 }", "model_warmup"),

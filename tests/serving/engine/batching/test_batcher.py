@@ -22,6 +22,7 @@ from serving.errors import (
     Unavailable,
 )
 from serving.types import BatchPolicy, Timing
+from tests.serving.engine.batching.policies import policy
 
 IntBatcher: TypeAlias = Batcher[int, int, str]
 MS = 1_000_000
@@ -80,10 +81,6 @@ class Clock:
         """Until it was read `times` more; only while no worker thread is about to read it."""
         self._awaited = self.reads + times, asyncio.Event()
         await self._awaited[1].wait()
-
-
-def policy(max_rows: int = 8, max_queue: int = 1000, **rest: Any) -> BatchPolicy:
-    return BatchPolicy(max_rows=max_rows, max_queue=max_queue, **rest)
 
 
 @asynccontextmanager
@@ -157,6 +154,108 @@ async def test_slots_execute_side_by_side_and_each_one_batch_at_a_time() -> None
         assert batcher.waiting == 1
         model.open()
         assert await results(*tasks) == [100, 101, 102]
+
+
+async def test_a_priority_moves_a_request_ahead_of_those_that_wait() -> None:
+    model = Model()
+    three = policy(max_rows=1, priority_levels=3, default_level=2)
+    async with batching(model, three) as batcher:
+        tasks = [submit(batcher, 0)]
+        await model.arrival()
+        tasks += [submit(batcher, p, priority=p) for p in (3, 9, 1)]
+        await turns()
+        model.open()
+        await results(*tasks)
+    assert model.batches == [[0], [1], [9], [3]]
+
+
+class Gates:
+    """Runs each item when the test opens its gate, whatever instance it is on."""
+
+    def __init__(self, items: int) -> None:
+        self.gates = [threading.Event() for _ in range(items)]
+        self.failures: dict[int, Exception] = {}
+
+    def __call__(self, batch: Batch[int, str]) -> Executed[int]:
+        for item in batch.items:
+            assert self.gates[item].wait(30)
+            if item in self.failures:
+                raise self.failures[item]
+        return Executed(batch.items)
+
+
+@asynccontextmanager
+async def in_order(gates: Gates, **rest: Any) -> AsyncIterator[IntBatcher]:
+    """A batcher of three slots and one request in each batch that preserves the order."""
+    ordered = policy(max_rows=1, preserve_ordering=True)
+    batcher: IntBatcher = Batcher(ordered, gates, ["a", "b", "c"], **rest)
+    try:
+        yield batcher
+    finally:
+        for gate in gates.gates:
+            gate.set()
+        await batcher.close()
+
+
+async def answered(batcher: IntBatcher, item: int, done: list[int], **rest: Any) -> None:
+    await batcher.submit(item, rows=1, key="k", **rest)
+    done.append(item)
+
+
+async def ran(reports: "asyncio.Queue[BatchReport]", gates: Gates, item: int) -> None:
+    gates.gates[item].set()
+    await reports.get()
+    await turns()
+
+
+async def test_answers_leave_in_the_order_of_arrival_whichever_instance_was_done_first() -> None:
+    gates, done = Gates(3), list[int]()
+    reports: asyncio.Queue[BatchReport] = asyncio.Queue()
+    async with in_order(gates, on_batch=reports.put_nowait) as batcher:
+        tasks = [asyncio.ensure_future(answered(batcher, item, done)) for item in range(3)]
+        await turns()
+        await ran(reports, gates, 2)
+        await ran(reports, gates, 1)
+        assert done == []
+        await ran(reports, gates, 0)
+        assert done == [0, 1, 2]
+        await asyncio.gather(*tasks)
+
+
+async def test_a_failed_or_cancelled_request_holds_up_nobody_behind_it() -> None:
+    gates, done = Gates(4), list[int]()
+    gates.failures[0] = Internal("broken")
+    reports: asyncio.Queue[BatchReport] = asyncio.Queue()
+    async with in_order(gates, on_batch=reports.put_nowait) as batcher:
+        tasks = [asyncio.ensure_future(answered(batcher, item, done)) for item in range(3)]
+        await turns()
+        await ran(reports, gates, 2)
+        tasks[1].cancel()
+        await turns()
+        assert done == []
+        await ran(reports, gates, 0)
+        assert done == [2]
+        with pytest.raises(Internal, match="broken"):
+            await tasks[0]
+
+
+async def test_a_request_that_times_out_in_the_queue_holds_up_nobody_behind_it() -> None:
+    gates, done, clock = Gates(5), list[int](), Clock()
+    reports: asyncio.Queue[BatchReport] = asyncio.Queue()
+    async with in_order(gates, on_batch=reports.put_nowait, clock=clock) as batcher:
+        running = [asyncio.ensure_future(answered(batcher, item, done)) for item in range(3)]
+        await turns()
+        late = asyncio.ensure_future(answered(batcher, 3, done, deadline=5 * MS))
+        behind = asyncio.ensure_future(answered(batcher, 4, done))
+        await turns()
+        clock.now = 5 * MS
+        for item in range(3):
+            await ran(reports, gates, item)
+        with pytest.raises(DeadlineExceeded):
+            await late
+        await ran(reports, gates, 4)
+        assert done == [0, 1, 2, 4]
+        await asyncio.gather(*running, behind)
 
 
 async def test_the_answer_says_where_the_time_went() -> None:

@@ -15,12 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from serving.engine.batching.queue import BatchQueue, Entry
 from serving.errors import Overloaded
-from serving.types import BatchPolicy, TimeoutAction
-from tests.serving.engine.batching.naive import NaiveQueue, runs_now, times_out_at
-
-
-def policy(max_rows: int = 8, max_queue: int = 100, **rest: Any) -> BatchPolicy:
-    return BatchPolicy(max_rows=max_rows, max_queue=max_queue, **rest)
+from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
+from tests.serving.engine.batching.naive import NaiveQueue
+from tests.serving.engine.batching.policies import policy
 
 
 def queue_of(policy: BatchPolicy, *rows: int, key: Hashable = "k") -> BatchQueue[int]:
@@ -233,6 +230,86 @@ def test_what_is_delayed_still_expires_by_its_deadline() -> None:
     assert [entry.item for entry in queue.expire(30)] == [0]
 
 
+def levels(**rest: Any) -> BatchPolicy:
+    return policy(priority_levels=3, default_level=2, **rest)
+
+
+def queue_of_levels(policy: BatchPolicy, *levels: int, key: Hashable = "k") -> BatchQueue[int]:
+    """Entries 0, 1, … of one row at these levels, which arrived at time 0, 1, …"""
+    queue: BatchQueue[int] = BatchQueue(policy)
+    for item, level in enumerate(levels):
+        queue.push(Entry(item, 1, key, at=item, level=level))
+    return queue
+
+
+def test_a_higher_level_goes_first_and_inside_a_level_the_order_of_arrival_holds() -> None:
+    queue = queue_of_levels(levels(max_rows=1), 3, 2, 1, 3, 2, 1)
+    assert [take(queue) for _ in range(6)] == [[2], [5], [1], [4], [0], [3]]
+
+
+def test_a_batch_mixes_levels() -> None:
+    queue = queue_of_levels(levels(max_rows=3), 3, 2, 2, 1)
+    assert take(queue) == [3, 1, 2]
+    assert take(queue) == [0]
+
+
+def test_entries_of_all_levels_together_complete_a_preferred_size() -> None:
+    queue = queue_of_levels(levels(preferred=(3,), max_delay=50), 3, 1)
+    assert take(queue, now=2) == []
+    queue.push(Entry(2, 1, "k", at=2, level=2))
+    assert take(queue, now=2) == [1, 2, 0]
+
+
+def test_a_newcomer_of_a_higher_level_can_make_a_full_key_smaller() -> None:
+    queue: BatchQueue[int] = BatchQueue(levels(preferred=(4,), max_delay=50))
+    queue.push(Entry(0, 4, "k", at=0, level=2))
+    queue.push(Entry(1, 2, "k", at=1, level=1))
+    assert take(queue, now=1) == [1]
+    assert take(queue, now=1) == [0]
+
+
+def test_of_two_full_keys_the_one_with_the_higher_level_goes_first() -> None:
+    queue: BatchQueue[int] = BatchQueue(levels(max_rows=2, max_delay=50))
+    for item, (key, level) in enumerate([("a", 2), ("a", 2), ("b", 2), ("b", 1)]):
+        queue.push(Entry(item, 1, key, at=item, level=level))
+    assert [take(queue, now=3), take(queue, now=3)] == [[3, 2], [0, 1]]
+
+
+def test_a_low_level_that_has_waited_its_delay_runs_behind_the_higher_ones_of_its_key() -> None:
+    queue = queue_of_levels(levels(max_delay=50), 3)
+    queue.push(Entry(1, 1, "k", at=49, level=1))
+    assert queue.take(49) == ([], 50)
+    assert take(queue, now=50) == [1, 0]
+
+
+def test_what_is_delayed_still_goes_before_a_lower_level() -> None:
+    queue = queue_of_levels(
+        levels(max_rows=1, timeout=10, timeout_action=TimeoutAction.DELAY), 1, 1, 2
+    )
+    queue.push(Entry(3, 1, "k", at=9, level=1))
+    queue.push(Entry(4, 1, "k", at=11, level=2))
+    assert queue.expire(11) == []
+    assert [take(queue, now=11) for _ in range(5)] == [[3], [0], [1], [2], [4]]
+
+
+def test_each_level_has_a_queue_policy_of_its_own() -> None:
+    strict = QueuePolicy(max_queue=1, timeout=5)
+    queue = queue_of_levels(levels(level_queues={1: strict}), 1, 2, 2)
+    with pytest.raises(Overloaded, match="Exceeds maximum queue size of 1 requests"):
+        queue.push(Entry(3, 1, "k", at=3, level=1))
+    assert [entry.item for entry in queue.expire(5)] == [0]
+    assert take(queue) == [1, 2]
+
+
+@pytest.mark.parametrize(("priority", "level"), [(0, 2), (1, 1), (3, 3), (4, 2), (2**64 - 1, 2)])
+def test_a_priority_that_is_not_a_level_means_the_default(priority: int, level: int) -> None:
+    assert levels().level(priority) == level
+
+
+def test_without_levels_all_priorities_are_equal() -> None:
+    assert policy().level(1) == policy().level(0) == 0
+
+
 def test_flushing_ends_all_waiting_for_company() -> None:
     queue = queue_of(policy(max_delay=50), 1)
     queue.flush()
@@ -280,27 +357,36 @@ def test_the_cost_of_an_entry_does_not_grow_with_the_number_of_keys(max_delay: i
     assert many < 6 * few  # Quadratic would be 16 times.
 
 
-POLICIES = st.builds(
-    BatchPolicy,
-    max_rows=st.integers(4, 8),
+QUEUES = st.builds(
+    QueuePolicy,
     max_queue=st.integers(3, 12),
-    merge=st.sampled_from([True, True, True, False]),
-    preferred=st.sets(st.integers(1, 4), max_size=2).map(lambda sizes: tuple(sorted(sizes))),
-    max_delay=st.sampled_from([0, 1, 5, 20, 200]),
     timeout=st.sampled_from([0, 3, 10]),
     timeout_action=st.sampled_from(TimeoutAction),
     allow_timeout_override=st.booleans(),
 )
+POLICIES = st.builds(
+    BatchPolicy,
+    max_rows=st.integers(4, 8),
+    queue=QUEUES,
+    merge=st.sampled_from([True, True, True, False]),
+    preferred=st.sets(st.integers(1, 4), max_size=2).map(lambda sizes: tuple(sorted(sizes))),
+    max_delay=st.sampled_from([0, 1, 5, 20, 200]),
+    priority_levels=st.sampled_from([0, 0, 3]),
+    default_level=st.just(2),
+    level_queues=st.dictionaries(st.integers(1, 3), QUEUES, max_size=2),
+)
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Drives a queue as the batcher does, with the properties that hold under every policy."""
+    """Drives a queue as the batcher does, side by side with the naive one."""
 
     queue: BatchQueue[int]
     naive: NaiveQueue
 
     @initialize(policy=POLICIES)
     def begin(self, policy: BatchPolicy) -> None:
+        if not policy.priority_levels:
+            policy = dataclasses.replace(policy, default_level=0, level_queues={})
         self.policy = policy
         self.queue = BatchQueue(policy)
         self.naive = NaiveQueue(policy)
@@ -311,17 +397,25 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         rows=st.integers(0, 4),
         key=st.sampled_from("abc"),
+        priority=st.integers(0, 4),
         patience=st.none() | st.integers(0, 15),
         queue_timeout=st.sampled_from([0, 0, 2, 6]),
         wait=st.integers(1, 3),
     )
     def push(
-        self, rows: int, key: str, patience: int | None, queue_timeout: int, wait: int
+        self,
+        rows: int,
+        key: str,
+        priority: int,
+        patience: int | None,
+        queue_timeout: int,
+        wait: int,
     ) -> None:
         self.now += wait
         deadline = None if patience is None else self.now + patience
-        entry = Entry(self.pushed, rows, key, self.now, deadline, queue_timeout)
-        if len(self.queue) == self.policy.max_queue:
+        level = self.policy.level(priority)
+        entry = Entry(self.pushed, rows, key, self.now, deadline, queue_timeout, level)
+        if self.naive.waiting_at(level) == self.policy.queue_at(level).max_queue:
             with pytest.raises(Overloaded):
                 self.queue.push(entry)
             return
@@ -351,50 +445,25 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         """One turn of the batcher with a slot to give away."""
-        self.check_expiry()
+        expired = [entry.item for entry in self.queue.expire(self.now)]
+        assert set(expired) == self.naive.expired(self.now)
+        self.leave(expired)
         waiting = {entry.item: entry for entry in self.naive.entries}
         entries, wake_at = self.queue.take(self.now)
-        if self.policy.timeout_action is TimeoutAction.REJECT:
-            assert [entry.item for entry in entries] == self.naive.batch(self.now)
+        assert [entry.item for entry in entries] == self.naive.batch(self.now)
         assert all(waiting[entry.item] is entry for entry in entries)
-        if entries:
-            self.check_batch(entries)
-            self.leave([entry.item for entry in entries])
-        else:
-            self.check_nobody_waits_in_vain()
+        self.check_batch(entries)
+        self.leave([entry.item for entry in entries])
         self.check_wake(bool(entries), wake_at)
 
-    def check_expiry(self) -> None:
-        expired = [entry.item for entry in self.queue.expire(self.now)]
-        if self.policy.timeout_action is TimeoutAction.REJECT:
-            due = self.naive.expired(self.now)
-        else:
-            entries = self.naive.entries
-            due = {e.item for e in entries if e.deadline is not None and e.deadline <= self.now}
-        assert set(expired) == due
-        self.leave(expired)
-
     def check_batch(self, batch: list[Entry[int]]) -> None:
-        """One key, no more rows than allowed, and nobody of that key overtaken."""
+        """One key, no more rows than allowed, and nobody of that key overtaken by its equals."""
         assert sum(entry.rows for entry in batch) <= self.policy.max_rows
-        if not self.policy.merge:
-            assert len(batch) == 1
-        assert len({entry.key for entry in batch}) == 1
-        peers = self.naive.groups()[batch[0].key if self.policy.merge else None]
-        order = sorted(peers, key=self.lateness)
-        assert [entry.item for entry in batch] == [entry.item for entry in order[: len(batch)]]
-
-    def lateness(self, entry: Entry[int]) -> tuple[int, int]:
-        """Sorts punctual entries by arrival, and behind them the late ones by lateness."""
-        late_at = times_out_at(self.policy, entry)
-        return (0, entry.item) if late_at is None or late_at > self.now else (late_at, entry.item)
-
-    def check_nobody_waits_in_vain(self) -> None:
-        for entries in self.naive.groups().values():
-            order = sorted(entries, key=self.lateness)
-            assert not runs_now(self.policy, order, now=0)  # Full, whatever the time.
-            punctual = [entry for entry in order if self.lateness(entry)[0] == 0]
-            assert not punctual or not runs_now(self.policy, punctual, self.now)
+        assert len(batch) <= 1 or self.policy.merge
+        assert len({entry.key for entry in batch}) <= 1
+        stay = [e for e in self.naive.entries if e not in batch and batch and e.key == batch[0].key]
+        if self.policy.merge:
+            assert all(e.level >= max(entry.level for entry in batch) for e in stay)
 
     def check_wake(self, served: bool, wake_at: int | None) -> None:
         """`wake_at` is the first moment at which anything happens if nothing else does."""
