@@ -2,6 +2,8 @@
 
 from typing import Any, Final, TypeAlias
 
+from fastapi.openapi.models import Example
+
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 TABULAR_MODEL: Final = "digits-mlp"
@@ -13,6 +15,10 @@ DIGIT: Final = [
     13, 10, 0, 0, 0,
 ]
 # fmt: on
+
+# In this form the documentation page fills the field in.
+MODEL: Final = {TABULAR_MODEL: Example(value=TABULAR_MODEL)}
+VERSION: Final = {"1": Example(value="1")}
 
 _INFER: Final = {
     "id": "1",
@@ -46,6 +52,8 @@ _ERRORS: Final[Responses] = {
         "unexpected inference input 'x' for model 'digits-mlp'; expected 'features'",
     ),
     404: _failure("No such model or version.", "Request for unknown model: 'digits' is not found"),
+    # Beside it, FastAPI documents no status 422, which this server never answers.
+    "default": _failure("Any other failure.", "internal error; see the server's log"),
 }
 _REFUSALS: Final[Responses] = {
     413: _failure(
@@ -58,8 +66,9 @@ _REFUSALS: Final[Responses] = {
 }
 
 HEALTH: Final[Responses] = {
-    200: {"description": "Yes.", "content": {}},
-    400: {"description": "No.", "content": {}},
+    200: {"description": "Yes."},
+    400: {"description": "No."},
+    "default": _ERRORS["default"],
 }
 
 SERVER_METADATA: Final = _answer(

@@ -33,7 +33,9 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
     @router.post("/predict/{model}", openapi_extra=examples.PREDICT, responses=examples.PREDICTED)
     async def predict(
         request: Request,
-        model: Annotated[str, Path(examples=[examples.TABULAR_MODEL])],
+        model: Annotated[
+            str, Path(description="The model's name.", openapi_examples=examples.MODEL)
+        ],
         version: Annotated[str, Query(description="A version's number; else the policy's.")] = "",
         top_k: Annotated[
             int, Query(ge=1, description="How many classes to return per example.")

@@ -14,8 +14,10 @@ from serving.wire import json_text
 from serving.wire import rest as wire
 from serving.wire import rest_documents as documents
 
-Model = Annotated[str, Path(description="The model's name.", examples=[examples.TABULAR_MODEL])]
-Version = Annotated[str, Path(description="The version's number.", examples=["1"])]
+Model = Annotated[str, Path(description="The model's name.", openapi_examples=examples.MODEL)]
+Version = Annotated[
+    str, Path(description="The version's number.", openapi_examples=examples.VERSION)
+]
 Handler: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
 
 
@@ -70,7 +72,11 @@ def _for_model(
 
 
 def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
-    health: dict[str, Any] = {"tags": ["health"], "responses": examples.HEALTH}
+    health: dict[str, Any] = {
+        "tags": ["health"],
+        "responses": examples.HEALTH,
+        "response_class": Response,
+    }
 
     @router.get("/health/live", **health)
     async def live() -> Response:
