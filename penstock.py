@@ -1,4 +1,4 @@
-"""The front door: `penstock train|export|config|serve`, each loaded only when it is called."""
+"""The front door: `penstock train|export|validate|config|serve`, each loaded only when it is called."""
 
 from importlib import import_module
 from importlib.metadata import version
@@ -23,6 +23,12 @@ _COMMANDS: Final = {
         "export",
         "export,cpu",
         "Prove a checkpoint and publish it to a repository.",
+    ),
+    "validate": _Entry(
+        "serving.validate.command",
+        "validate",
+        "cpu",
+        "Check every model of a repository without serving any.",
     ),
     "config": _Entry(
         "serving.config_command",

@@ -130,15 +130,21 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def options(command: _Command) -> _Command:
     """Give a click command an option, with its variable, for each field of `Settings`."""
     for setting in reversed(fields(Settings)):
-        command = click.option(
-            f"--{setting.name.replace('_', '-')}",
-            setting.name,
-            type=setting.metadata["type"],
-            multiple=setting.metadata["multiple"],
-            default=setting.default,
-            envvar=ENVIRONMENT_PREFIX + setting.name.upper(),
-            help=setting.metadata["help"],
-            show_default=True,
-            show_envvar=True,
-        )(command)
+        command = option(setting.name)(command)
     return command
+
+
+def option(name: str) -> Callable[[_Command], _Command]:
+    """A click command's option, with its variable, for the field `name` of `Settings`."""
+    setting = next(setting for setting in fields(Settings) if setting.name == name)
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        name,
+        type=setting.metadata["type"],
+        multiple=setting.metadata["multiple"],
+        default=setting.default,
+        envvar=ENVIRONMENT_PREFIX + name.upper(),
+        help=setting.metadata["help"],
+        show_default=True,
+        show_envvar=True,
+    )

@@ -1,0 +1,56 @@
+"""Checks repositories: what lies in them, then model by model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from serving.engine.backends.base import Backend
+from serving.engine.repository import Repository
+from serving.settings import PassportPolicy
+from serving.validate import mistakes
+from serving.validate.findings import Finding, Findings, ModelReport
+from serving.validate.model import Checker
+
+
+class Check:
+    """One check of all models of some repositories, without serving any of them."""
+
+    def __init__(
+        self,
+        repositories: Sequence[Path],
+        backends: Mapping[str, Backend],
+        passports: PassportPolicy = PassportPolicy.WARN,
+        run: bool = True,
+    ) -> None:
+        self._findings = Findings()
+        # A repository that cannot be read is told of, and the others are checked all the same.
+        paths = dict.fromkeys(path.absolute() for path in repositories)
+        names = {path: self._look_at(path) for path in paths}
+        readable = [path for path, found in names.items() if found is not None]
+        # A name in two of them is the first one's here, and a fault that finding it tells of.
+        self._places = {
+            name: path / name for path in reversed(readable) for name in names[path] or ()
+        }
+        self._checker = Checker(Repository(readable), backends, passports, run)
+
+    @property
+    def names(self) -> list[str]:
+        """The models to check, sorted."""
+        return sorted(self._places)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found about the repositories themselves."""
+        return self._findings.all()
+
+    def models(self) -> Iterator[ModelReport]:
+        """What is found about each model, as soon as it is checked."""
+        for name in self.names:
+            yield self._checker.check(name, self._places[name])
+
+    def _look_at(self, path: Path) -> list[str] | None:
+        names = self._findings.attempt(path, Repository([path]).names)
+        for file, hint in mistakes.in_repository(path):
+            self._findings.warning(file, hint)
+        if names == []:
+            self._findings.fault(path, "no model to serve; expected NAME/VERSION/model.onnx")
+        return names
