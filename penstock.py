@@ -1,4 +1,4 @@
-"""The front door: `penstock train|export|validate|config|serve`, each loaded only when it is called."""
+"""The front door: every command of `penstock`, each loaded only when it is called."""
 
 from importlib import import_module
 from importlib.metadata import version
