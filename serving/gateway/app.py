@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from serving import __version__
 from serving.engine.base import Engine
 from serving.errors import Overloaded, ServingError, Unsupported
-from serving.gateway import body, predict, rest
-from serving.gateway.errors import HTTP_STATUS
+from serving.gateway import body, generate, predict, rest
+from serving.gateway.errors import HTTP_STATUS, UNEXPECTED
 from serving.gateway.lifecycle import Lifecycle
 from serving.settings import Settings
 from serving.wire import rest_documents as documents
@@ -35,6 +35,7 @@ def create_app(engine: Engine, lifecycle: Lifecycle, settings: Settings) -> Fast
         redoc_url=None,
     )
     app.include_router(rest.create_router(engine, lifecycle, settings.http_max_input_size))
+    app.include_router(generate.create_router(engine, settings.http_max_input_size))
     app.include_router(predict.create_router(engine, settings.http_max_input_size))
     app.add_exception_handler(ServingError, _serving_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -78,4 +79,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the server's log")
+    return _error(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED)

@@ -10,11 +10,9 @@ from google.protobuf.message import DecodeError, Message
 
 from serving.errors import Code, InvalidArgument, Overloaded, ServingError
 from serving.gateway.access import Access
-from serving.gateway.errors import GRPC_STATUS
+from serving.gateway.errors import GRPC_STATUS, UNEXPECTED
 
 logger = logging.getLogger("penstock.grpc")
-
-UNEXPECTED: Final = "internal error; see the server's log"
 
 # A message quotes what the client sent; in a header that grows too long, gRPC would refuse the
 # whole answer.

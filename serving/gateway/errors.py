@@ -6,8 +6,12 @@ import grpc
 
 from serving.errors import Code
 
+# What a client is told of a bug of ours.
+UNEXPECTED: Final = "internal error; see the server's log"
+
 HTTP_STATUS: Final[dict[Code, int]] = {
     Code.INVALID_ARGUMENT: 400,
+    Code.MALFORMED: 400,
     Code.PAYLOAD_TOO_LARGE: 413,
     Code.NOT_FOUND: 404,
     Code.ALREADY_EXISTS: 409,

@@ -153,6 +153,24 @@ INFERRED: Final[Responses] = {
     **_REFUSALS,
 }
 
+GENERATE_REQUEST: Final = {
+    "requestBody": {"required": True, "content": _json({"id": "1", "features": DIGIT})},
+}
+_GENERATED: Final = {
+    "id": "1",
+    "model_name": TABULAR_MODEL,
+    "model_version": "1",
+    "probabilities": [0.9991, 0, 0, 0, 0.0002, 0.0003, 0.0001, 0, 0.0002, 0.0001],
+}
+GENERATED: Final[Responses] = {**_answer("Each output by its name.", _GENERATED), **_REFUSALS}
+GENERATED_STREAM: Final[Responses] = {
+    **GENERATED,
+    200: {
+        "description": "One event for each response, or the error that ended them.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+}
+
 _FILE: Final = {"type": "string", "format": "binary"}
 PREDICT: Final = {
     "requestBody": {

@@ -1,24 +1,18 @@
 """REST routes of the Open Inference Protocol; each asks the engine one thing."""
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from serving.engine.base import Engine
 from serving.errors import NotFound
 from serving.gateway import body, examples
 from serving.gateway.lifecycle import Lifecycle
+from serving.gateway.routing import for_model, json
 from serving.wire import json_text
 from serving.wire import rest as wire
 from serving.wire import rest_documents as documents
-
-Model = Annotated[str, Path(description="The model's name.", openapi_examples=examples.MODEL)]
-Version = Annotated[
-    str, Path(description="The version's number.", openapi_examples=examples.VERSION)
-]
-Handler: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
 
 
 def create_router(engine: Engine, lifecycle: Lifecycle, limit: int) -> APIRouter:
@@ -33,42 +27,8 @@ def create_router(engine: Engine, lifecycle: Lifecycle, limit: int) -> APIRouter
     return router
 
 
-def _json(content: bytes) -> Response:
-    return Response(content, media_type="application/json")
-
-
 def _health_answer(healthy: bool) -> Response:
     return Response(status_code=HTTPStatus.OK if healthy else HTTPStatus.BAD_REQUEST)
-
-
-def _for_model(
-    router: APIRouter, method: str, suffix: str, **options: Any
-) -> Callable[[Handler], Handler]:
-    """Route `handler(request, model, version)` with and without a version in the path."""
-
-    def register(handler: Handler) -> Handler:
-        async def latest(request: Request, model: Model) -> Response:
-            return await handler(request, model, "")
-
-        async def versioned(request: Request, model: Model, version: Version) -> Response:
-            return await handler(request, model, version)
-
-        for path, endpoint in (
-            ("/models/{model}", latest),
-            ("/models/{model}/versions/{version}", versioned),
-        ):
-            router.add_api_route(
-                path + suffix,
-                endpoint,
-                methods=[method],
-                name=f"{handler.__name__}_{endpoint.__name__}",
-                description=handler.__doc__,
-                summary=handler.__name__.replace("_", " ").capitalize(),
-                **options,
-            )
-        return handler
-
-    return register
 
 
 def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
@@ -88,7 +48,7 @@ def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
         """200 while every model answers and the server is not stopping."""
         return _health_answer(await lifecycle.ready())
 
-    @_for_model(router, "GET", "/ready", **health)
+    @for_model(router, "GET", "/ready", **health)
     async def model_ready(_: Request, model: str, version: str) -> Response:
         """200 while the model answers."""
         return _health_answer(await lifecycle.model_ready(model, version))
@@ -98,25 +58,25 @@ def _metadata(router: APIRouter, engine: Engine) -> None:
     @router.get("", tags=["metadata"], responses=examples.SERVER_METADATA)
     async def server_metadata() -> Response:
         """The server's name, version and implemented extensions of the protocol."""
-        return _json(documents.server_metadata(await engine.metadata()))
+        return json(documents.server_metadata(await engine.metadata()))
 
-    @_for_model(router, "GET", "", tags=["metadata"], responses=examples.MODEL_METADATA)
+    @for_model(router, "GET", "", tags=["metadata"], responses=examples.MODEL_METADATA)
     async def model_metadata(_: Request, model: str, version: str) -> Response:
         """The model's inputs and outputs; -1 is a variable dimension."""
-        return _json(documents.model_metadata(await engine.model_metadata(model, version)))
+        return json(documents.model_metadata(await engine.model_metadata(model, version)))
 
-    @_for_model(router, "GET", "/config", tags=["metadata"], responses=examples.CONFIG)
+    @for_model(router, "GET", "/config", tags=["metadata"], responses=examples.CONFIG)
     async def model_config(_: Request, model: str, version: str) -> Response:
         """The complete model configuration, as config.pbtxt and the graph together make it."""
-        return _json(documents.model_config(await engine.model_config(model, version)))
+        return json(documents.model_config(await engine.model_config(model, version)))
 
-    @_for_model(router, "GET", "/passport", tags=["metadata"], responses=examples.PASSPORT)
+    @for_model(router, "GET", "/passport", tags=["metadata"], responses=examples.PASSPORT)
     async def passport(_: Request, model: str, version: str) -> Response:
         """The version's passport: hashes, accuracy and parity, as export proved them."""
         metadata = await engine.model_metadata(model, version)
         if metadata.passport is None:
             raise NotFound(f"model '{model}' version {metadata.version} has no passport")
-        return _json(json_text.dumps(metadata.passport))
+        return json(json_text.dumps(metadata.passport))
 
 
 def _statistics(router: APIRouter, engine: Engine) -> None:
@@ -125,12 +85,12 @@ def _statistics(router: APIRouter, engine: Engine) -> None:
     @router.get("/models/stats", **options)
     async def all_statistics() -> Response:
         """Counters of every model version."""
-        return _json(documents.statistics(await engine.statistics()))
+        return json(documents.statistics(await engine.statistics()))
 
-    @_for_model(router, "GET", "/stats", **options)
+    @for_model(router, "GET", "/stats", **options)
     async def statistics(_: Request, model: str, version: str) -> Response:
         """Counters of the model's versions."""
-        return _json(documents.statistics(await engine.statistics(model, version)))
+        return json(documents.statistics(await engine.statistics(model, version)))
 
 
 def _repository(router: APIRouter, engine: Engine, limit: int) -> None:
@@ -143,11 +103,11 @@ def _repository(router: APIRouter, engine: Engine, limit: int) -> None:
     async def index(request: Request) -> Response:
         """Every model of the repositories with its versions' states."""
         ready_only = documents.index_request(await body.read(request, limit))
-        return _json(documents.repository_index(await engine.index(ready_only)))
+        return json(documents.repository_index(await engine.index(ready_only)))
 
 
 def _inference(router: APIRouter, engine: Engine, limit: int) -> None:
-    @_for_model(
+    @for_model(
         router,
         "POST",
         "/infer",

@@ -19,7 +19,7 @@ from serving.errors import Code, Internal, ServingError, Unavailable
 from serving.gateway import calls
 from serving.gateway.access import Access
 from serving.gateway.calls import Context
-from serving.gateway.errors import GRPC_STATUS
+from serving.gateway.errors import GRPC_STATUS, UNEXPECTED
 from serving.wire import proto, proto_stream
 
 logger = logging.getLogger("penstock.grpc")
@@ -182,7 +182,7 @@ def _as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
     logger.exception("%s failed", METHOD, exc_info=error)
-    return Internal(calls.UNEXPECTED)
+    return Internal(UNEXPECTED)
 
 
 def _first(failures: BaseExceptionGroup[ServingError]) -> ServingError:
