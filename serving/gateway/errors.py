@@ -11,7 +11,6 @@ UNEXPECTED: Final = "internal error; see the server's log"
 
 HTTP_STATUS: Final[dict[Code, int]] = {
     Code.INVALID_ARGUMENT: 400,
-    Code.MALFORMED: 400,
     Code.PAYLOAD_TOO_LARGE: 413,
     Code.NOT_FOUND: 404,
     Code.ALREADY_EXISTS: 409,
