@@ -2,6 +2,7 @@
 
     ServingError                 carries a Code
     ├── InvalidArgument          the request contradicts itself, the model or the protocol
+    │   └── Malformed            a document that is not of the form that the protocol gives it
     ├── PayloadTooLarge          the request exceeds a size limit of the server
     ├── NotFound                 no such model, version or region
     ├── AlreadyExists            the name is taken
@@ -18,8 +19,9 @@ Every error is raised once, here in the core; each protocol maps `Code` to its o
 total table (`gateway.errors`).
 """
 
+import copy
 from enum import Enum, unique
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @unique
@@ -27,6 +29,7 @@ class Code(Enum):
     """The kind of a failure; each protocol's status follows from it."""
 
     INVALID_ARGUMENT = "invalid argument"
+    MALFORMED = "malformed"
     PAYLOAD_TOO_LARGE = "payload too large"
     NOT_FOUND = "not found"
     ALREADY_EXISTS = "already exists"
@@ -48,11 +51,24 @@ class ServingError(Exception):
         super().__init__(message)
         self.message = message
 
+    def labelled(self, label: str) -> Self:
+        """The same failure, with `label` before its message."""
+        other = copy.copy(self)
+        other.message = label + self.message
+        other.args = (other.message,)
+        return other
+
 
 class InvalidArgument(ServingError):
     """The request contradicts itself, the model's signature or the protocol."""
 
     code = Code.INVALID_ARGUMENT
+
+
+class Malformed(InvalidArgument):
+    """A document is none, or a member of it is missing or of another type than it must be."""
+
+    code = Code.MALFORMED
 
 
 class PayloadTooLarge(ServingError):

@@ -74,6 +74,16 @@ class InferenceRequest:
     parameters: Parameters = field(default_factory=dict)
     deadline: int | None = None
 
+    @property
+    def label(self) -> str:
+        """What messages about this request begin with."""
+        return request_label(self.id)
+
+
+def request_label(identifier: str) -> str:
+    """What messages about the request of that id begin with, as Triton has it."""
+    return f"[request id: {identifier or '<id_unknown>'}] "
+
 
 class TimeoutAction(Enum):
     """What becomes of a request that waited longer than its queue timeout."""

@@ -31,6 +31,8 @@ _REASONS: Final = {
     Code.CANCELLED: FailureReason.CANCELED,
     Code.INTERNAL: FailureReason.BACKEND,
 }
+# What the queue says of a request, which it does not know by its id.
+_LABELLED: Final = (Code.OVERLOADED, Code.DEADLINE_EXCEEDED)
 
 
 class ModelVersion:
@@ -81,6 +83,8 @@ class ModelVersion:
         except ServingError as error:
             reason = _REASONS.get(error.code, FailureReason.OTHER)
             self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
+            if error.code in _LABELLED:
+                raise error.labelled(request.label) from error.__cause__
             raise
         except asyncio.CancelledError:
             elapsed = time.monotonic_ns() - arrived

@@ -51,10 +51,13 @@ class Validator:
         names = {tensor.name for tensor in request.inputs}
         if names != self._inputs.keys() or len(names) != len(request.inputs):
             self._check_names(request)
-        rows = 0
-        for tensor in request.inputs:
-            rows = self._check_tensor(tensor, self._inputs[tensor.name], rows)
         outputs = self._requested(request) if request.outputs else self._outputs
+        rows = 0
+        try:
+            for tensor in request.inputs:
+                rows = self._check_tensor(tensor, self._inputs[tensor.name], rows)
+        except InvalidArgument as error:
+            raise error.labelled(request.label) from None
         key = outputs if self._uniform else merge_key(request.inputs, outputs)
         return Admitted(request.inputs, outputs, rows or 1, key)
 
@@ -73,10 +76,16 @@ class Validator:
         missing = [name for name in self._inputs if name in self._required - set(given)]
         if missing:
             raise InvalidArgument(
-                f"expected {len(self._required)} inputs but got {len(given)} inputs for model "
-                f"'{self._model}'. Got input(s) [{_quoted(given)}], but missing required input(s) "
-                f"[{_quoted(missing)}]. Please provide all required input(s)."
+                f"{request.label}expected {self._expected_count()} but got {len(given)} inputs for "
+                f"model '{self._model}'. Got input(s) [{_listed(given)}], but missing required "
+                f"input(s) [{_listed(missing)}]. Please provide all required input(s)."
             )
+
+    def _expected_count(self) -> str:
+        required, known = len(self._required), len(self._inputs)
+        if required == known:
+            return f"{known} inputs"
+        return f"number of inputs between {required} and {known}"
 
     def _check_tensor(self, tensor: Tensor, spec: TensorSpec, rows: int) -> int:
         """The batch size of `tensor`, 0 for a model that does not batch."""
@@ -169,6 +178,11 @@ def _fits(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
 
 def _dims(dims: list[int]) -> str:
     return f"[{','.join(map(str, dims))}]"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """As Triton lists them, where clients match the words."""
+    return ",".join(f"'{name}'" for name in names)
 
 
 def _quoted(names: Iterable[str]) -> str:

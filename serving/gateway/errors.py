@@ -11,6 +11,7 @@ UNEXPECTED: Final = "internal error; see the server's log"
 
 HTTP_STATUS: Final[dict[Code, int]] = {
     Code.INVALID_ARGUMENT: 400,
+    Code.MALFORMED: 400,
     Code.PAYLOAD_TOO_LARGE: 413,
     Code.NOT_FOUND: 404,
     Code.ALREADY_EXISTS: 409,
@@ -25,6 +26,7 @@ HTTP_STATUS: Final[dict[Code, int]] = {
 
 GRPC_STATUS: Final[dict[Code, grpc.StatusCode]] = {
     Code.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
     Code.PAYLOAD_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Code.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Code.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from serving.dtypes import Datatype
-from serving.errors import InvalidArgument
+from serving.errors import Malformed
 from serving.types import Array
 from serving.wire.fields import TensorHeader, check_count, show
 
@@ -33,7 +33,7 @@ def numeric_array(values: list[Any], header: TensorHeader, field: str) -> Array:
 
     Integer types take integers within their range, floating-point types integers and floats that
     are finite there too (or not finite to begin with), BOOL booleans; FP16, BF16 and BYTES have
-    ways of their own. Raises InvalidArgument that names `field` and the first element at fault.
+    ways of their own. Raises Malformed that names `field` and the first element at fault.
     """
     datatype = header.datatype
     check_count(header, len(values), field)
@@ -69,9 +69,9 @@ def _has_other(values: list[Any], kinds: tuple[type, ...]) -> bool:
     return unknown > 0
 
 
-def _first_fault(values: list[Any], datatype: Datatype, field: str) -> InvalidArgument:
+def _first_fault(values: list[Any], datatype: Datatype, field: str) -> Malformed:
     index = next(i for i, value in enumerate(values) if not _fits(value, datatype))
-    return InvalidArgument(
+    return Malformed(
         f"{field}: expected {_expectation(datatype)}, got {show(values[index])} at element {index}"
     )
 

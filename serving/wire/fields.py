@@ -6,7 +6,8 @@ from collections.abc import Container
 from typing import Any, Final, NamedTuple
 
 from serving.dtypes import Datatype, from_wire
-from serving.errors import InvalidArgument
+from serving.errors import InvalidArgument, Malformed
+from serving.types import request_label
 
 # The ranks and sizes that every supported numpy can represent.
 _MAX_RANK: Final = 32
@@ -35,9 +36,9 @@ def show(value: object) -> str:
     return _SHORT.repr(value)
 
 
-def fault(field: str, expected: str, got: object) -> InvalidArgument:
+def fault(field: str, expected: str, got: object) -> Malformed:
     """The error of a field that holds something else than it must."""
-    return InvalidArgument(f"{field}: expected {expected}, got {show(got)}")
+    return Malformed(f"{field}: expected {expected}, got {show(got)}")
 
 
 def tensor_header(
@@ -51,7 +52,8 @@ def tensor_header(
     try:
         known = from_wire(datatype)
     except InvalidArgument as error:
-        raise InvalidArgument(f"{field}.datatype: {error.message}") from None
+        refusal = InvalidArgument if type(datatype) is str else Malformed
+        raise refusal(f"{field}.datatype: {error.message}") from None
     dims = _shape(shape, field)
     return TensorHeader(checked, known, dims, _element_count(dims, known, field))
 
@@ -66,17 +68,22 @@ def tensor_name(name: object, field: str, seen: Container[str]) -> str:
 
 
 def check_count(header: TensorHeader, given: int, field: str) -> None:
-    """InvalidArgument unless `given` elements fill the tensor exactly."""
+    """Malformed unless `given` elements fill the tensor exactly."""
     if given != header.elements:
         expected = f"{header.elements} elements for shape {list(header.shape)}"
-        raise InvalidArgument(f"{field}: expected {expected}, got {given}")
+        raise Malformed(f"{field}: expected {expected}, got {given}")
 
 
-def size_mismatch(header: TensorHeader, model: str, expected: object, got: int) -> InvalidArgument:
-    """The error of an input of `got` bytes that do not fill its shape, in Triton's words."""
+def size_mismatch(
+    header: TensorHeader, model: str, identifier: str, expected: object, got: int
+) -> InvalidArgument:
+    """The error of an input of `got` bytes that do not fill its shape, in Triton's words.
+
+    `model` and `identifier` are those of its request.
+    """
     return InvalidArgument(
-        f"input byte size mismatch for input '{header.name}' for model '{model}'. "
-        f"Expected {expected}, got {got}"
+        f"{request_label(identifier)}input byte size mismatch for input '{header.name}' for "
+        f"model '{model}'. Expected {expected}, got {got}"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from serving.dtypes import Datatype
-from serving.errors import InvalidArgument
+from serving.errors import InvalidArgument, Malformed
 from serving.types import Array, Tensor
 from serving.wire import json_text
 from serving.wire.elements import bytes_array, numeric_array
@@ -65,7 +65,7 @@ def _flatten(data: list[Any], shape: tuple[int, ...], field: str) -> list[Any]:
             if type(item) is not list:
                 raise fault(field, expected, item)
             if len(item) != size:
-                raise InvalidArgument(
+                raise Malformed(
                     f"{field}: expected {expected}, got a list of {len(item)} in place of {size}"
                 )
         level = list(chain.from_iterable(level))
@@ -75,7 +75,7 @@ def _flatten(data: list[Any], shape: tuple[int, ...], field: str) -> list[Any]:
 def _utf8(values: list[Any], field: str) -> list[bytes]:
     for index, value in enumerate(values):
         if type(value) is not str:
-            raise InvalidArgument(
+            raise Malformed(
                 f"{field}: expected strings for BYTES, got {show(value)} at element {index}"
             )
     return [value.encode() for value in values]

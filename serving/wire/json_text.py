@@ -6,7 +6,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from serving.errors import InvalidArgument
+from serving.errors import Malformed
 from serving.wire.fields import show
 
 MAX_DEPTH: Final = 100
@@ -19,7 +19,7 @@ _MAY_HOLD_COLONS: Final = frozenset((dict, str))
 def loads(text: bytes) -> Any:
     """The value of a JSON text in UTF-8; NaN, Infinity and -Infinity are numbers in it.
 
-    Raises InvalidArgument for anything that is not JSON, for nesting deeper than `MAX_DEPTH`, for
+    Raises Malformed for anything that is not JSON, for nesting deeper than `MAX_DEPTH`, for
     a key twice in one object, and for numbers that overflow a double.
     """
     try:
@@ -39,7 +39,7 @@ def dumps(value: Any) -> bytes:
 
 
 def _refuse(error: Exception) -> NoReturn:
-    raise InvalidArgument(f"failed to parse the request JSON buffer: {error}") from None
+    raise Malformed(f"failed to parse the request JSON buffer: {error}") from None
 
 
 def _loads_slowly(text: bytes) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from serving.errors import InvalidArgument
 from serving.types import Parameters, RequestedOutput
-from serving.wire.fields import fault, tensor_name
+from serving.wire.fields import fault, show, tensor_name
 from serving.wire.shared_memory import refuse_shared_memory
 
 _MAX_UINT64: Final = 2**64 - 1
@@ -52,8 +52,10 @@ def request_parameters(given: Mapping[str, Any], allowed: Container[str] = _NOTH
                 "with 'triton_' are reserved for Triton usage and should not be specified."
             )
         elif not _is_custom(value):
-            expected = "a string, a boolean, a 64-bit integer or a double"
-            raise fault(f"parameters.{name}", expected, value)
+            raise InvalidArgument(
+                f"parameters.{name}: expected a string, a boolean, a 64-bit integer or a double, "
+                f"got {show(value)}"
+            )
     return given
 
 

@@ -17,7 +17,7 @@ from serving.types import (
 )
 from serving.wire import raw_tensors
 from serving.wire.elements import bytes_array, numeric_array
-from serving.wire.fields import TensorHeader, check_count, tensor_header
+from serving.wire.fields import TensorHeader, check_count, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
 from serving.wire.shared_memory import refuse_shared_memory
 
@@ -104,9 +104,9 @@ def _decode_inputs(message: Any) -> tuple[Tensor, ...]:
         array: Array
         if raw:
             _refuse_contents(item, header, message.model_name)
-            array = raw_tensors.decode(raw[index], header, message.model_name)
+            array = raw_tensors.decode(raw[index], header, message.model_name, message.id)
         else:
-            array = _decode_contents(item.contents, header, f"{where}.contents")
+            array = _decode_contents(item.contents, header, f"{where}.contents", message)
         inputs[header.name] = Tensor(header.name, header.datatype, array)
     return tuple(inputs.values())
 
@@ -119,7 +119,7 @@ def _refuse_contents(item: Any, header: TensorHeader, model: str) -> None:
         )
 
 
-def _decode_contents(contents: Any, header: TensorHeader, where: str) -> Array:
+def _decode_contents(contents: Any, header: TensorHeader, where: str, request: Any) -> Array:
     name = _CONTENTS.get(header.datatype)
     if name is None:
         raise InvalidArgument(
@@ -131,6 +131,10 @@ def _decode_contents(contents: Any, header: TensorHeader, where: str) -> Array:
             wire = header.datatype.wire
             raise InvalidArgument(f"{where}: expected {name} for {wire}, got {descriptor.name}")
     values = getattr(contents, name)[:]  # a slice is a list, made quicker than by iteration
+    size = header.datatype.itemsize
+    if size and len(values) != header.elements:
+        expected, got = header.elements * size, len(values) * size
+        raise size_mismatch(header, request.model_name, request.id, expected, got)
     if header.datatype is Datatype.BYTES:
         check_count(header, len(values), f"{where}.{name}")
         return bytes_array(values, header)

@@ -14,8 +14,12 @@ from serving.wire.fields import TensorHeader, size_mismatch
 _LENGTH: Final = Struct("<I")
 
 
-def decode(data: bytes | memoryview, header: TensorHeader, model: str) -> Array:
-    """The array of `header` that `data` holds, exactly; `model` is named in errors.
+def decode(
+    data: bytes | memoryview, header: TensorHeader, model: str, identifier: str = ""
+) -> Array:
+    """The array of `header` that `data` holds, exactly.
+
+    `model` and `identifier` are those of the request, to be named in errors.
 
     The array looks into `data` without a copy (but for BOOL and BYTES), so it may be read-only and
     unaligned. Raises InvalidArgument if `data` is longer or shorter than the shape needs.
@@ -25,7 +29,7 @@ def decode(data: bytes | memoryview, header: TensorHeader, model: str) -> Array:
         return bytes_array(_split(bytes(data), header, model), header)
     size = header.elements * datatype.itemsize
     if len(data) != size:
-        raise size_mismatch(header, model, size, len(data))
+        raise size_mismatch(header, model, identifier, size, len(data))
     if datatype is Datatype.BOOL:
         # A byte that is neither 0 nor 1 would be a bool that equals neither.
         return np.ndarray(header.shape, np.uint8, data).astype(np.bool_)

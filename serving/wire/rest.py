@@ -17,7 +17,7 @@ from serving.types import (
 )
 from serving.wire import json_tensors, json_text, raw_tensors
 from serving.wire.elements import bytes_array
-from serving.wire.fields import TensorHeader, fault, size_mismatch, tensor_header
+from serving.wire.fields import TensorHeader, fault, show, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
 from serving.wire.shared_memory import refuse_shared_memory
 
@@ -53,7 +53,10 @@ def parse_header_length(value: str | bytes, body_size: int) -> int:
         length = int(digits)
         if length <= body_size:
             return length
-    raise fault(HEADER_LENGTH, f"an integer from 0 to the body's {body_size} bytes", digits)
+    raise InvalidArgument(
+        f"{HEADER_LENGTH}: expected an integer from 0 to the body's {body_size} bytes, "
+        f"got {show(digits)}"
+    )
 
 
 def decode_infer(
@@ -81,7 +84,7 @@ def decode_infer(
         version=version,
         id=identifier,
         parameters=request_parameters(parameters),
-        inputs=_decode_inputs(_list(document.get("inputs"), "inputs"), binary, model),
+        inputs=_decode_inputs(_list(document.get("inputs"), "inputs"), binary, model, identifier),
         outputs=outputs,
     )
     return request, encoding
@@ -113,7 +116,7 @@ def encode_infer(
 ) -> tuple[list[Buffer], int | None]:
     """The body as buffers to be sent one after the other, and the size of its JSON part in bytes.
 
-    The size is None where no output is binary: then the header `HEADER_LENGTH` is not sent. Raises
+    The size is None where nothing is binary: then the header `HEADER_LENGTH` is not sent. Raises
     InvalidArgument for an output that JSON cannot carry.
     """
     outputs = []
@@ -138,19 +141,23 @@ def encode_infer(
         document["parameters"] = dict(response.parameters)
     document["outputs"] = outputs
     buffers[0] = json_text.dumps(document)
-    return buffers, len(buffers[0]) if len(buffers) > 1 else None
+    # As Triton has it, tensors of no elements alone are no binary data.
+    is_binary = any(len(buffer) for buffer in buffers[1:])
+    return buffers, len(buffers[0]) if is_binary else None
 
 
-def _decode_inputs(items: list[Any], binary: memoryview, model: str) -> tuple[Tensor, ...]:
+def _decode_inputs(
+    items: list[Any], binary: memoryview, model: str, identifier: str
+) -> tuple[Tensor, ...]:
     inputs: dict[str, Tensor] = {}
     position = 0
     for index, member in enumerate(items):
         where = f"inputs[{index}]"
         item = _object(member, where)
+        size = _binary_size(item, where)
         header = tensor_header(
             item.get("name"), item.get("datatype"), item.get("shape"), where, inputs
         )
-        size = _binary_size(item, where)
         array: Array
         if size is None:
             array = json_tensors.decode(item["data"], header, f"{where}.data")
@@ -159,7 +166,7 @@ def _decode_inputs(items: list[Any], binary: memoryview, model: str) -> tuple[Te
             position += size
             if len(data) < size:
                 raise _incomplete(header, model, size - len(data))
-            array = raw_tensors.decode(data, header, model)
+            array = raw_tensors.decode(data, header, model, identifier)
         inputs[header.name] = Tensor(header.name, header.datatype, array)
     if position != len(binary):
         raise InvalidArgument(
@@ -222,7 +229,7 @@ def _raw_array(
     if -1 in dims:
         size = -header.elements * spec.datatype.itemsize
         if size == 0 or len(data) % size:
-            raise size_mismatch(header, model, f"a multiple of {size}", len(data))
+            raise size_mismatch(header, model, "", f"a multiple of {size}", len(data))
         length = len(data) // size
         shape = tuple(length if dim == -1 else dim for dim in dims)
         header = TensorHeader(spec.name, spec.datatype, shape, math.prod(shape))

@@ -130,7 +130,7 @@ def test_a_full_queue_refuses_at_once_and_loses_nothing_that_it_holds(
         if over_rest.status_code == 429:
             break
         accepted += 1
-    expected = "Exceeds maximum queue size of 2 requests"
+    expected = "[request id: <id_unknown>] Exceeds maximum queue size of 2 requests"
     assert over_rest.json() == {"error": expected}
     assert int(over_rest.headers["retry-after"]) >= 1
 
@@ -161,7 +161,7 @@ def test_whoever_waits_longer_than_the_queues_timeout_is_refused_and_not_compute
         outcomes.append((response.status_code, response.json().get("error")))
     refused = [outcome for outcome in outcomes if outcome[0] not in ("OK", 200)]
     assert len(refused) == 3
-    expected = "Request timeout expired"
+    expected = "[request id: <id_unknown>] Request timeout expired"
     assert set(refused) == {("DEADLINE_EXCEEDED", expected), (504, expected)}
     assert counts.failed(REJECTED) == 3
     assert counts.grown("nv_inference_exec_count") == 1

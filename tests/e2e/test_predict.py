@@ -18,7 +18,8 @@ from training.data.dataset import Dataset
 CNN: Final = "/predict/mnist-cnn"
 MLP: Final = "/predict/digits-mlp"
 TYPES: Final = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-SHAPE: Final = "unexpected shape for input 'features' for model 'digits-mlp'. "
+LABEL: Final = "[request id: <id_unknown>] "
+SHAPE: Final = f"{LABEL}unexpected shape for input 'features' for model 'digits-mlp'. "
 PARSE: Final = "failed to parse the request JSON buffer: "
 ORIENTATION: Final = 0x0112
 FORMATS: Final = "expected an image (PNG, JPEG, WEBP), got "
@@ -373,7 +374,7 @@ def test_numbers_that_are_not_finite_are_refused(rest: httpx.Client, value: str)
     body = str([0] * 64).replace("0]", f"{value}]")
     answer = rest.post(MLP, content=body, headers={"Content-Type": "application/json"})
     assert refused(answer) == (
-        "input 'features' for model 'digits-mlp' must hold finite numbers, "
+        f"{LABEL}input 'features' for model 'digits-mlp' must hold finite numbers, "
         f"got {float(value)} at [0,63]"
     )
 

@@ -6,7 +6,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from serving.dtypes import Datatype
-from serving.errors import Code, ServingError, Unsupported
+from serving.errors import InvalidArgument, ServingError, Unsupported
 from serving.types import InferenceResponse
 from serving.wire import proto
 from tests.serving.wire.tensors import tensor
@@ -29,7 +29,7 @@ def message(
 def refusal(request: Any) -> str:
     with pytest.raises(ServingError) as caught:
         proto.decode_infer(request)
-    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert isinstance(caught.value, InvalidArgument)
     return caught.value.message
 
 
@@ -83,10 +83,15 @@ REFUSED = [
         "inputs[0].datatype: unknown datatype ''; expected one of BOOL, UINT8, UINT16, UINT32, "
         "UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BF16, BYTES",
     ),
-    (message(), "inputs[0].contents.int_contents: expected 2 elements for shape [2], got 0"),
+    (
+        message(),
+        "[request id: <id_unknown>] input byte size mismatch for input 'x' for model 'm'. "
+        "Expected 8, got 0",
+    ),
     (
         message(int_contents=[1, 2, 3]),
-        "inputs[0].contents.int_contents: expected 2 elements for shape [2], got 3",
+        "[request id: <id_unknown>] input byte size mismatch for input 'x' for model 'm'. "
+        "Expected 8, got 12",
     ),
     (
         message(fp32_contents=[1, 2]),
@@ -124,7 +129,8 @@ REFUSED = [
     ),
     (
         message(raw=[bytes(9)]),
-        "input byte size mismatch for input 'x' for model 'm'. Expected 8, got 9",
+        "[request id: <id_unknown>] input byte size mismatch for input 'x' for model 'm'. "
+        "Expected 8, got 9",
     ),
     (
         two_inputs(raw=[bytes(8)]),

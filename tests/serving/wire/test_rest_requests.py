@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serving.dtypes import Datatype
-from serving.errors import Code, InvalidArgument, ServingError, Unsupported
+from serving.errors import InvalidArgument, ServingError, Unsupported
 from serving.types import RequestedOutput, TensorSpec
 from serving.wire import rest
 
@@ -37,7 +37,7 @@ def data_of(content: bytes) -> Any:
 def refusal(content: bytes, header_length: int | None = None) -> str:
     with pytest.raises(ServingError) as caught:
         rest.decode_infer("m", "", content, header_length)
-    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert isinstance(caught.value, InvalidArgument)
     return caught.value.message
 
 
@@ -320,7 +320,8 @@ def test_a_fault_is_named_by_its_field(content: bytes, message: str) -> None:
         (
             40,
             40,
-            "input byte size mismatch for input 'x' for model 'm'. Expected 24, got 40",
+            "[request id: <id_unknown>] input byte size mismatch for input 'x' for model 'm'. "
+            "Expected 24, got 40",
         ),
         (
             24,
@@ -428,16 +429,17 @@ def test_a_raw_request_for_bytes_is_one_element_without_a_length(
         ),
         (
             [TensorSpec("x", Datatype.INT32, (4,))],
-            "input byte size mismatch for input 'x' for model 'm'. Expected 16, got 10",
+            "[request id: <id_unknown>] input byte size mismatch for input 'x' for model 'm'. "
+            "Expected 16, got 10",
         ),
         (
             [TensorSpec("x", Datatype.INT32, (-1, 3))],
-            "input byte size mismatch for input 'x' for model 'm'. "
+            "[request id: <id_unknown>] input byte size mismatch for input 'x' for model 'm'. "
             "Expected a multiple of 12, got 10",
         ),
         (
             [TensorSpec("x", Datatype.INT32, (-1, 0))],
-            "input byte size mismatch for input 'x' for model 'm'. "
+            "[request id: <id_unknown>] input byte size mismatch for input 'x' for model 'm'. "
             "Expected a multiple of 0, got 10",
         ),
         (
