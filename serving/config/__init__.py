@@ -6,6 +6,9 @@
     rules       what Triton refuses before it has seen the graph
     ensemble    an ensemble's steps, and whether its tensors flow
     ensemble_steps  an ensemble against the models of its steps
+    scheduling  what Triton refuses in the choice of a scheduler
+    warmup      the samples to run before a model is ready
+    paths       whether a file's name stays in its folder
     parameters  the free-form parameters that mean something
     complete    resolve (before the model is opened), complete (from its graph), validate
     graph       configuration against graph
@@ -29,6 +32,7 @@ from serving.config.model import ModelConfig, Reshape, choose
 from serving.config.parameters import RuntimeOptions, runtime_options
 from serving.config.source import Located, Refused, Source, refuse
 from serving.config.text import Proto, parse, to_text
+from serving.config.warmup import WarmupData, WarmupInput, WarmupSample
 
 __all__ = [
     "BACKENDS",
@@ -40,6 +44,9 @@ __all__ = [
     "RuntimeOptions",
     "Source",
     "Step",
+    "WarmupData",
+    "WarmupInput",
+    "WarmupSample",
     "choose",
     "complete",
     "complete_ensemble",

@@ -1,6 +1,6 @@
 """Which fields of a configuration the embedded engine honours; the others are refused by name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -53,6 +53,10 @@ HONOURED: Final = frozenset(
         "dynamic_batching.priority_levels",
         "dynamic_batching.default_priority_level",
         "dynamic_batching.priority_queue_policy",
+        "dynamic_batching.priority_queue_policy.value.timeout_action",
+        "dynamic_batching.priority_queue_policy.value.default_timeout_microseconds",
+        "dynamic_batching.priority_queue_policy.value.allow_timeout_override",
+        "dynamic_batching.priority_queue_policy.value.max_queue_size",
         "ensemble_scheduling",
         "ensemble_scheduling.step",
         "ensemble_scheduling.step.model_name",
@@ -68,6 +72,17 @@ HONOURED: Final = frozenset(
         "optimization.output_pinned_memory",
         "default_model_filename",
         "parameters",
+        "parameters.value.string_value",
+        "model_warmup",
+        "model_warmup.name",
+        "model_warmup.batch_size",
+        "model_warmup.inputs",
+        "model_warmup.inputs.value.data_type",
+        "model_warmup.inputs.value.dims",
+        "model_warmup.inputs.value.zero_data",
+        "model_warmup.inputs.value.random_data",
+        "model_warmup.inputs.value.input_data_file",
+        "model_warmup.count",
         "model_transaction_policy",
         "response_cache",
         "response_cache.enable",
@@ -92,9 +107,10 @@ def _walk(message: Message, path: str, kind: str) -> Iterator[Fault]:
             )
         elif field.enum_type is not None and value not in field.enum_type.values_by_number:
             yield Fault(where, f"{field.enum_type.name} has no value {value}")
-        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            for place, element in _elements(where, value):
-                yield from _walk(element, f"{place}.", f"{what}.")
+        elif field.message_type is not None:
+            is_map = field.message_type.GetOptions().map_entry
+            for place, element in _entries(where, value) if is_map else _elements(where, value):
+                yield from _walk(element, f"{place}.", f"{what}.value." if is_map else f"{what}.")
 
 
 def _elements(path: str, value: Any) -> Iterator[tuple[str, Message]]:
@@ -102,3 +118,10 @@ def _elements(path: str, value: Any) -> Iterator[tuple[str, Message]]:
         yield path, value
     else:
         yield from ((f"{path}[{index}]", element) for index, element in enumerate(value))
+
+
+def _entries(path: str, value: Mapping[Any, Any]) -> Iterator[tuple[str, Message]]:
+    """The messages of a map; one of texts or numbers has none."""
+    for key, element in sorted(value.items()):
+        if isinstance(element, Message):
+            yield f'{path}["{key}"].value', element

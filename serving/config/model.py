@@ -11,6 +11,7 @@ from serving.config.ensemble import Step
 from serving.config.parameters import RuntimeOptions
 from serving.config.source import Source
 from serving.config.text import Proto
+from serving.config.warmup import WarmupSample, warmup_samples
 from serving.types import BatchPolicy, QueuePolicy, TensorSpec, TimeoutAction
 
 
@@ -122,6 +123,11 @@ class ModelConfig:
     def reject_non_finite_inputs(self) -> bool:
         """Whether requests that hold NaN or infinity are refused."""
         return parameters.reject_non_finite_inputs(self.proto)
+
+    @property
+    def warmup_samples(self) -> tuple[WarmupSample, ...]:
+        """What the model runs before it is ready."""
+        return warmup_samples(self.proto)
 
     def batch_policy(self, default_max_queue: int) -> BatchPolicy:
         """How requests are merged; `default_max_queue` holds where no `max_queue_size` is given."""

@@ -7,15 +7,16 @@ operators search for them.
 import math
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
-from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 from tritonclient.grpc import model_config_pb2
 
 from serving.config.ensemble import is_ensemble
+from serving.config.paths import leaves_folder
 from serving.config.scheduling import priority_faults
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
+from serving.config.warmup import warmup_faults
 
 _FORMATS_OF_IMAGES: Final = (
     model_config_pb2.ModelInput.FORMAT_NHWC,
@@ -52,6 +53,7 @@ def general_faults(
         _versions(proto),
         _instances(proto, gpu_available),
         _files(proto),
+        warmup_faults(proto),
         _response_cache(proto),
     )
 
@@ -172,12 +174,6 @@ def _response_cache(proto: Proto) -> Iterator[Fault]:
                 f"Response Cache does not currently support model {proto.name} with {reason}. "
                 "Please disable the response cache.",
             )
-
-
-def leaves_folder(filename: str) -> bool:
-    """Whether the relative `filename` points out of the folder it is relative to."""
-    path = PurePosixPath(filename)
-    return path.is_absolute() or ".." in path.parts or "\0" in filename
 
 
 def _tensor(tensor: Proto, path: str, kind: str, max_batch_size: int) -> Iterator[Fault]:

@@ -2,22 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
-import numpy as np
-
-from serving.config import ModelConfig, Proto, choose, complete, parse, resolve
-from serving.dtypes import Datatype
+from serving.config import Proto, choose, complete, parse, resolve
 from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
 from serving.engine.repository import ModelFolder, check_passport
 from serving.engine.servable import Opened
-from serving.errors import LoadFailed, ServingError
+from serving.engine.warmup import warm_up
+from serving.errors import LoadFailed
 from serving.settings import PassportPolicy
 from serving.threads import available_cpus
-from serving.types import Array
 
 logger = logging.getLogger("penstock.load")
 
@@ -71,7 +66,7 @@ class Loader:
                 output: folder.labels(name) for output, name in config.label_filenames.items()
             }
             for session in sessions:
-                _warm_up(session, config, path)
+                warm_up(session, config, folder)
         except BaseException:
             _close(sessions)
             raise
@@ -93,43 +88,3 @@ def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:
 def _close(sessions: Sequence[Session]) -> None:
     for session in sessions:
         session.close()
-
-
-# A batch size is warm once it ran twice: the first run allocates, the second settles.
-_WARM_RUNS: Final = 2
-
-
-def _warm_up(session: Session, config: ModelConfig, path: Path) -> None:
-    """Run every batch size that is likely to occur, so that no client pays for the first time."""
-    names = [spec.name for spec in config.outputs]
-    for rows in warm_sizes(config):
-        for _ in range(_WARM_RUNS):
-            try:
-                session.run(zeros(config, rows), names)
-            except ServingError as error:
-                # Some models refuse zeros; that does not make them unfit for real inputs.
-                logger.warning("%s: warm-up with %d rows of zeros failed: %s", path, rows, error)
-                return
-
-
-def warm_sizes(config: ModelConfig) -> list[int]:
-    """The batch sizes to warm: powers of two, preferred sizes and the largest."""
-    largest = max(1, config.max_batch_size)
-    powers = {2**exponent for exponent in range(largest.bit_length())}
-    preferred = set(config.proto.dynamic_batching.preferred_batch_size)
-    return sorted(powers | preferred | {largest})
-
-
-def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
-    """Inputs of `rows` rows that fit the graph; variable dimensions are 1."""
-    arrays = {}
-    for spec in config.inputs:
-        if spec.optional:
-            continue
-        dims = tuple(1 if dim == -1 else dim for dim in spec.dims)
-        reshape = config.input_reshapes.get(spec.name)
-        dims = reshape.to_graph(dims) if reshape else dims
-        shape = (rows, *dims) if config.max_batch_size else dims
-        empty = b"" if spec.datatype is Datatype.BYTES else 0
-        arrays[spec.name] = np.full(shape, empty, dtype=spec.datatype.numpy)
-    return arrays

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from serving.engine.backends.base import Session
-from serving.engine.batching.batcher import Batch, Batcher, BatchReport, Executed
-from serving.engine.batching.merge import concat, split
+from serving.engine.batching.batcher import Batcher, BatchReport
 from serving.engine.classification import classify
+from serving.engine.execution import Execution
 from serving.engine.servable import Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
@@ -21,8 +21,6 @@ from serving.types import (
     Tensor,
     Timing,
 )
-
-Shape: TypeAlias = tuple[int, ...]
 
 _REASONS: Final = {
     Code.OVERLOADED: FailureReason.REJECTED,
@@ -48,7 +46,7 @@ class ModelVersion:
         self._batches = config.max_batch_size > 0
         self._batcher: Batcher[Admitted, dict[str, Array], Session] = Batcher(
             policy,
-            self._execute,
+            Execution(config),
             opened.sessions,
             on_batch=self._record_batch,
             name=f"{config.name}-{opened.version}",
@@ -122,31 +120,6 @@ class ModelVersion:
             else tensor
             for tensor, wanted in zip(tensors, request.outputs, strict=True)
         )
-
-    def _execute(self, batch: Batch[Admitted, Session]) -> Executed[dict[str, Array]]:
-        """Run one batch on the session of its instance, in a worker thread."""
-        begin = time.monotonic_ns()
-        names = batch.items[0].outputs
-        inputs = concat([item.inputs for item in batch.items])
-        for name in inputs.keys() & self._config.input_reshapes.keys():
-            inputs[name] = self._reshaped(inputs[name], self._config.input_reshapes[name].to_graph)
-        prepared = time.monotonic_ns()
-        results = batch.slot.run(inputs, names)
-        computed = time.monotonic_ns()
-        outputs = dict(zip(names, results, strict=True))
-        for name in outputs.keys() & self._config.output_reshapes.keys():
-            outputs[name] = self._reshaped(
-                outputs[name], self._config.output_reshapes[name].to_client
-            )
-        answers = split(outputs, batch.rows) if self._batches else [outputs]
-        return Executed(
-            answers, prepared - begin, computed - prepared, time.monotonic_ns() - computed
-        )
-
-    def _reshaped(self, array: Array, translate: Callable[[Shape], Shape]) -> Array:
-        """`array` in the shape that `translate` makes of its own, the batch dimension aside."""
-        skip = 1 if self._batches else 0
-        return array.reshape((*array.shape[:skip], *translate(array.shape[skip:])))
 
     def _record_batch(self, report: BatchReport) -> None:
         if report.error is None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from serving import passport
 from serving.config import Source
-from serving.config.rules import leaves_folder
+from serving.config.paths import leaves_folder
 from serving.errors import InvalidArgument, LoadFailed, NotFound
 from serving.passport import Passport
 from serving.settings import PassportPolicy
@@ -62,6 +62,13 @@ class ModelFolder:
             raise LoadFailed(f"{path}: the label file must lie in the model's folder; put it there")
         lines = _read_text(path, self.repository).removeprefix("\ufeff").split("\n")
         return tuple(line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1]))
+
+    def read(self, subfolder: str, filename: str) -> bytes:
+        """What a file in a folder of the model's own holds; LoadFailed if it cannot be read."""
+        path = self.path / subfolder / filename
+        if leaves_folder(filename):
+            raise LoadFailed(f"{path}: the file must lie in {self.path / subfolder}; put it there")
+        return _read_bytes(path, self.repository)
 
 
 class Repository:
@@ -183,11 +190,16 @@ def _stay_inside(path: Path, repository: Path) -> None:
 
 
 def _read_text(path: Path, repository: Path) -> str:
-    _stay_inside(path, repository)
     try:
-        return path.read_bytes().decode()
+        return _read_bytes(path, repository).decode()
     except UnicodeDecodeError as error:
         raise LoadFailed(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
+
+
+def _read_bytes(path: Path, repository: Path) -> bytes:
+    _stay_inside(path, repository)
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise LoadFailed(f"{path}: cannot be read: {error.strerror}") from error
 

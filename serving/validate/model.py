@@ -14,8 +14,9 @@ from serving.config import ModelConfig, Proto, complete, parse, resolve
 from serving.dtypes import Datatype
 from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.ort import DEFAULT_FILENAME
-from serving.engine.loading import served_versions, zeros
+from serving.engine.loading import served_versions
 from serving.engine.repository import ModelFolder, Repository, check_passport
+from serving.engine.warmup import zeros
 from serving.errors import ServingError
 from serving.settings import PassportPolicy
 from serving.types import Array, TensorSpec

@@ -162,6 +162,10 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             "parameter 'reject_non_finite_inputs' is 'ja', expected true or false",
         ),
         ("input { data_type: 99 }", "DataType has no value 99"),
+        (
+            "model_warmup {\n inputs { key: 'x' value { data_type: 99 } } }",
+            "pbtxt:2: DataType has no value 99",
+        ),
     ],
 )
 def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, message: str) -> None:
@@ -178,7 +182,7 @@ def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, me
         ),
         ("instance_group { gpus: 0 }", "instance_group.gpus"),
         ("input { allow_ragged_batch: true }", "input.allow_ragged_batch"),
-        ("model_warmup { batch_size: 1 }", "model_warmup"),
+        ("instance_group { host_policy: 'a' }", "instance_group.host_policy"),
         ("optimization { cuda { graphs: true } }", "optimization.cuda.graphs"),
         ('metric_tags { key: "a" value: "b" }', "metric_tags"),
         ("model_transaction_policy { decoupled: true }", "model_transaction_policy.decoupled"),

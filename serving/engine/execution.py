@@ -1,0 +1,58 @@
+"""How a batch of requests becomes one run of a session, and its outputs the requests' answers."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from serving.config import ModelConfig, Reshape
+from serving.engine.backends.base import Session
+from serving.engine.batching.batcher import Batch, Executed
+from serving.engine.batching.merge import concat, split
+from serving.engine.validation import Admitted
+from serving.types import Array
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Execution:
+    """Runs batches of one model version, each on the session that the batch has for its own."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self._batches = config.max_batch_size > 0
+
+    def __call__(self, batch: Batch[Admitted, Session]) -> Executed[dict[str, Array]]:
+        """The outputs that each request asked for, in a worker thread."""
+        begin = time.monotonic_ns()
+        names = batch.items[0].outputs
+        inputs = self.to_graph(concat([item.inputs for item in batch.items]))
+        prepared = time.monotonic_ns()
+        results = batch.slot.run(inputs, names)
+        computed = time.monotonic_ns()
+        outputs = self.to_client(dict(zip(names, results, strict=True)))
+        answers = split(outputs, batch.rows) if self._batches else [outputs]
+        return Executed(
+            answers, prepared - begin, computed - prepared, time.monotonic_ns() - computed
+        )
+
+    def to_graph(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs in the shapes that the graph takes, of those that clients send."""
+        return self._reshaped(inputs, self._config.input_reshapes, Reshape.to_graph)
+
+    def to_client(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs in the shapes that clients see, of those that the graph gives."""
+        return self._reshaped(outputs, self._config.output_reshapes, Reshape.to_client)
+
+    def _reshaped(
+        self,
+        arrays: Mapping[str, Array],
+        reshapes: Mapping[str, Reshape],
+        translate: Callable[[Reshape, Shape], Shape],
+    ) -> dict[str, Array]:
+        skip = 1 if self._batches else 0  # the batch dimension stays
+        changed = dict(arrays)
+        for name in arrays.keys() & reshapes.keys():
+            shape = arrays[name].shape
+            inner = translate(reshapes[name], shape[skip:])
+            changed[name] = arrays[name].reshape((*shape[:skip], *inner))
+        return changed

@@ -1,0 +1,130 @@
+"""Runs a model before it is ready, so that no client pays for the first time."""
+
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from serving.config import ModelConfig, WarmupData, WarmupInput, WarmupSample
+from serving.dtypes import Datatype
+from serving.engine.backends.base import Session
+from serving.engine.execution import Execution
+from serving.engine.raw_data import read_array
+from serving.engine.repository import ModelFolder
+from serving.engine.validation import Validator
+from serving.errors import LoadFailed, ServingError
+from serving.types import Array, InferenceRequest, Tensor
+
+logger = logging.getLogger("penstock.load")
+
+FOLDER: Final = "warmup"
+
+# A batch size is warm once it ran twice: the first run allocates, the second settles.
+_RUNS: Final = 2
+
+
+def warm_up(session: Session, config: ModelConfig, folder: ModelFolder) -> None:
+    """Run the samples of `model_warmup`, or else zeros at every batch size that is likely.
+
+    LoadFailed if a sample fails, as whoever wrote it down wants to know; zeros that a model
+    refuses do not make it unfit for real inputs.
+    """
+    samples = config.warmup_samples
+    for sample in samples:
+        _run_sample(session, config, folder, sample)
+    if not samples:
+        _run_zeros(session, config, folder.path)
+
+
+def warm_sizes(config: ModelConfig) -> list[int]:
+    """The batch sizes to warm: powers of two, preferred sizes and the largest."""
+    largest = max(1, config.max_batch_size)
+    powers = {2**exponent for exponent in range(largest.bit_length())}
+    preferred = set(config.proto.dynamic_batching.preferred_batch_size)
+    return sorted(powers | preferred | {largest})
+
+
+def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
+    """Inputs of `rows` rows that fit the graph; variable dimensions are 1."""
+    arrays = {}
+    for spec in config.inputs:
+        if spec.optional:
+            continue
+        dims = tuple(1 if dim == -1 else dim for dim in spec.dims)
+        reshape = config.input_reshapes.get(spec.name)
+        dims = reshape.to_graph(dims) if reshape else dims
+        shape = (rows, *dims) if config.max_batch_size else dims
+        arrays[spec.name] = _nothing(spec.datatype, shape)
+    return arrays
+
+
+def _run_zeros(session: Session, config: ModelConfig, path: Path) -> None:
+    names = [spec.name for spec in config.outputs]
+    for rows in warm_sizes(config):
+        for _ in range(_RUNS):
+            try:
+                session.run(zeros(config, rows), names)
+            except ServingError as error:
+                logger.warning("%s: warm-up with %d rows of zeros failed: %s", path, rows, error)
+                return
+
+
+def _run_sample(
+    session: Session, config: ModelConfig, folder: ModelFolder, sample: WarmupSample
+) -> None:
+    try:
+        inputs = _sample_inputs(config, folder, sample)
+        for _ in range(sample.runs):
+            session.run(inputs, [spec.name for spec in config.outputs])
+    except ServingError as error:
+        raise LoadFailed(
+            f"{config.source.at(sample.path)}: failed to run warmup sample '{sample.name}': "
+            f"{error.message}"
+        ) from error
+
+
+def _sample_inputs(
+    config: ModelConfig, folder: ModelFolder, sample: WarmupSample
+) -> dict[str, Array]:
+    """What the graph gets of a sample, which has to be a valid request for the model."""
+    limit = max(1, config.max_batch_size)
+    if sample.rows > limit:
+        raise LoadFailed(f"batch size {sample.rows} for '{config.name}', max allowed is {limit}")
+    rows = sample.rows if config.max_batch_size else 0
+    tensors = tuple(_sample_tensor(given, folder, rows) for given in sample.inputs)
+    admitted = Validator(config).admit(InferenceRequest(config.name, tensors))
+    return Execution(config).to_graph({tensor.name: tensor.array for tensor in admitted.inputs})
+
+
+def _sample_tensor(given: WarmupInput, folder: ModelFolder, rows: int) -> Tensor:
+    """An input of a sample, its one row as often as there are `rows`; 0: there is no batch."""
+    array = _sample_array(given, folder)
+    batch = np.repeat(array[None], rows, axis=0) if rows else array
+    return Tensor(given.spec.name, given.spec.datatype, batch)
+
+
+def _sample_array(given: WarmupInput, folder: ModelFolder) -> Array:
+    datatype, shape = given.spec.datatype, given.spec.dims
+    if given.data is WarmupData.FILE:
+        data = folder.read(FOLDER, given.file)
+        return read_array(data, datatype, shape, str(folder.path / FOLDER / given.file))
+    if given.data is WarmupData.RANDOM and datatype is not Datatype.BYTES:
+        return _noise(datatype, shape)
+    return _nothing(datatype, shape)
+
+
+def _nothing(datatype: Datatype, shape: tuple[int, ...]) -> Array:
+    empty: Any = b"" if datatype is Datatype.BYTES else 0
+    return np.full(shape, empty, dtype=datatype.numpy)
+
+
+def _noise(datatype: Datatype, shape: tuple[int, ...]) -> Array:
+    """Numbers from 0 to 1 if these are floats, any bits otherwise."""
+    random = np.random.default_rng()
+    if datatype.is_float:
+        return random.random(shape).astype(datatype.numpy)
+    if datatype is Datatype.BOOL:
+        return random.random(shape) < 0.5
+    bits = random.bytes(int(np.prod(shape)) * datatype.itemsize)
+    return np.frombuffer(bits, datatype.numpy).reshape(shape)
