@@ -1,12 +1,15 @@
 """The classification extension: the best classes of an output in place of its values."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
-from serving.types import Tensor
+from serving.types import Array, Tensor
+
+_WITHOUT_ORDER: Final = (Datatype.BYTES, Datatype.BF16, Datatype.BOOL)
 
 
 def classify(tensor: Tensor, count: int, labels: Sequence[str], batched: bool) -> Tensor:
@@ -15,16 +18,26 @@ def classify(tensor: Tensor, count: int, labels: Sequence[str], batched: bool) -
     Shape [rows, count] for a model that batches, else [count]; fewer if there are not as many
     classes. InvalidArgument if the output holds no numbers.
     """
-    if tensor.datatype in (Datatype.BYTES, Datatype.BF16):
+    if tensor.datatype in _WITHOUT_ORDER:
         raise InvalidArgument(
-            f"output '{tensor.name}' is {tensor.datatype.wire}, which has no order; "
-            "classification needs a numeric output"
+            "class result not available for output due to unsupported type "
+            f"'{tensor.datatype.wire}': classification of '{tensor.name}' needs numbers"
         )
     rows = tensor.array.reshape(len(tensor.array) if batched else 1, -1)
-    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    best = _descending(rows)[:, :count]
+    number = "f" if tensor.datatype.is_float else "d"
     classes = np.empty(best.shape, dtype=object)
     for (row, place), found in np.ndenumerate(best):
         index = int(found)
         label = f":{labels[index]}" if index < len(labels) else ""
-        classes[row, place] = f"{rows[row, index]:f}:{index}{label}".encode()
+        classes[row, place] = f"{rows[row, index]:{number}}:{index}{label}".encode()
     return Tensor(tensor.name, Datatype.BYTES, classes if batched else classes[0])
+
+
+def _descending(rows: Array) -> Array:
+    """The indices of each row's values, the greatest first; equal ones in their order."""
+    if rows.dtype.kind == "f":
+        return np.argsort(-rows, axis=1, kind="stable")
+    # The negative of an integer need not be one of its type: sorted backwards instead.
+    backwards = np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1]
+    return rows.shape[1] - 1 - backwards
