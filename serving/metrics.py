@@ -51,6 +51,30 @@ _COUNTERS: Final[tuple[tuple[str, str, Reader], ...]] = (
     ),
 )
 
+# Of the versions whose configuration asks for the response cache, and only of those.
+_CACHE_COUNTERS: Final[tuple[tuple[str, str, Reader], ...]] = (
+    (
+        "nv_cache_num_hits_per_model",
+        "Requests that the cache answered",
+        lambda s: s.cache_hit.count,
+    ),
+    (
+        "nv_cache_num_misses_per_model",
+        "Requests that the cache could not answer",
+        lambda s: s.cache_miss.count,
+    ),
+    (
+        "nv_cache_hit_duration_per_model",
+        "Cumulative time of lookups that found an answer, in microseconds",
+        lambda s: s.cache_hit.ns // 1000,
+    ),
+    (
+        "nv_cache_miss_duration_per_model",
+        "Cumulative time of lookups that found none and of insertions, in microseconds",
+        lambda s: s.cache_miss.ns // 1000,
+    ),
+)
+
 # Name, text, how many of the histogram's units make one of the metric's, and where it is.
 _HISTOGRAMS: Final[tuple[tuple[str, str, float, Callable[[VersionStatistics], Histogram]], ...]] = (
     (
@@ -83,6 +107,16 @@ def _labels(statistics: VersionStatistics) -> dict[str, str]:
     return {"model": statistics.model, "version": statistics.version}
 
 
+def _counters(
+    table: Sequence[tuple[str, str, Reader]], versions: Sequence[VersionStatistics]
+) -> Iterator[Metric]:
+    for name, text, read in table:
+        family = Metric(name, text, "counter")
+        for version in versions:
+            family.add_sample(name, _labels(version), read(version))
+        yield family
+
+
 class _ModelMetrics(Collector):
     """The metric families of some versions' statistics."""
 
@@ -90,17 +124,13 @@ class _ModelMetrics(Collector):
         self._versions = versions
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._counters()
+        yield from _counters(_COUNTERS, self._versions)
+        caching = [version for version in self._versions if version.caches]
+        if caching:
+            yield from _counters(_CACHE_COUNTERS, caching)
         yield self._failures()
         yield self._pending()
         yield from self._histograms()
-
-    def _counters(self) -> Iterator[Metric]:
-        for name, text, read in _COUNTERS:
-            family = Metric(name, text, "counter")
-            for version in self._versions:
-                family.add_sample(name, _labels(version), read(version))
-            yield family
 
     def _failures(self) -> Metric:
         name = "nv_inference_request_failure"

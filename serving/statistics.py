@@ -70,6 +70,20 @@ class BatchStatistics:
     compute_output: Duration = field(default_factory=Duration)
 
 
+@dataclass(slots=True)
+class CacheStatistics:
+    """The response cache as a whole; `size` and `used` in bytes, times in nanoseconds."""
+
+    size: int
+    used: int = 0
+    entries: int = 0
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+    lookup_ns: int = 0
+    insertion_ns: int = 0
+
+
 def _durations() -> Histogram:
     return Histogram(DURATION_BOUNDS)
 
@@ -79,11 +93,14 @@ class VersionStatistics:
     """Everything counted of one model version since it was loaded.
 
     `inference_count` is in rows, `execution_count` in batches, `last_inference` in milliseconds of
-    the Unix epoch (0: never), `pending` the requests that wait in the queue now.
+    the Unix epoch (0: never), `pending` the requests that wait in the queue now, `caches` whether
+    the configuration allows answers from the response cache, which count in `success` and
+    `cache_hit` only, as Triton has it.
     """
 
     model: str
     version: str
+    caches: bool = False
     inference_count: int = 0
     execution_count: int = 0
     last_inference: int = 0
@@ -116,6 +133,14 @@ class VersionStatistics:
         self.compute_output.add(timing.compute_output)
         self.request_histogram.add(total)
         self.queue_histogram.add(timing.queue)
+
+    def record_cache_hit(self, total: int) -> None:
+        """Count a request that the response cache answered after `total` nanoseconds."""
+        self.success.add(total)
+        self.queue.add(0)
+        self.cache_hit.add(total)
+        self.request_histogram.add(total)
+        self.queue_histogram.add(0)
 
     def record_failure(self, reason: FailureReason, total: int) -> None:
         """Count a request that got an error after `total` nanoseconds."""

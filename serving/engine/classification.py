@@ -1,15 +1,35 @@
 """The classification extension: the best classes of an output in place of its values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
-from serving.types import Array, Tensor
+from serving.types import Array, RequestedOutput, Tensor
 
 _WITHOUT_ORDER: Final = (Datatype.BYTES, Datatype.BF16, Datatype.BOOL)
+
+
+def answer(
+    tensors: tuple[Tensor, ...],
+    requested: Sequence[RequestedOutput],
+    labels: Mapping[str, Sequence[str]],
+    batched: bool,
+) -> tuple[Tensor, ...]:
+    """`tensors` with classes in the place of those of which classes are `requested`.
+
+    The tensors are all outputs, or those that are requested, in that order.
+    """
+    if not any(wanted.classification for wanted in requested):
+        return tensors
+    return tuple(
+        classify(tensor, wanted.classification, labels.get(tensor.name, ()), batched)
+        if wanted.classification
+        else tensor
+        for tensor, wanted in zip(tensors, requested, strict=True)
+    )
 
 
 def classify(tensor: Tensor, count: int, labels: Sequence[str], batched: bool) -> Tensor:

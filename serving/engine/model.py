@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
 from typing import Final
 
 from serving.engine.backends.base import Session
 from serving.engine.batching.batcher import Batcher, BatchReport
-from serving.engine.classification import classify
+from serving.engine.classification import answer
 from serving.engine.execution import Execution
 from serving.engine.servable import Opened
 from serving.engine.validation import Admitted, Validator
@@ -40,7 +39,9 @@ class ModelVersion:
         config = opened.config
         self._opened = opened
         self._config = config
-        self._statistics = VersionStatistics(config.name, opened.version)
+        self._statistics = VersionStatistics(
+            config.name, opened.version, caches=config.caches_responses
+        )
         self._validator = Validator(config)
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}
         self._batches = config.max_batch_size > 0
@@ -77,7 +78,12 @@ class ModelVersion:
                 queue_timeout=int(request.parameters.get("timeout", 0)) * 1000,
                 priority=int(request.parameters.get("priority", 0)),
             )
-            outputs = self._answer(request, arrays, admitted.outputs)
+            outputs = answer(
+                tuple(Tensor(name, self._outputs[name], arrays[name]) for name in admitted.outputs),
+                request.outputs,
+                self._opened.labels,
+                self._batches,
+            )
         except ServingError as error:
             reason = _REASONS.get(error.code, FailureReason.OTHER)
             self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
@@ -102,24 +108,6 @@ class ModelVersion:
         await self._batcher.close()
         for session in self._opened.sessions:
             session.close()
-
-    def _answer(
-        self, request: InferenceRequest, arrays: Mapping[str, Array], names: Sequence[str]
-    ) -> tuple[Tensor, ...]:
-        tensors = tuple(Tensor(name, self._outputs[name], arrays[name]) for name in names)
-        if not any(wanted.classification for wanted in request.outputs):
-            return tensors
-        return tuple(
-            classify(
-                tensor,
-                wanted.classification,
-                self._opened.labels.get(tensor.name, ()),
-                self._batches,
-            )
-            if wanted.classification
-            else tensor
-            for tensor, wanted in zip(tensors, request.outputs, strict=True)
-        )
 
     def _record_batch(self, report: BatchReport) -> None:
         if report.error is None:

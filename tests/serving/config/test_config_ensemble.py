@@ -14,31 +14,10 @@ from serving.config import (
     step_faults,
 )
 from serving.errors import LoadFailed
-
-TENSORS = """\
-input { name: "in" data_type: TYPE_FP32 dims: 4 }
-output { name: "out" data_type: TYPE_FP32 dims: 4 }
-"""
-
-
-def step(model: str, reads: str, writes: str, more: str = "") -> str:
-    """One step as config.pbtxt spells it; `reads` is `x=in`, `writes` is `y=out`."""
-    maps = [
-        f'{field} {{ key: "{name}" value: "{tensor}" }}'
-        for field, pairs in (("input_map", reads), ("output_map", writes))
-        for name, _, tensor in (pair.partition("=") for pair in pairs.split())
-    ]
-    return f'step {{ model_name: "{model}" model_version: -1 {" ".join(maps)} {more} }}'
-
+from tests.ensembles import TENSORS, step
+from tests.ensembles import ensemble as config
 
 CHAIN = (step("a", "x=in", "y=mid"), step("b", "x=mid", "y=out"))
-
-
-def config(
-    *steps: str, head: str = 'platform: "ensemble"', tensors: str = TENSORS, tail: str = ""
-) -> str:
-    listed = "\n".join(steps)
-    return f"{head}\n{tensors}ensemble_scheduling {{\n{listed}\n}}\n{tail}\n"
 
 
 def resolved(text: str) -> Proto:
@@ -183,7 +162,7 @@ def test_an_ensemble_depends_on_each_of_its_models_once() -> None:
             "'model_transaction_policy.decoupled' is not honoured",
         ),
         (
-            config(step("a", "x=in", "y=out", 'model_namespace: "n"')),
+            config(step("a", "x=in", "y=out", more='model_namespace: "n"')),
             "e/config.pbtxt:5: 'ensemble_scheduling.step.model_namespace' is not honoured",
         ),
     ],

@@ -1,0 +1,276 @@
+"""An ensemble: a version that answers by asking other models, its steps.
+
+A step runs as soon as the tensors that it reads exist, beside whatever else runs, and only if
+what it leads to was asked for. It is a request like any other to its model: it waits in that
+model's queue, shares its batches, and is counted there.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from graphlib import TopologicalSorter
+
+from serving.config import ModelConfig, Step, refuse, step_faults
+from serving.config.source import Fault
+from serving.engine.classification import answer
+from serving.engine.ensemble_flow import Flow, Value
+from serving.engine.servable import Find, Opened, Servable
+from serving.engine.validation import Admitted, Validator
+from serving.errors import Code, NotFound, ServingError, Unavailable
+from serving.statistics import FailureReason, VersionStatistics
+from serving.types import (
+    Array,
+    InferenceRequest,
+    InferenceResponse,
+    Parameters,
+    RequestedOutput,
+    Tensor,
+    Timing,
+)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One request on its way through the steps, which `order` hands out."""
+
+    request: InferenceRequest
+    order: TopologicalSorter[int]
+    group: asyncio.TaskGroup
+    values: dict[str, Value]
+    timings: list[Timing] = field(default_factory=list)
+
+
+class Ensemble:
+    """Answers requests for one version; to be created on the event loop, after its models."""
+
+    def __init__(self, opened: Opened, find: Find) -> None:
+        """LoadFailed unless every step's model is loaded and all fit together."""
+        config = opened.config
+        models = _find_models(config, find)
+        refuse(
+            step_faults(config.proto, [model.opened.config.proto for model in models]),
+            config.source,
+        )
+        self._opened = replace(opened, labels=_labels(opened, models))
+        self._config = config
+        self._find = find
+        self._steps = config.steps
+        self._flow = Flow(self._steps)
+        self._statistics = VersionStatistics(
+            config.name, opened.version, caches=config.caches_responses
+        )
+        self._validator = Validator(config)
+        self._outputs = {spec.name: spec for spec in config.outputs}
+        self._batches = config.max_batch_size > 0
+        self._running = 0
+        self._closing = False
+        self._drained = asyncio.Event()
+
+    @property
+    def opened(self) -> Opened:
+        """What it was made of; outputs without labels have those of the models that write them."""
+        return self._opened
+
+    @property
+    def statistics(self) -> VersionStatistics:
+        """The counters as they stand; compute is what all steps of a request took together."""
+        return self._statistics
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Run the steps that the requested outputs need; every outcome is counted."""
+        arrived = time.monotonic_ns()
+        self._running += 1
+        try:
+            admitted = self._admit(request)
+            response = await self._answer(request, admitted, arrived)
+        except ServingError as error:
+            reason = FailureReason.CANCELED if error.code is Code.CANCELLED else FailureReason.OTHER
+            self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
+            raise
+        except asyncio.CancelledError:
+            elapsed = time.monotonic_ns() - arrived
+            self._statistics.record_failure(FailureReason.CANCELED, elapsed)
+            raise
+        finally:
+            self._running -= 1
+            if self._closing and not self._running:
+                self._drained.set()
+        assert response.timing is not None
+        self._statistics.record_execution(admitted.rows, response.timing)
+        elapsed = time.monotonic_ns() - arrived
+        self._statistics.record_success(admitted.rows, elapsed, response.timing)
+        return response
+
+    async def close(self) -> None:
+        """Refuse new requests, answer the accepted ones; the models are not closed."""
+        self._closing = True
+        if not self._running:
+            self._drained.set()
+        await self._drained.wait()
+
+    def _admit(self, request: InferenceRequest) -> Admitted:
+        if self._closing:
+            raise Unavailable("the model is being unloaded and accepts no more requests")
+        return self._validator.admit(request)
+
+    async def _answer(
+        self, request: InferenceRequest, admitted: Admitted, arrived: int
+    ) -> InferenceResponse:
+        started = time.monotonic_ns()
+        run = await self._run(request, admitted)
+        return InferenceResponse(
+            model=self._config.name,
+            version=self._opened.version,
+            outputs=answer(
+                tuple(self._output(name, run.values[name]) for name in admitted.outputs),
+                request.outputs,
+                self._opened.labels,
+                self._batches,
+            ),
+            id=request.id,
+            parameters=_sequence(request.parameters) if run.timings else {},
+            timing=Timing(
+                queue=started - arrived,
+                compute_input=sum(timing.compute_input for timing in run.timings),
+                compute_infer=sum(timing.compute_infer for timing in run.timings),
+                compute_output=sum(timing.compute_output for timing in run.timings),
+                batch_rows=admitted.rows,
+            ),
+        )
+
+    async def _run(self, request: InferenceRequest, admitted: Admitted) -> _Run:
+        order = TopologicalSorter(self._flow.needed(admitted.outputs))
+        order.prepare()
+        rows = admitted.rows if self._batches else 0
+        values = {
+            tensor.name: Value(tensor.datatype, self._inside(tensor), rows)
+            for tensor in admitted.inputs
+        }
+        try:
+            async with asyncio.TaskGroup() as group:
+                run = _Run(request, order, group, values)
+                self._start(run)
+        except BaseExceptionGroup as failures:
+            # The first one, on which the group has cancelled all the others.
+            raise failures.exceptions[0] from None
+        return run
+
+    def _start(self, run: _Run) -> None:
+        for index in run.order.get_ready():
+            run.group.create_task(self._step(run, index))
+
+    async def _step(self, run: _Run, index: int) -> None:
+        """Run one step, then start those that have waited for it alone."""
+        step = self._steps[index]
+        try:
+            model = self._find(step.model, step.version)
+            response = await model.infer(_step_request(step, model.opened.config, run))
+        except ServingError as error:
+            where = f"in ensemble '{self._config.name}', step {index} of model '{step.model}': "
+            raise error.labelled(where) from error
+        batches = model.opened.config.max_batch_size > 0
+        for tensor in response.outputs:
+            rows = len(tensor.array) if batches else 0
+            run.values[step.outputs[tensor.name]] = Value(tensor.datatype, tensor.array, rows)
+        if response.timing is not None:
+            run.timings.append(response.timing)
+        run.order.done(index)
+        self._start(run)
+
+    def _inside(self, tensor: Tensor) -> Array:
+        """The array of an input in the shape that the steps see."""
+        reshape = self._config.input_reshapes.get(tensor.name)
+        if reshape is None:
+            return tensor.array
+        skip, shape = int(self._batches), tensor.array.shape
+        return tensor.array.reshape((*shape[:skip], *reshape.to_graph(shape[skip:])))
+
+    def _output(self, name: str, value: Value) -> Tensor:
+        """An output in the shape that clients see."""
+        reshape = self._config.output_reshapes.get(name)
+        array = value.fit(reshape.graph if reshape else self._outputs[name].dims, self._batches)
+        if reshape is not None:
+            skip = int(self._batches)
+            array = array.reshape((*array.shape[:skip], *reshape.to_client(array.shape[skip:])))
+        return Tensor(name, value.datatype, array)
+
+
+def _find_models(config: ModelConfig, find: Find) -> list[Servable]:
+    """The model of each step; LoadFailed names each that is not there."""
+    models, faults = [], []
+    for index, step in enumerate(config.steps):
+        try:
+            models.append(_find_model(config.name, step, find))
+        except ServingError as error:
+            path = f"ensemble_scheduling.step[{index}].model_name"
+            faults.append(Fault(path, error.message))
+    refuse(faults, config.source)
+    return models
+
+
+def _find_model(ensemble: str, step: Step, find: Find) -> Servable:
+    try:
+        latest = find(step.model, "")
+    except NotFound:
+        raise NotFound(
+            f"ensemble {ensemble} contains models that are not available or ambiguous: {step.model}"
+        ) from None
+    except ServingError as error:
+        raise Unavailable(
+            f"ensemble '{ensemble}' depends on '{step.model}' which has no loaded version: "
+            f"{error.message}"
+        ) from None
+    if not step.version:
+        return latest
+    try:
+        return find(step.model, step.version)
+    except ServingError:
+        raise NotFound(
+            f"ensemble '{ensemble}' depends on '{step.model}' whose required version "
+            f"{step.version} is not loaded"
+        ) from None
+
+
+def _labels(opened: Opened, models: list[Servable]) -> Mapping[str, tuple[str, ...]]:
+    """The ensemble's own labels, and for its other outputs those of the steps' models."""
+    labels = {
+        tensor: model.opened.labels[output]
+        for step, model in zip(opened.config.steps, models, strict=True)
+        for output, tensor in step.outputs.items()
+        if output in model.opened.labels
+    }
+    own = {spec.name for spec in opened.config.outputs}
+    return {name: labels[name] for name in labels if name in own} | dict(opened.labels)
+
+
+def _step_request(step: Step, config: ModelConfig, run: _Run) -> InferenceRequest:
+    """The request to a step's model; optional inputs that the client has left out are left out."""
+    batches = config.max_batch_size > 0
+    dims = {spec.name: spec.dims for spec in config.inputs}
+    values = {name: run.values.get(tensor) for name, tensor in step.inputs.items()}
+    # In the model's own order, so that they share batches with requests for all outputs.
+    order = {spec.name: place for place, spec in enumerate(config.outputs)}
+    outputs = sorted(step.outputs, key=lambda name: order.get(name, -1))
+    return InferenceRequest(
+        model=step.model,
+        version=step.version,
+        id=run.request.id,
+        inputs=tuple(
+            Tensor(name, value.datatype, value.fit(dims.get(name, ()), batches))
+            for name, value in values.items()
+            if value is not None
+        ),
+        outputs=tuple(map(RequestedOutput, outputs)),
+        parameters=run.request.parameters,
+        deadline=run.request.deadline,
+    )
+
+
+def _sequence(parameters: Parameters) -> Parameters:
+    """What Triton says of the sequence with whatever the steps of an ensemble have answered."""
+    return {
+        "sequence_id": parameters.get("sequence_id", 0),
+        "sequence_start": bool(parameters.get("sequence_start", False)),
+        "sequence_end": bool(parameters.get("sequence_end", False)),
+    }
