@@ -13,7 +13,7 @@ from serving.config.ensemble import ensemble_faults, is_ensemble
 from serving.config.graph import graph_faults
 from serving.config.honoured import unhonoured
 from serving.config.model import ModelConfig, Reshape, specs
-from serving.config.parameters import parameter_faults
+from serving.config.parameters import accelerator_faults, parameter_faults
 from serving.config.rules import KNOWN_BACKENDS, general_faults, tensor_faults
 from serving.config.source import Fault, Source, refuse
 from serving.config.text import Proto
@@ -53,6 +53,7 @@ def resolve(
             *unhonoured(resolved),
             *general_faults(resolved, folder, backends, gpu_available),
             *parameter_faults(resolved),
+            *accelerator_faults(resolved),
             *ensemble_faults(resolved),
         ],
         source,

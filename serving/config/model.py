@@ -85,9 +85,15 @@ class ModelConfig:
         return bool(self.proto.response_cache.enable)
 
     @property
-    def instance_count(self) -> int:
-        """Executions of the model that may run at the same time."""
-        return sum(group.count for group in self.proto.instance_group)
+    def instance_sessions(self) -> list[int]:
+        """For each instance, which of the sessions it executes on: one of its own, or its group's.
+
+        Instances may run at the same time; those of passive groups do not run at all.
+        """
+        counts = [group.count for group in self.proto.instance_group if not group.passive]
+        if self.runtime_options.share_session:
+            return [index for index, count in enumerate(counts) for _ in range(count)]
+        return list(range(sum(counts)))
 
     @property
     def formats(self) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The `parameters` of a configuration that mean something to us; all others are left alone."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,12 +14,19 @@ _FLAGS: Final = {
 }
 _MAX_THREADS: Final = 1024
 
+# Named as in ONNX Runtime, which is given them as they are.
+ARENA_SHRINKAGE: Final = "memory.enable_memory_arena_shrinkage"
+DEVICE_ALLOCATOR: Final = "session.use_device_allocator_for_initializers"
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
     """What a configuration asks of an ONNX Runtime session; None leaves the choice to us.
 
     `graph_level` is Triton's: -1 basic optimisation, 1 extended, 2 none, anything else all.
+    `arena_shrinkage` names the devices whose memory arena shrinks after each run, as `cpu:0`;
+    `device_allocator` allocates initializers outside of it. With `share_session` the instances of
+    a group share one session; `openvino` has OpenVINO execute what it can.
     """
 
     intra_op_threads: int | None
@@ -27,6 +35,10 @@ class RuntimeOptions:
     mem_arena: bool | None
     mem_pattern: bool | None
     graph_level: int
+    arena_shrinkage: str = ""
+    device_allocator: bool | None = None
+    share_session: bool = False
+    openvino: bool = False
 
 
 def parameters(proto: Proto) -> dict[str, str]:
@@ -44,6 +56,10 @@ def runtime_options(proto: Proto) -> RuntimeOptions:
         mem_arena=values.get("enable_mem_arena"),
         mem_pattern=values.get("enable_mem_pattern"),
         graph_level=proto.optimization.graph.level,
+        arena_shrinkage=values.get(ARENA_SHRINKAGE, ""),
+        device_allocator=values.get(DEVICE_ALLOCATOR),
+        share_session=values.get("share_session_between_instances", False),
+        openvino=bool(proto.optimization.execution_accelerators.cpu_execution_accelerator),
     )
 
 
@@ -54,13 +70,41 @@ def reject_non_finite_inputs(proto: Proto) -> bool:
 
 def parameter_faults(proto: Proto) -> Iterator[Fault]:
     """A fault for each parameter whose value does not mean what it has to."""
-    for name, text in parameters(proto).items():
+    given = parameters(proto)
+    for name, text in given.items():
         if name in _READERS:
             try:
                 _READERS[name](text)
             except ValueError as error:
                 message = f"parameter '{name}' is {text!r}, expected {error}"
-                yield Fault(f'parameters["{name}"]', message)
+                yield Fault(_at(name), message)
+    arena = given.get("enable_mem_arena", "").lower()
+    if ARENA_SHRINKAGE in given and _FLAGS.get(arena) is False:
+        yield Fault(
+            _at(ARENA_SHRINKAGE),
+            f"parameter '{ARENA_SHRINKAGE}' has no arena to shrink, since enable_mem_arena is "
+            f"{arena}: leave out the one or the other",
+        )
+
+
+def accelerator_faults(proto: Proto) -> Iterator[Fault]:
+    """What is wrong with the execution accelerators; those for GPUs do nothing on a CPU."""
+    accelerators = proto.optimization.execution_accelerators
+    path = "optimization.execution_accelerators"
+    for kind, known in _ACCELERATORS.items():
+        for index, accelerator in enumerate(getattr(accelerators, kind)):
+            if accelerator.name not in known:
+                yield Fault(
+                    f"{path}.{kind}[{index}].name",
+                    f"unknown Execution Accelerator '{accelerator.name}' is requested: write "
+                    f"{' or '.join(known)}",
+                )
+            elif accelerator.name == "openvino" and accelerator.parameters:
+                yield Fault(f"{path}.{kind}[{index}].parameters", "openvino takes no parameters")
+
+
+def _at(name: str) -> str:
+    return f'parameters["{name}"]'
 
 
 def _read(proto: Proto) -> dict[str, Any]:
@@ -91,12 +135,26 @@ def _threads(text: str) -> int | None:
     return threads if threads > 0 else None
 
 
+def _cpu_arena(text: str) -> str:
+    if not re.fullmatch(r"cpu:0(;cpu:0)*", text):
+        raise ValueError("cpu:0, the one device with a memory arena")
+    return text
+
+
+_ACCELERATORS: Final = {
+    "gpu_execution_accelerator": ("tensorrt", "cuda"),
+    "cpu_execution_accelerator": ("openvino",),
+}
+
 # What each known parameter's text means; ValueError says what was expected.
-_READERS: Final[dict[str, Callable[[str], bool | int | None]]] = {
+_READERS: Final[dict[str, Callable[[str], bool | int | str | None]]] = {
     "intra_op_thread_count": _threads,
     "inter_op_thread_count": _threads,
     "execution_mode": _parallel,
     "enable_mem_arena": _flag,
     "enable_mem_pattern": _flag,
+    ARENA_SHRINKAGE: _cpu_arena,
+    DEVICE_ALLOCATOR: _flag,
+    "share_session_between_instances": _flag,
     "reject_non_finite_inputs": _flag,
 }

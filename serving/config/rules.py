@@ -52,6 +52,7 @@ def general_faults(
         priority_faults(proto),
         _versions(proto),
         _instances(proto, gpu_available),
+        _passive(proto),
         _files(proto),
         warmup_faults(proto),
         _response_cache(proto),
@@ -145,6 +146,16 @@ def _instances(proto: Proto, gpu_available: bool) -> Iterator[Fault]:
                 "are available to ONNX Runtime: write KIND_CPU, or KIND_AUTO which takes a GPU "
                 "where there is one; GPUs need pip install 'penstock[gpu]' and a driver",
             )
+
+
+def _passive(proto: Proto) -> Iterator[Fault]:
+    groups = proto.instance_group
+    if groups and all(group.passive for group in groups):
+        yield Fault(
+            "instance_group[0].passive",
+            "every instance group is passive, so that no instance would answer: leave passive out "
+            "of one",
+        )
 
 
 def _files(proto: Proto) -> Iterator[Fault]:

@@ -61,7 +61,8 @@ class Loader:
         sessions = [backend.open(resolved, path)]
         try:
             config = complete(resolved, sessions[0].signature, folder.source)
-            sessions += [backend.open(resolved, path) for _ in range(config.instance_count - 1)]
+            instances = config.instance_sessions
+            sessions += [backend.open(resolved, path) for _ in range(max(instances))]
             labels = {
                 output: folder.labels(name) for output, name in config.label_filenames.items()
             }
@@ -70,7 +71,8 @@ class Loader:
         except BaseException:
             _close(sessions)
             raise
-        return Opened(config, str(version), sessions, labels, passport)
+        shared = [sessions[index] for index in instances]
+        return Opened(config, str(version), shared, labels, passport)
 
 
 def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:

@@ -13,7 +13,10 @@ from serving.types import InferenceRequest, InferenceResponse
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """All that a version is made of, before it answers anything; one session per instance."""
+    """All that a version is made of, before it answers anything.
+
+    `sessions` has one for each instance; instances that share one have the same.
+    """
 
     config: ModelConfig
     version: str

@@ -8,7 +8,10 @@ from serving.types import Array, Signature
 
 
 class Session(Protocol):
-    """One instance of a model version, executable; `run` is called by one thread at a time."""
+    """A model version, executable.
+
+    `run` is called by one thread at a time, unless the configuration lets instances share one.
+    """
 
     @property
     def signature(self) -> Signature:
@@ -22,7 +25,7 @@ class Session(Protocol):
         """
 
     def close(self) -> None:
-        """Release what the session holds."""
+        """Release what the session holds; once is enough, more often does no harm."""
 
 
 class Backend(Protocol):

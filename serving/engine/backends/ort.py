@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from serving import dtypes
-from serving.config import runtime_options
+from serving.config import RuntimeOptions, runtime_options
+from serving.config.parameters import ARENA_SHRINKAGE, DEVICE_ALLOCATOR
 from serving.dtypes import Datatype
 from serving.engine.backends.ort_errors import explain
 from serving.errors import Internal, LoadFailed
@@ -19,6 +20,8 @@ from serving.types import Array, Signature, TensorSpec
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 DEFAULT_FILENAME: Final = "model.onnx"
+_CPU: Final = "CPUExecutionProvider"
+_OPENVINO: Final = "OpenVINOExecutionProvider"
 _BFLOAT16: Final = 16  # onnx.TensorProto.BFLOAT16
 
 
@@ -49,31 +52,36 @@ class OrtBackend:
         path = folder / (config.default_model_filename or DEFAULT_FILENAME)
         if not path.is_file():
             raise LoadFailed(f"{path}: no such file; a version folder holds the model's file")
+        wanted = runtime_options(config)
+        options = self._options(runtime, wanted)
+        providers = _providers(runtime, wanted, path)
         try:
-            session = runtime.InferenceSession(
-                os.fspath(path), self._options(runtime, config), providers=["CPUExecutionProvider"]
-            )
+            session = runtime.InferenceSession(os.fspath(path), options, providers=providers)
         except Exception as error:  # the runtime raises a class of its own per status code
             raise LoadFailed(
                 f"{path}: ONNX Runtime {runtime.__version__} cannot load it: "
                 f"{explain(str(error), path)}"
             ) from error
-        return OrtSession(runtime, session, path)
+        return OrtSession(runtime, session, path, _run_options(runtime, wanted))
 
-    def _options(self, runtime: Any, config: Any) -> Any:
-        wanted = runtime_options(config)
+    def _options(self, runtime: Any, wanted: RuntimeOptions) -> Any:
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # errors are raised; the runtime would print them as well
         options.intra_op_num_threads = wanted.intra_op_threads or self._threads
-        options.inter_op_num_threads = wanted.inter_op_threads or 1
+        # With one thread between operators, the runtime would make nothing of the parallel mode.
+        between = self._threads if wanted.parallel else 1
+        options.inter_op_num_threads = wanted.inter_op_threads or between
         # Threads that spin while they wait for work take the processor from the gateway.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         if wanted.parallel:
             options.execution_mode = runtime.ExecutionMode.ORT_PARALLEL
         if wanted.mem_arena is not None:
             options.enable_cpu_mem_arena = wanted.mem_arena
         if wanted.mem_pattern is not None:
             options.enable_mem_pattern = wanted.mem_pattern
+        if wanted.device_allocator is not None:
+            options.add_session_config_entry(DEVICE_ALLOCATOR, str(int(wanted.device_allocator)))
         levels = runtime.GraphOptimizationLevel
         options.graph_optimization_level = {
             -1: levels.ORT_ENABLE_BASIC,
@@ -83,12 +91,34 @@ class OrtBackend:
         return options
 
 
-class OrtSession:
-    """One ONNX Runtime session; `run` may be called by one thread at a time."""
+def _providers(runtime: Any, wanted: RuntimeOptions, path: Path) -> list[str]:
+    """What executes the graph, the first wherever it can."""
+    if not wanted.openvino:
+        return [_CPU]
+    if _OPENVINO not in runtime.get_available_providers():
+        raise LoadFailed(
+            f"{path}: the configuration wants the accelerator openvino, which ONNX Runtime "
+            f"{runtime.__version__} was built without: install onnxruntime-openvino in its place, "
+            "or leave the accelerator out"
+        )
+    return [_OPENVINO, _CPU]
 
-    def __init__(self, runtime: Any, session: Any, path: Path) -> None:
+
+def _run_options(runtime: Any, wanted: RuntimeOptions) -> Any:
+    if not wanted.arena_shrinkage:
+        return None
+    options = runtime.RunOptions()
+    options.add_run_config_entry(ARENA_SHRINKAGE, wanted.arena_shrinkage)
+    return options
+
+
+class OrtSession:
+    """One ONNX Runtime session; `run` may be called by several threads at a time."""
+
+    def __init__(self, runtime: Any, session: Any, path: Path, run_options: Any = None) -> None:
         self._runtime = runtime
         self._session = session
+        self._run_options = run_options
         optional = session.get_overridable_initializers()
         self._signature = Signature(
             inputs=(
@@ -128,7 +158,7 @@ class OrtSession:
         try:
             if self._plain:
                 feed = {name: _aligned(array) for name, array in inputs.items()}
-                arrays: list[Array] = self._session.run(outputs, feed)
+                arrays: list[Array] = self._session.run(outputs, feed, self._run_options)
                 return arrays
             return self._run_converted(inputs, outputs)
         except Exception as error:  # the runtime raises a class of its own per status code
@@ -144,9 +174,9 @@ class OrtSession:
                 else item
                 for name, item in feed.items()
             }
-            results = self._session.run_with_ort_values(outputs, values)
+            results = self._session.run_with_ort_values(outputs, values, self._run_options)
         else:
-            results = self._session.run(outputs, feed)
+            results = self._session.run(outputs, feed, self._run_options)
         return [
             _from_runtime(result, self._outputs[name])
             for name, result in zip(outputs, results, strict=True)
@@ -164,7 +194,7 @@ class OrtSession:
 
     def close(self) -> None:
         """Release the runtime's session."""
-        del self._session
+        self._session = None
 
 
 def _aligned(array: Array) -> Array:

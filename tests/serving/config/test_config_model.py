@@ -97,6 +97,8 @@ def test_the_session_options_are_read_by_tritons_names() -> None:
         "execution_mode": "1",
         "enable_mem_arena": "False",
         "enable_mem_pattern": "on",
+        "session.use_device_allocator_for_initializers": "1",
+        "share_session_between_instances": "true",
     }
     text = "optimization { graph { level: -1 } }" + "".join(
         f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
@@ -111,6 +113,8 @@ def test_the_session_options_are_read_by_tritons_names() -> None:
         mem_arena=False,
         mem_pattern=True,
         graph_level=-1,
+        device_allocator=True,
+        share_session=True,
     )
 
 
@@ -130,9 +134,23 @@ def test_what_the_metadata_needs_is_at_hand() -> None:
     )
 
     assert config.platform == "identity"
-    assert config.instance_count == 5
     assert config.formats == {"image": "FORMAT_NCHW"}
     assert config.label_filenames == {"y": "labels.txt"}
+
+
+SHARED = 'parameters { key: "share_session_between_instances" value { string_value: "1" } }'
+
+
+@pytest.mark.parametrize(
+    ("text", "sessions"),
+    [
+        ("instance_group { count: 2 } instance_group { count: 3 }", [0, 1, 2, 3, 4]),
+        ("instance_group { count: 2 } instance_group { count: 3 }" + SHARED, [0, 0, 1, 1, 1]),
+        ("instance_group { count: 2 passive: true } instance_group { count: 1 }", [0]),
+    ],
+)
+def test_every_instance_that_answers_has_a_session(text: str, sessions: list[int]) -> None:
+    assert config_of(text).instance_sessions == sessions
 
 
 @pytest.mark.parametrize(

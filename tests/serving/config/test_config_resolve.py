@@ -161,6 +161,35 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             'parameters { key: "reject_non_finite_inputs" value { string_value: "ja" } }',
             "parameter 'reject_non_finite_inputs' is 'ja', expected true or false",
         ),
+        (
+            'parameters { key: "memory.enable_memory_arena_shrinkage" '
+            'value { string_value: "gpu:0" } }',
+            "is 'gpu:0', expected cpu:0, the one device with a memory arena",
+        ),
+        (
+            'parameters { key: "enable_mem_arena" value { string_value: "0" } }\n'
+            'parameters { key: "memory.enable_memory_arena_shrinkage" '
+            'value { string_value: "cpu:0" } }',
+            "pbtxt:2: parameter 'memory.enable_memory_arena_shrinkage' has no arena to shrink",
+        ),
+        (
+            "optimization { execution_accelerators {\n"
+            'gpu_execution_accelerator { name: "openvino" } } }',
+            "pbtxt:2: unknown Execution Accelerator 'openvino' is requested: write tensorrt or",
+        ),
+        (
+            'optimization { execution_accelerators { cpu_execution_accelerator { name: "mkl" } } }',
+            "unknown Execution Accelerator 'mkl' is requested: write openvino",
+        ),
+        (
+            "optimization { execution_accelerators { cpu_execution_accelerator {\n"
+            'name: "openvino" parameters { key: "a" value: "b" } } } }',
+            "openvino takes no parameters",
+        ),
+        (
+            "instance_group { passive: true }\ninstance_group { passive: true }",
+            "pbtxt:1: every instance group is passive",
+        ),
         ("input { data_type: 99 }", "DataType has no value 99"),
         (
             "model_warmup {\n inputs { key: 'x' value { data_type: 99 } } }",
@@ -199,6 +228,8 @@ def test_a_field_that_is_not_honoured_is_refused_by_name(text: str, field: str) 
         "model_transaction_policy { decoupled: false }",
         "optimization { cuda { graphs: false } }",
         "input { allow_ragged_batch: false }",
+        # Concerns instances on GPUs, of which there are none.
+        'optimization { execution_accelerators { gpu_execution_accelerator { name: "cuda" } } }',
         'parameters { key: "anything" value { string_value: "at all" } }',
     ],
 )

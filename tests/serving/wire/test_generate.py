@@ -148,9 +148,7 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
 def test_fp16_has_no_place_in_json() -> None:
     with pytest.raises(InvalidArgument, match="FP16"):
         array([1.0], (-1,), Datatype.FP16)
-    with pytest.raises(
-        InvalidArgument, match="output 'y': JSON cannot carry this FP16"
-    ):
+    with pytest.raises(InvalidArgument, match="output 'y': JSON cannot carry this FP16"):
         encode(output([1.0], Datatype.FP16))
 
 
