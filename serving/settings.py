@@ -76,6 +76,14 @@ class Settings:
             click.IntRange(1, 2**31 - 1),
         ),
     )
+    triton_status_codes: bool = field(
+        default=False,
+        metadata=_flag(
+            "Whether failures bear Triton's own statuses where ours say more: 500 for malformed "
+            "JSON rather than 400, 503 for a full queue rather than 429.",
+            bool,
+        ),
+    )
     max_queue_size: int = field(
         default=4096,
         metadata=_flag(
@@ -137,6 +145,8 @@ def options(command: _Command) -> _Command:
 def option(name: str) -> Callable[[_Command], _Command]:
     """A click command's option, with its variable, for the field `name` of `Settings`."""
     setting = next(setting for setting in fields(Settings) if setting.name == name)
+    # A flag that stands alone is true.
+    alone = {"is_flag": False, "flag_value": True} if setting.metadata["type"] is bool else {}
     return click.option(
         f"--{name.replace('_', '-')}",
         name,
@@ -147,4 +157,5 @@ def option(name: str) -> Callable[[_Command], _Command]:
         help=setting.metadata["help"],
         show_default=True,
         show_envvar=True,
+        **alone,
     )

@@ -57,7 +57,7 @@ def classify(tensor: Tensor, count: int, labels: Sequence[str], batched: bool) -
 def _descending(rows: Array) -> Array:
     """The indices of each row's values, the greatest first; equal ones in their order."""
     if rows.dtype.kind == "f":
-        return np.argsort(-rows, axis=1, kind="stable")
-    # The negative of an integer need not be one of its type: sorted backwards instead.
-    backwards = np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1]
-    return rows.shape[1] - 1 - backwards
+        best: Array = np.argsort(-rows, axis=1, kind="stable")
+    else:  # the negative of an integer need not be one of its type: sorted backwards instead
+        best = rows.shape[1] - 1 - np.argsort(rows[:, ::-1], axis=1, kind="stable")[:, ::-1]
+    return best

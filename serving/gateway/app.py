@@ -1,6 +1,7 @@
 """The FastAPI application: routes, documentation, and errors in the protocol's form."""
 
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -11,9 +12,9 @@ from starlette.exceptions import HTTPException
 
 from serving import __version__
 from serving.engine.base import Engine
-from serving.errors import Overloaded, ServingError, Unsupported
+from serving.errors import Code, Overloaded, ServingError, Unsupported
 from serving.gateway import body, generate, predict, rest
-from serving.gateway.errors import HTTP_STATUS, UNEXPECTED
+from serving.gateway.errors import UNEXPECTED, statuses
 from serving.gateway.lifecycle import Lifecycle
 from serving.settings import Settings
 from serving.wire import rest_documents as documents
@@ -33,11 +34,15 @@ def create_app(engine: Engine, lifecycle: Lifecycle, settings: Settings) -> Fast
         version=__version__,
         description=_DESCRIPTION,
         redoc_url=None,
+        # As in Triton, a path with a slash behind it is another one.
+        redirect_slashes=False,
     )
     app.include_router(rest.create_router(engine, lifecycle, settings.http_max_input_size))
     app.include_router(generate.create_router(engine, settings.http_max_input_size))
     app.include_router(predict.create_router(engine, settings.http_max_input_size))
-    app.add_exception_handler(ServingError, _serving_error)
+    app.add_exception_handler(
+        ServingError, _serving_error(statuses(settings.triton_status_codes).http)
+    )
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
@@ -50,14 +55,21 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
     )
 
 
-async def _serving_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ServingError)
-    headers = {}
-    if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    if isinstance(error, Unsupported):
-        headers["Accept-Encoding"] = body.ACCEPTED_ENCODINGS
-    return _error(HTTP_STATUS[error.code], error.message, headers)
+def _serving_error(
+    status: Mapping[Code, int],
+) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """The answer to an error of the core, by that table."""
+
+    async def answer(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ServingError)
+        headers = {}
+        if isinstance(error, Overloaded):
+            headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        if isinstance(error, Unsupported):
+            headers["Accept-Encoding"] = body.ACCEPTED_ENCODINGS
+        return _error(status[error.code], error.message, headers)
+
+    return answer
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from serving.errors import Code, InvalidArgument, Overloaded, ServingError
 from serving.gateway.access import Access
-from serving.gateway.errors import GRPC_STATUS, UNEXPECTED
+from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses
 
 logger = logging.getLogger("penstock.grpc")
 
@@ -22,7 +22,7 @@ Context: TypeAlias = grpc.aio.ServicerContext
 Method: TypeAlias = Callable[[Any, Context], Awaitable[Message]]
 
 
-def unary(name: str, method: Method, request_type: type[Message]) -> Any:
+def unary(name: str, method: Method, request_type: type[Message], statuses: Statuses) -> Any:
     """`method` as a gRPC handler: parses the message itself, turns every failure into a status."""
 
     async def call(content: bytes, context: Context) -> Message | None:
@@ -34,8 +34,8 @@ def unary(name: str, method: Method, request_type: type[Message]) -> Any:
             access.status = grpc.StatusCode.OK.name
             return reply
         except ServingError as error:
-            access.status = GRPC_STATUS[error.code].name
-            await abort(context, error)
+            access.status = statuses.grpc[error.code].name
+            await abort(context, error, statuses)
         except Exception as error:
             logger.exception("%s failed", name, exc_info=error)
             access.status = GRPC_STATUS[Code.INTERNAL].name
@@ -72,10 +72,10 @@ def deadline(context: Context) -> int | None:
     return None if remaining is None else time.monotonic_ns() + int(remaining * 1e9)
 
 
-async def abort(context: Context, error: ServingError) -> None:
+async def abort(context: Context, error: ServingError, statuses: Statuses) -> None:
     """End the call with the status of `error`; does not return."""
     trailer: tuple[tuple[str, str], ...] = ()
     if isinstance(error, Overloaded):
         # What gRPC's retry policy reads; the counterpart of HTTP's Retry-After.
         trailer = (("grpc-retry-pushback-ms", str(max(1, int(error.retry_after * 1000)))),)
-    await context.abort(GRPC_STATUS[error.code], error.message[:_MAX_DETAILS], trailer)
+    await context.abort(statuses.grpc[error.code], error.message[:_MAX_DETAILS], trailer)

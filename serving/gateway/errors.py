@@ -1,6 +1,7 @@
-"""What each kind of failure is called over HTTP and over gRPC: two total tables."""
+"""What each kind of failure is called over HTTP and over gRPC: total tables, ours and Triton's."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import grpc
 
@@ -38,3 +39,35 @@ GRPC_STATUS: Final[dict[Code, grpc.StatusCode]] = {
     Code.CANCELLED: grpc.StatusCode.CANCELLED,
     Code.INTERNAL: grpc.StatusCode.INTERNAL,
 }
+
+
+class Statuses(NamedTuple):
+    """One way to name the failures; both tables are total."""
+
+    http: Mapping[Code, int]
+    grpc: Mapping[Code, grpc.StatusCode]
+
+
+OWN: Final = Statuses(HTTP_STATUS, GRPC_STATUS)
+
+# Where Triton blames itself for what the client wrote, or cannot tell a full queue from a server
+# that is not there: for clients that were written against these numbers.
+TRITON: Final = Statuses(
+    HTTP_STATUS
+    | {
+        Code.MALFORMED: 500,
+        Code.PAYLOAD_TOO_LARGE: 400,
+        Code.OVERLOADED: 503,
+        Code.DEADLINE_EXCEEDED: 503,
+    },
+    GRPC_STATUS
+    | {
+        Code.OVERLOADED: grpc.StatusCode.UNAVAILABLE,
+        Code.DEADLINE_EXCEEDED: grpc.StatusCode.UNAVAILABLE,
+    },
+)
+
+
+def statuses(like_triton: bool) -> Statuses:
+    """Triton's own statuses (`--triton-status-codes`), or ours."""
+    return TRITON if like_triton else OWN

@@ -14,6 +14,7 @@ from serving.engine.base import Engine
 from serving.errors import ServingError
 from serving.gateway import calls, streaming
 from serving.gateway.calls import Context, Method
+from serving.gateway.errors import statuses
 from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
 from serving.settings import Settings
@@ -79,7 +80,8 @@ class RpcServer:
 
     def __init__(self, engine: Engine, lifecycle: Lifecycle, settings: Settings) -> None:
         self._service = InferenceService(engine, lifecycle)
-        self._streams = streaming.Streams(engine, settings.http_max_input_size)
+        self._statuses = statuses(settings.triton_status_codes)
+        self._streams = streaming.Streams(engine, settings.http_max_input_size, self._statuses)
         self._lifecycle = lifecycle
         self._settings = settings
 
@@ -112,7 +114,7 @@ class RpcServer:
 
     def _register(self, server: Any) -> None:
         handlers = {
-            name: calls.unary(name, method, _message_type(SERVICE.methods_by_name[name].input_type))
+            name: calls.unary(name, method, _request_type(name), self._statuses)
             for name, method in self._service.methods.items()
         }
         handlers[streaming.METHOD] = self._streams.handler()
@@ -127,6 +129,7 @@ class RpcServer:
         )
 
 
-def _message_type(descriptor: Any) -> type[Message]:
-    message_type: type[Message] = getattr(service_pb2, descriptor.name)
-    return message_type
+def _request_type(method: str) -> type[Message]:
+    name = SERVICE.methods_by_name[method].input_type.name
+    request_type: type[Message] = getattr(service_pb2, name)
+    return request_type

@@ -19,7 +19,7 @@ from serving.errors import Code, Internal, ServingError, Unavailable
 from serving.gateway import calls
 from serving.gateway.access import Access
 from serving.gateway.calls import Context
-from serving.gateway.errors import GRPC_STATUS, UNEXPECTED
+from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses
 from serving.wire import proto, proto_stream
 
 logger = logging.getLogger("penstock.grpc")
@@ -33,9 +33,10 @@ _MAX_REQUESTS: Final = 1024
 class Streams:
     """All streams of a server; each has at most `limit` bytes of requests under way."""
 
-    def __init__(self, engine: Engine, limit: int) -> None:
+    def __init__(self, engine: Engine, limit: int, statuses: Statuses) -> None:
         self._engine = engine
         self._limit = limit
+        self._statuses = statuses
         self._readers: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -54,14 +55,15 @@ class Streams:
     async def _call(self, _: Any, context: Context) -> None:
         error: ServingError | None = None
         try:
-            if not await self._answer_all(_Stream(self._engine, context, self._limit)):
+            stream = _Stream(self._engine, context, self._limit, self._statuses)
+            if not await self._answer_all(stream):
                 error = Unavailable("the server is stopping and reads no further from this stream")
         except* ServingError as failures:
             error = _first(failures)
         except* grpc.aio.InternalError:
             logger.debug("%s: the client has gone before its last response", METHOD)
         if error:
-            await calls.abort(context, error)
+            await calls.abort(context, error, self._statuses)
 
     async def _answer_all(self, stream: "_Stream") -> bool:
         """False where the client might have sent more than was read."""
@@ -85,9 +87,10 @@ class _Turn(NamedTuple):
 class _Stream:
     """One stream: a reader, a task for each request, and one response at a time."""
 
-    def __init__(self, engine: Engine, context: Context, limit: int) -> None:
+    def __init__(self, engine: Engine, context: Context, limit: int, statuses: Statuses) -> None:
         self._engine = engine
         self._context = context
+        self._statuses = statuses
         self._deadline = calls.deadline(context)
         self._room = _Room(_MAX_REQUESTS, limit)
         self._writing = asyncio.Lock()
@@ -125,7 +128,7 @@ class _Stream:
             raise
         except Exception as raised:
             error = _as_serving_error(raised)
-            access.status = GRPC_STATUS[error.code].name
+            access.status = self._statuses.grpc[error.code].name
             await turn.before.wait()
             if self._errors_as_status:
                 raise error from None
