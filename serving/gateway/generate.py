@@ -53,6 +53,8 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         "/generate_stream",
         tags=_TAGS,
         responses=examples.GENERATED_STREAM,
+        # Without it, the documentation would speak of JSON as well.
+        response_class=Response,
         openapi_extra=examples.GENERATE_REQUEST,
     )
     async def generate_stream(request: Request, model: str, version: str) -> Response:

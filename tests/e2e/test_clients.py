@@ -67,7 +67,7 @@ async def test_the_configuration_in_force_can_be_read(client: Client) -> None:
     assert config["backend"] == "onnxruntime"
     assert config["max_batch_size"] == 64
     assert config["dynamic_batching"]["preferred_batch_size"] == [16, 32]
-    assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 100
+    assert config["dynamic_batching"]["max_queue_delay_microseconds"] == 0
     # Filled in: the file says nothing of it.
     assert config["version_policy"] == {"latest": {"num_versions": 1}}
     assert config["instance_group"][0]["count"] == 1

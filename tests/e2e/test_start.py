@@ -87,8 +87,8 @@ BROKEN: dict[str, tuple[Edit, str]] = {
         r"{0}/digits-mlp/config.pbtxt:5.*max_batchsize",
     ),
     "a field that is not honoured": (
-        edit_config("max_batch_size: 64", "max_batch_size: 64 model_warmup { }"),
-        r"{0}/digits-mlp/config.pbtxt:5.*'model_warmup' is not honoured by the embedded "
+        edit_config("max_batch_size: 64", "max_batch_size: 64 model_repository_agents { }"),
+        r"{0}/digits-mlp/config.pbtxt:5.*'model_repository_agents' is not honoured by the embedded "
         "engine",
     ),
     "a shape that the graph has not": (

@@ -2,13 +2,14 @@
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 
 from serving.gateway.body import pack
 
 LONG = bytes(range(256)) * 400
-UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress}
+UNPACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}
 
 
 @pytest.mark.parametrize(

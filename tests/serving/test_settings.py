@@ -1,0 +1,162 @@
+"""Every setting has a flag, a variable and a default; each wins over those behind it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from serving.command import serve
+from serving.settings import ENVIRONMENT_PREFIX, PassportPolicy, Settings, options
+
+NAMES = [setting.name for setting in fields(Settings)]
+
+# What start scripts for tritonserver pass.
+TRITONS = (
+    "--model-repository",
+    "--http-address",
+    "--http-port",
+    "--grpc-address",
+    "--grpc-port",
+    "--metrics-address",
+    "--metrics-port",
+    "--allow-http",
+    "--allow-grpc",
+    "--allow-metrics",
+    "--http-max-input-size",
+    "--exit-on-error",
+    "--strict-readiness",
+    "--exit-timeout-secs",
+    "--log-format",
+    "--log-verbose",
+)
+
+
+def read(
+    arguments: Sequence[str] = (), environment: Mapping[str, str | None] | None = None
+) -> Settings:
+    """The settings that a command gets."""
+    seen: list[Settings] = []
+
+    @click.command()
+    @options
+    def command(**values: Any) -> None:
+        seen.append(Settings(**values))
+
+    own = {name: None for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
+    result = CliRunner().invoke(command, arguments, env={**own, **(environment or {})})
+    assert result.exit_code == 0, result.output
+    return seen[0]
+
+
+def flag_of(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def another(default: Any) -> Any:
+    """A value of the default's type that is not the default."""
+    match default:
+        case bool():
+            return not default
+        case int():
+            return default + 1
+        case float():
+            return default + 1.5
+        case str():
+            return "::1"
+        case Enum():
+            return next(member for member in type(default) if member is not default)
+    raise AssertionError(f"no other value known for {default!r}")
+
+
+def text_of(value: Any) -> str:
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+SINGLE = {
+    setting.name: setting.default
+    for setting in fields(Settings)
+    if not isinstance(setting.default, tuple)
+}
+
+
+def test_without_flags_and_variables_the_defaults_hold() -> None:
+    assert read() == Settings()
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_each_setting_has_a_flag(name: str) -> None:
+    value = another(SINGLE[name])
+    assert read([f"{flag_of(name)}={text_of(value)}"]) == Settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_each_setting_has_a_variable_which_the_flag_beats(name: str) -> None:
+    value, default = another(SINGLE[name]), SINGLE[name]
+    variable = {ENVIRONMENT_PREFIX + name.upper(): text_of(value)}
+    assert read((), variable) == Settings(**{name: value})
+    assert read([f"{flag_of(name)}={text_of(default)}"], variable) == Settings()
+
+
+def test_several_repositories_come_as_several_flags_or_as_a_path_list() -> None:
+    several = Settings(model_repository=(Path("a"), Path("b c")))
+    assert read(["--model-repository=a", "--model-repository", "b c"]) == several
+    listed = os.pathsep.join(("a", "b c"))
+    assert read((), {"PENSTOCK_MODEL_REPOSITORY": listed}) == several
+    alone = read(["--model-repository=d"], {"PENSTOCK_MODEL_REPOSITORY": listed})
+    assert alone == Settings(model_repository=(Path("d"),))
+
+
+@pytest.mark.parametrize("word", ["REQUIRE", "require", "Require"])
+def test_words_may_be_written_in_any_case(word: str) -> None:
+    assert read([f"--passport-policy={word}"]).passport_policy is PassportPolicy.REQUIRE
+
+
+BAD = {
+    "http_port": ("65536", "-1", "many", "80.5"),
+    "allow_grpc": ("perhaps",),
+    "http_max_input_size": ("0", "-5", str(2**31), "64M"),
+    "max_queue_size": ("0",),
+    "exit_timeout_secs": ("-1", "soon"),
+    "exit_grace_secs": ("-0.1", "a while"),
+    "passport_policy": ("trust",),
+    "log_format": ("xml",),
+    "log_verbose": ("-1", "very"),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, value) for n, bad in BAD.items() for value in bad])
+def test_a_bad_value_is_refused_by_the_name_of_what_held_it(name: str, value: str) -> None:
+    by_flag = CliRunner().invoke(serve, [f"{flag_of(name)}={value}"])
+    assert by_flag.exit_code == 2
+    assert f"Invalid value for '{flag_of(name)}'" in by_flag.output
+    variable = ENVIRONMENT_PREFIX + name.upper()
+    by_variable = CliRunner().invoke(serve, [], env={variable: value})
+    assert by_variable.exit_code == 2
+    assert f"env var: '{variable}'" in " ".join(by_variable.output.split())
+
+
+def test_an_unknown_flag_is_refused() -> None:
+    result = CliRunner().invoke(serve, ["--http-prot=80"])
+    assert result.exit_code == 2
+    assert "--http-prot" in result.output
+
+
+def test_the_help_tells_of_every_flag_variable_and_default() -> None:
+    result = CliRunner().invoke(serve, ["--help"])
+    assert result.exit_code == 0
+    said = " ".join(result.output.split())
+    for setting in fields(Settings):
+        assert f"{flag_of(setting.name)} " in said
+        assert f"env var: {ENVIRONMENT_PREFIX}{setting.name.upper()}" in said
+        assert setting.metadata["help"] in said
+    assert said.count("default: ") >= len(SINGLE)
+
+
+def test_flags_that_tritonserver_has_bear_its_names() -> None:
+    assert set(TRITONS) <= {flag_of(name) for name in NAMES}
