@@ -25,11 +25,34 @@ class PassportPolicy(Enum):
     REQUIRE = "require"
 
 
+class ModelControlMode(Enum):
+    """Which models are served, and who changes them, by Triton's names.
+
+    `none` all of the repositories as they are at start; `poll` all, followed as they change;
+    `explicit` those named at start, changed by clients' requests to load and unload.
+    """
+
+    NONE = "none"
+    POLL = "poll"
+    EXPLICIT = "explicit"
+
+
 class LogFormat(Enum):
     """How a line of the log looks."""
 
     TEXT = "text"
     JSON = "json"
+
+
+def cache(text: str) -> int:
+    """The size in bytes that `local,size=BYTES` names; BadParameter for anything else."""
+    kind, _, setting = text.partition(",")
+    key, _, size = setting.partition("=")
+    if kind != "local":
+        raise click.BadParameter(f"{text!r} is not the cache 'local', the one kind there is")
+    if key != "size" or not size.isdecimal() or not int(size):
+        raise click.BadParameter(f"{text!r} is not local,size=BYTES with a whole number above 0")
+    return int(size)
 
 
 def _flag(help: str, type: Any, multiple: bool = False) -> Mapping[str, Any]:
@@ -47,6 +70,33 @@ class Settings:
             click.Path(path_type=Path),
             multiple=True,
         ),
+    )
+    model_control_mode: ModelControlMode = field(
+        default=ModelControlMode.NONE,
+        metadata=_flag(
+            "none serves every model as it is at start; poll follows what changes in the "
+            "repositories; explicit serves what --load-model names and lets clients load and "
+            "unload.",
+            click.Choice(ModelControlMode, case_sensitive=False),
+        ),
+    )
+    load_model: tuple[str, ...] = field(
+        default=(),
+        metadata=_flag(
+            "A model to load at start in explicit mode; may be given several times; * loads all.",
+            str,
+            multiple=True,
+        ),
+    )
+    repository_poll_secs: int = field(
+        default=15,
+        metadata=_flag(
+            "How often to look for changes in poll mode; 0 looks at start only.", click.IntRange(0)
+        ),
+    )
+    model_load_thread_count: int = field(
+        default=4,
+        metadata=_flag("Models that may be loaded at the same time.", click.IntRange(1)),
     )
     http_address: str = field(
         default="0.0.0.0", metadata=_flag("The address that REST listens on.", str)
@@ -92,6 +142,22 @@ class Settings:
             click.IntRange(1),
         ),
     )
+    cache_config: tuple[int, ...] = field(
+        default=(),
+        metadata=_flag(
+            "local,size=BYTES: a response cache, for the models that ask for one, and the most "
+            "memory that it may take. Without it nothing is cached.",
+            cache,
+            multiple=True,
+        ),
+    )
+    response_cache_byte_size: int = field(
+        default=0,
+        metadata=_flag(
+            "The size of the response cache, by tritonserver's older flag; 0 is none.",
+            click.IntRange(0),
+        ),
+    )
     exit_on_error: bool = field(
         default=True,
         metadata=_flag(
@@ -101,7 +167,7 @@ class Settings:
     )
     strict_readiness: bool = field(
         default=True,
-        metadata=_flag("Whether ready means that every model of the repository answers.", bool),
+        metadata=_flag("Whether ready means that every model that was to be loaded answers.", bool),
     )
     exit_timeout_secs: int = field(
         default=30,
@@ -130,6 +196,26 @@ class Settings:
         metadata=_flag("How the log is written.", click.Choice(LogFormat, case_sensitive=False)),
     )
     log_verbose: int = field(default=0, metadata=_flag("1 logs every request.", click.IntRange(0)))
+
+    def __post_init__(self) -> None:
+        if self.load_model and self.model_control_mode is not ModelControlMode.EXPLICIT:
+            raise click.UsageError(
+                "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."
+            )
+        if "*" in self.load_model and len(set(self.load_model)) > 1:
+            raise click.UsageError(
+                "Wildcard model name '*' must be the ONLY startup model if specified at all."
+            )
+        if self.cache_config and self.response_cache_byte_size:
+            raise click.UsageError(
+                "Incompatible flags --cache-config and --response-cache-byte-size both provided. "
+                "Please provide one or the other."
+            )
+
+    @property
+    def cache_size(self) -> int:
+        """The bytes that the response cache may take; 0 if there is to be none."""
+        return (self.cache_config or (self.response_cache_byte_size,))[-1]
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

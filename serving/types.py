@@ -193,6 +193,18 @@ class ModelMetadata:
     passport: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LoadOverride:
+    """What a load takes in the place of what the repository holds.
+
+    `config` is the JSON of a ModelConfig; None leaves the model's file in force. `files` replace
+    the model's folder, contents by path below it such as `1/model.onnx`; they need a `config`.
+    """
+
+    config: str | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
 class ModelState(Enum):
     """A version's place in its life, by the names the repository index uses."""
 

@@ -26,12 +26,12 @@ from serving.config.complete import (
     resolve,
     validate,
 )
-from serving.config.ensemble import Step, dependencies
+from serving.config.ensemble import Step, dependencies, is_ensemble
 from serving.config.ensemble_steps import step_faults
 from serving.config.model import ModelConfig, Reshape, choose
 from serving.config.parameters import RuntimeOptions, runtime_options
 from serving.config.source import Located, Refused, Source, refuse
-from serving.config.text import Proto, parse, to_text
+from serving.config.text import Proto, from_json, parse, to_text
 from serving.config.warmup import WarmupData, WarmupInput, WarmupSample
 
 __all__ = [
@@ -52,6 +52,8 @@ __all__ = [
     "complete_ensemble",
     "dependencies",
     "fill_tensors",
+    "from_json",
+    "is_ensemble",
     "parse",
     "refuse",
     "resolve",

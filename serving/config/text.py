@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
 from serving import dtypes
@@ -39,8 +39,16 @@ def parse(text: str, source: str) -> Proto:
 
 
 def _refused(source: str, line: int, column: int, reason: str) -> Refused:
-    message = f"{source}:{line}:{column}: {reason}"
+    message = f"{source}:{line}:{column}: {reason}" if line else f"{source}: {reason}"
     return Refused(message, [Located(source, line, column, reason)])
+
+
+def from_json(text: str, source: str) -> Proto:
+    """The message whose JSON `text` is, as Triton's clients send it; Refused if it is none."""
+    try:
+        return json_format.Parse(text, model_config_pb2.ModelConfig())
+    except (json_format.ParseError, RecursionError) as error:
+        raise _refused(source, 0, 0, f"not the JSON of a ModelConfig: {error}") from None
 
 
 def to_text(proto: Proto) -> str:

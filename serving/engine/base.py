@@ -8,8 +8,8 @@ from serving.types import (
     IndexEntry,
     InferenceRequest,
     InferenceResponse,
+    LoadOverride,
     ModelMetadata,
-    Parameters,
     ServerMetadata,
 )
 
@@ -50,8 +50,8 @@ class Engine(Protocol):
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Every model of the repositories with its versions' states."""
 
-    async def load(self, model: str, parameters: Parameters) -> None:
-        """Load or reload a model; the old version serves until the new one is ready."""
+    async def load(self, model: str, override: LoadOverride) -> None:
+        """Load or reload a model, as it is given if it is; the old one serves until it is ready."""
 
     async def unload(self, model: str, dependents: bool = False) -> None:
         """Take a model out of service after the requests it has accepted."""

@@ -2,27 +2,30 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serving import __version__
 from serving.engine.assemble import assemble
 from serving.engine.backends.base import Backend
+from serving.engine.cache import ResponseCache
+from serving.engine.control import ModelControl
 from serving.engine.loading import Loader, default_backends
-from serving.engine.repository import Repository, is_version
-from serving.engine.servable import Servable
+from serving.engine.polling import Poller
+from serving.engine.registry import Registry
+from serving.engine.repository import Repository
+from serving.engine.rollout import Rollout
+from serving.engine.servable import Opened, Servable
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
-from serving.settings import Settings
+from serving.settings import ModelControlMode, Settings
 from serving.statistics import VersionStatistics
 from serving.types import (
     IndexEntry,
     InferenceRequest,
     InferenceResponse,
+    LoadOverride,
     ModelMetadata,
     ModelState,
-    Parameters,
     ServerMetadata,
     TensorSpec,
 )
@@ -32,6 +35,7 @@ logger = logging.getLogger("penstock.engine")
 EXTENSIONS: Final = (
     "classification",
     "model_repository",
+    "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
     "binary_tensor_data",
@@ -40,72 +44,75 @@ EXTENSIONS: Final = (
 )
 
 
-@dataclass(slots=True)
-class _Model:
-    """A model of the repository: the versions that answer, ascending, or why none does."""
-
-    versions: dict[str, Servable] = field(default_factory=dict)
-    failure: str = ""
-
-
 class EmbeddedEngine:
-    """Serves every model of the repositories from this process."""
+    """Serves models of the repositories from this process, those that the control mode says."""
 
     def __init__(self, settings: Settings, backends: dict[str, Backend] | None = None) -> None:
         self._settings = settings
+        self._mode = settings.model_control_mode
         self._repository = Repository(settings.model_repository)
-        self._loader = Loader(backends or default_backends(), settings.passport_policy)
-        self._models: dict[str, _Model] = {}
+        self._registry = Registry()
+        self._cache = ResponseCache(settings.cache_size) if settings.cache_size else None
+        loader = Loader(backends or default_backends(), settings.passport_policy)
+        rollout = Rollout(loader, self._registry, self._assemble, settings.model_load_thread_count)
+        self._control = ModelControl(self._repository, self._registry, rollout)
+        self._poller = Poller(self._repository, self._registry, self._control, rollout)
+        self._polling: asyncio.Task[None] | None = None
         self._started = False
         self._closing = False
 
     async def start(self) -> None:
-        """Load every model; with `exit_on_error` LoadFailed tells of all that did not load."""
-        names = await asyncio.to_thread(self._repository.names)
-        for name in names:
-            self._models[name] = await self._load(name)
-        failures = [model.failure for model in self._models.values() if model.failure]
-        if not names:
+        """Load what is to be served; with `exit_on_error` LoadFailed tells of all that failed."""
+        names = self._at_start(await asyncio.to_thread(self._repository.names))
+        results = await asyncio.gather(*map(self._control.load, names), return_exceptions=True)
+        failures = [self._failure(*outcome) for outcome in zip(names, results, strict=True)]
+        if not names and self._mode is ModelControlMode.NONE:
             places = ", ".join(map(str, self._settings.model_repository))
-            failures = [
+            failures.append(
                 f"{places}: no model to serve; expected NAME/VERSION/model.onnx, as penstock "
                 "export writes it"
-            ]
-        if failures and self._settings.exit_on_error:
-            raise LoadFailed("\n".join(failures))
-        for failure in failures:
+            )
+        if any(failures) and self._settings.exit_on_error:
+            raise LoadFailed("\n".join(filter(None, failures)))
+        for failure in filter(None, failures):
             logger.error("%s", failure)
         self._started = True
+        if self._mode is ModelControlMode.POLL and self._settings.repository_poll_secs:
+            polling = self._poller.run(self._settings.repository_poll_secs)
+            self._polling = asyncio.create_task(polling)
 
-    async def _load(self, name: str) -> _Model:
-        begin = time.monotonic()
-        try:
-            folder = await asyncio.to_thread(self._repository.find, name)
-            opened = await asyncio.to_thread(self._loader.open, folder)
-        except ServingError as error:
-            return _Model(failure=f"failed to load '{name}': {error.message}")
-        versions = {
-            one.version: assemble(one, self._settings.max_queue_size, self._find) for one in opened
-        }
-        logger.info(
-            "loaded %s version %s in %.2f s",
-            name,
-            ", ".join(versions),
-            time.monotonic() - begin,
-        )
-        return _Model(versions)
+    def _at_start(self, present: Sequence[str]) -> Sequence[str]:
+        """The models to load at start, of those that are `present`."""
+        named = tuple(dict.fromkeys(self._settings.load_model))
+        is_explicit = self._mode is ModelControlMode.EXPLICIT
+        return named if is_explicit and named != ("*",) else present
+
+    def _failure(self, name: str, outcome: BaseException | None) -> str:
+        """Why the model did not load, if it did not."""
+        if outcome is None:
+            return ""
+        if not isinstance(outcome, ServingError):
+            raise outcome
+        record = self._registry.get(name)
+        return f"failed to load '{name}': {record.failure}" if record else outcome.message
+
+    def _assemble(self, opened: Opened) -> Servable:
+        return assemble(opened, self._settings.max_queue_size, self._registry.find, self._cache)
 
     async def live(self) -> bool:
         """Always: whoever gets an answer knows."""
         return True
 
     async def ready(self) -> bool:
-        """True once every model answers (`strict_readiness`), or else those that can."""
-        if not self._started or self._closing or not self._models:
+        """True once every model that is wanted answers (`strict_readiness`), or else what can.
+
+        Where models come and go, none at all is as it should be.
+        """
+        if not self._started or self._closing:
             return False
-        return not self._settings.strict_readiness or all(
-            model.versions for model in self._models.values()
-        )
+        if self._mode is ModelControlMode.NONE and not any(r.serving for r in self._registry):
+            return False
+        return not self._settings.strict_readiness or self._registry.ready()
 
     async def metadata(self) -> ServerMetadata:
         """What this server is."""
@@ -127,7 +134,7 @@ class EmbeddedEngine:
         return ModelMetadata(
             name=model,
             version=opened.version,
-            versions=tuple(self._models[model].versions),
+            versions=self._registry.versions(model),
             platform=config.platform,
             max_batch_size=config.max_batch_size,
             inputs=_public(config.inputs, config.max_batch_size),
@@ -144,15 +151,15 @@ class EmbeddedEngine:
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         """The counters; an unknown model is an invalid argument here, as Triton has it."""
         if not model:
-            found = [one for entry in self._models.values() for one in entry.versions.values()]
-        elif version or model not in self._models:
-            try:
-                found = [self._find(model, version)]
-            except NotFound as error:
-                raise InvalidArgument(error.message) from None
-        else:
-            found = list(self._models[model].versions.values())
-        return [one.statistics for one in found]
+            served = [one for record in self._registry for one in record.serving.values()]
+            return [one.servable.statistics for one in served]
+        record = self._registry.get(model)
+        if record is None or not record.serving:
+            raise InvalidArgument(f"requested model '{model}' is not available")
+        if version and version not in record.serving:
+            raise InvalidArgument(f"requested model version is not available for model '{model}'")
+        wanted = [version] if version else record.serving
+        return [record.serving[one].servable.statistics for one in wanted]
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Run the request in the next batch of its model."""
@@ -163,50 +170,43 @@ class EmbeddedEngine:
         yield await self.infer(request)
 
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
-        """Every model; one line for each version that answers, one with the reason if none does."""
-        entries = []
-        for name, model in sorted(self._models.items()):
-            entries += [IndexEntry(name, version, ModelState.READY) for version in model.versions]
-            if model.failure and not ready_only:
-                entries.append(IndexEntry(name, "", ModelState.UNAVAILABLE, model.failure))
-        return entries
+        """Every model of the repositories and every version that is or was in service."""
+        places = await asyncio.to_thread(self._repository.places)
+        entries = self._registry.index({name: len(paths) for name, paths in places.items()})
+        return [one for one in entries if not ready_only or one.state is ModelState.READY]
 
-    async def load(self, model: str, parameters: Parameters) -> None:
-        """Refused: the models are those of the repository at start."""
-        raise Unavailable("explicit model load / unload is not allowed if polling is enabled")
+    async def load(self, model: str, override: LoadOverride) -> None:
+        """Load or reload a model; the old version serves until the new one is ready."""
+        self._refuse_unless_explicit()
+        await self._control.load(model, override)
 
     async def unload(self, model: str, dependents: bool = False) -> None:
-        """Refused: the models are those of the repository at start."""
-        raise Unavailable("explicit model load / unload is not allowed if polling is enabled")
+        """Take a model out of service; what it has accepted is answered."""
+        self._refuse_unless_explicit()
+        await self._control.unload(model, dependents)
 
     async def close(self) -> None:
         """Refuse what comes, answer what was accepted, release the models."""
         self._closing = True
-        await asyncio.gather(
-            *(one.close() for model in self._models.values() for one in model.versions.values())
-        )
+        if self._polling:
+            self._polling.cancel()
+        await self._control.close()
+
+    def _refuse_unless_explicit(self) -> None:
+        if self._mode is not ModelControlMode.EXPLICIT:
+            raise Unavailable("explicit model load / unload is not allowed if polling is enabled")
 
     def _find(self, name: str, version: str) -> Servable:
         if self._closing:
             raise Unavailable("the server is stopping and does not accept new requests")
-        model = self._models.get(name)
-        if model is None and not self._started:
-            raise Unavailable(f"model '{name}' does not answer yet: the server is loading models")
-        if model is None:
-            raise NotFound(f"Request for unknown model: '{name}' is not found")
-        if not model.versions:
-            raise Unavailable(f"Request for unknown model: '{name}' has no available versions")
-        if not version:
-            return model.versions[next(reversed(model.versions))]
-        if not is_version(version):
-            raise InvalidArgument(
-                f"version {version!r} of model '{name}' is not a version; expected a whole number "
-                "above 0"
-            )
-        found = model.versions.get(version)
-        if found is None:
-            raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
-        return found
+        try:
+            return self._registry.find(name, version)
+        except NotFound:
+            if self._started or self._registry.serves(name):
+                raise
+            raise Unavailable(
+                f"model '{name}' does not answer yet: the server is loading models"
+            ) from None
 
 
 def _public(specs: Sequence[TensorSpec], max_batch_size: int) -> tuple[TensorSpec, ...]:

@@ -1,16 +1,31 @@
 """From a folder to an opened version: configuration, passport, sessions, warm-up. May take long."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 
-from serving.config import Proto, choose, complete, parse, resolve
+from serving.config import (
+    ModelConfig,
+    Proto,
+    Source,
+    choose,
+    complete,
+    complete_ensemble,
+    dependencies,
+    is_ensemble,
+    parse,
+    resolve,
+)
 from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
-from serving.engine.repository import ModelFolder, check_passport
+from serving.engine.repository import ModelFolder, Repository, check_passport
 from serving.engine.servable import Opened
+from serving.engine.snapshot import Snapshot, take
 from serving.engine.warmup import warm_up
-from serving.errors import LoadFailed
+from serving.errors import LoadFailed, ServingError
+from serving.passport import Passport
 from serving.settings import PassportPolicy
 from serving.threads import available_cpus
 
@@ -26,60 +41,159 @@ def default_backends() -> dict[str, Backend]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One version as it is to be opened.
+
+    `config` is resolved, as far as it is without the graph. `made_of` is equal for two plans
+    between which nothing has changed that would make the version answer otherwise.
+    """
+
+    config: Proto
+    made_of: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A configuration in the place of config.pbtxt, for as long as the folder stays as it was.
+
+    `snapshot` None puts it in the place of whatever is there.
+    """
+
+    config: Proto
+    snapshot: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A model as it is to be served: the versions that its policy chooses, ascending.
+
+    `snapshot` is that of its folder before anything of it was opened, `parts` the models that have
+    to be loaded before, `override` the configuration that stands for config.pbtxt, if one does.
+    """
+
+    folder: ModelFolder
+    snapshot: Snapshot
+    source: Source
+    parts: tuple[str, ...]
+    versions: Mapping[int, Planned]
+    override: Override | None
+
+
+class NoVersion(LoadFailed):
+    """The version policy of a model leaves none to serve."""
+
+
+class VersionFailed(LoadFailed):
+    """`version` of a model could not be opened."""
+
+    def __init__(self, version: int, message: str) -> None:
+        super().__init__(message)
+        self.version = version
+
+
 class Loader:
-    """Opens the versions of a model that its policy serves."""
+    """Finds out what there is to open of a model, and opens it."""
 
     def __init__(self, backends: dict[str, Backend], passports: PassportPolicy) -> None:
         self._backends = backends
         self._passports = passports
 
-    def open(self, folder: ModelFolder) -> list[Opened]:
-        """Every version to serve, ascending, opened and warm; all of them or LoadFailed."""
-        text = folder.config_text
-        parsed = None if text is None else parse(text, folder.source.name)
-        versions = served_versions(folder, parsed)
+    def plan(self, repository: Repository, name: str, override: Override | None = None) -> Plan:
+        """What is to be served of the model `name` as it lies in `repository` now.
+
+        LoadFailed where its configuration cannot be served, NoVersion where that leaves nothing to
+        serve, and what `Repository.find` raises.
+        """
+        folder = repository.find(name)
+        snapshot = take(folder)
+        source, text = folder.source, folder.config_text
+        if override and override.snapshot in (None, snapshot):
+            source = Source(f"the configuration that '{name}' is loaded with")
+            config, override = override.config, Override(override.config, snapshot)
+        else:
+            config, override = None if text is None else parse(text, source.name), None
+        planned = {
+            version: self._planned(folder, snapshot, version, config, source)
+            for version in served_versions(folder, config)
+        }
+        return Plan(folder, snapshot, source, dependencies(config), planned, override)
+
+    def open(self, plan: Plan, versions: Iterable[int]) -> list[Opened]:
+        """These of the plan's versions, opened and warm; all of them, or VersionFailed."""
         opened: list[Opened] = []
-        try:
-            for version in versions:
-                opened.append(self._open_version(folder, version, parsed))  # noqa: PERF401
-        except BaseException:
-            for other in opened:
-                _close(other.sessions)
-            raise
+        for version in versions:
+            try:
+                opened.append(self._open_version(plan, version))
+            except BaseException as error:
+                for other in opened:
+                    close(other.sessions)
+                if isinstance(error, ServingError):
+                    raise VersionFailed(version, error.message) from error
+                raise
         return opened
 
-    def _open_version(self, folder: ModelFolder, version: int, parsed: Proto | None) -> Opened:
-        files = folder.filenames(version)
+    def _planned(
+        self,
+        folder: ModelFolder,
+        snapshot: Snapshot,
+        version: int,
+        config: Proto | None,
+        source: Source,
+    ) -> Planned:
         resolved = resolve(
-            parsed, folder.name, folder.source, files=files, backends=tuple(self._backends)
+            config,
+            folder.name,
+            source,
+            files=folder.filenames(version),
+            backends=tuple(self._backends),
         )
+        # Which versions are served is no part of how one of them answers.
+        unversioned = deepcopy(resolved)
+        unversioned.ClearField("version_policy")
+        made_of = (
+            folder.path,
+            unversioned.SerializeToString(deterministic=True),
+            snapshot.shared,
+            snapshot.versions[version],
+        )
+        return Planned(resolved, made_of)
+
+    def _open_version(self, plan: Plan, version: int) -> Opened:
+        folder, resolved = plan.folder, plan.versions[version].config
         passport, warnings = check_passport(folder, version, self._passports)
         for warning in warnings:
             logger.warning("%s", warning)
+        if is_ensemble(resolved):
+            return _open_ensemble(plan, version, passport)
         path = folder.version_path(version)
         backend = self._backends[resolved.backend]
         sessions = [backend.open(resolved, path)]
         try:
-            config = complete(resolved, sessions[0].signature, folder.source)
+            config = complete(resolved, sessions[0].signature, plan.source)
             instances = config.instance_sessions
             sessions += [backend.open(resolved, path) for _ in range(max(instances))]
-            labels = {
-                output: folder.labels(name) for output, name in config.label_filenames.items()
-            }
+            labels = _labels(folder, config)
             for session in sessions:
                 warm_up(session, config, folder)
         except BaseException:
-            _close(sessions)
+            close(sessions)
             raise
         shared = [sessions[index] for index in instances]
         return Opened(config, str(version), shared, labels, passport)
 
 
+def _open_ensemble(plan: Plan, version: int, passport: Passport | None) -> Opened:
+    """An ensemble has no sessions: whether its models fit is seen where they are known."""
+    config = complete_ensemble(plan.versions[version].config, plan.source)
+    return Opened(config, str(version), (), _labels(plan.folder, config), passport)
+
+
 def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:
-    """The versions that the policy of a configuration serves; LoadFailed if there is none."""
+    """The versions that the policy of a configuration serves; NoVersion if there is none."""
     versions = choose(parsed, folder.versions)
     if not versions:
-        raise LoadFailed(
+        raise NoVersion(
             f"{folder.path}: no version to serve: the folder has "
             f"{', '.join(map(str, folder.versions)) or 'none'}; versions are folders named 1, "
             "2, … which the version policy of config.pbtxt chooses from"
@@ -87,6 +201,11 @@ def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:
     return versions
 
 
-def _close(sessions: Sequence[Session]) -> None:
+def _labels(folder: ModelFolder, config: ModelConfig) -> dict[str, tuple[str, ...]]:
+    return {output: folder.labels(name) for output, name in config.label_filenames.items()}
+
+
+def close(sessions: Sequence[Session]) -> None:
+    """Release every one of `sessions`."""
     for session in sessions:
         session.close()

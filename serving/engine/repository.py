@@ -11,6 +11,7 @@ inside the repository that lists them. A link that leaves it is refused: who may
 repository cannot have the server read what lies elsewhere.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +83,15 @@ class Repository:
 
         Folders whose names a model cannot have, such as those that begin with a dot, are skipped.
         """
-        found = {name for path in self._paths for name in _folders(path)}
-        return sorted(filter(is_model_name, found))
+        return sorted(self.places())
+
+    def places(self) -> dict[str, list[Path]]:
+        """Each model with the repositories that have one of its name; as `names` otherwise."""
+        found: dict[str, list[Path]] = {}
+        for path in self._paths:
+            for name in filter(is_model_name, _folders(path)):
+                found.setdefault(name, []).append(path)
+        return found
 
     def find(self, name: str) -> ModelFolder:
         """The folder of the model `name`.
@@ -96,7 +104,7 @@ class Repository:
                 f"{name!r} is not a model name: it must not be empty, begin with a dot, or hold "
                 "path separators or control characters"
             )
-        repositories = [path for path in self._paths if name in _folders(path)]
+        repositories = [path for path in self._paths if os.path.isdir(path / name)]
         if not repositories:
             raise NotFound(f"Request for unknown model: '{name}' is not found")
         if len(repositories) > 1:

@@ -113,6 +113,30 @@ INDEX_REQUEST: Final = {
     "requestBody": {"required": False, "content": _json({"ready": True})},
 }
 
+_MODEL_CONFIG: Final = (
+    '{"backend": "onnxruntime", "version_policy": {"specific": {"versions": [1]}}}'
+)
+LOAD_REQUEST: Final = {
+    "requestBody": {
+        "required": False,
+        "content": _json({"parameters": {"config": _MODEL_CONFIG}}),
+    },
+}
+UNLOAD_REQUEST: Final = {
+    "requestBody": {
+        "required": False,
+        "content": _json({"parameters": {"unload_dependents": False}}),
+    },
+}
+CONTROLLED: Final[Responses] = {
+    200: {"description": "Done."},
+    **_ERRORS,
+    503: _failure(
+        "The models are not the clients' to change.",
+        "explicit model load / unload is not allowed if polling is enabled",
+    ),
+}
+
 INFER_REQUEST: Final = {
     "requestBody": {
         "required": True,

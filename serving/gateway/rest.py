@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from serving.engine.base import Engine
 from serving.errors import NotFound
-from serving.gateway import body, examples
+from serving.gateway import body, examples, repository
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.routing import for_model, json
 from serving.wire import json_text
@@ -22,7 +22,7 @@ def create_router(engine: Engine, lifecycle: Lifecycle, limit: int) -> APIRouter
     # Before the metadata, whose route would take `/models/stats` for a model of that name.
     _statistics(router, engine)
     _metadata(router, engine)
-    _repository(router, engine, limit)
+    repository.add_routes(router, engine, lifecycle, limit)
     _inference(router, engine, limit)
     return router
 
@@ -91,19 +91,6 @@ def _statistics(router: APIRouter, engine: Engine) -> None:
     async def statistics(_: Request, model: str, version: str) -> Response:
         """Counters of the model's versions."""
         return json(documents.statistics(await engine.statistics(model, version)))
-
-
-def _repository(router: APIRouter, engine: Engine, limit: int) -> None:
-    @router.post(
-        "/repository/index",
-        tags=["repository"],
-        responses=examples.INDEX,
-        openapi_extra=examples.INDEX_REQUEST,
-    )
-    async def index(request: Request) -> Response:
-        """Every model of the repositories with its versions' states."""
-        ready_only = documents.index_request(await body.read(request, limit))
-        return json(documents.repository_index(await engine.index(ready_only)))
 
 
 def _inference(router: APIRouter, engine: Engine, limit: int) -> None:

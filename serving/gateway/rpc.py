@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
 from serving.errors import ServingError
-from serving.gateway import calls, streaming
+from serving.gateway import calls, repository, streaming
 from serving.gateway.calls import Context, Method
 from serving.gateway.errors import statuses
 from serving.gateway.health import HealthService
@@ -39,7 +39,7 @@ class InferenceService:
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
             "ModelInfer": self._model_infer,
-            "RepositoryIndex": self._repository_index,
+            **repository.methods(engine, lifecycle),
         }
 
     async def _server_live(self, _: Message, __: Context) -> Message:
@@ -70,9 +70,6 @@ class InferenceService:
     async def _model_infer(self, message: Any, context: Context) -> Message:
         request = wire.decode_infer(message, calls.deadline(context))
         return wire.encode_infer(await self._engine.infer(request))
-
-    async def _repository_index(self, request: Any, _: Context) -> Message:
-        return documents.repository_index(await self._engine.index(request.ready))
 
 
 class RpcServer:

@@ -612,7 +612,7 @@ def test_a_strange_model_name_is_just_an_unknown_model(http: httpx.Client, name:
 def test_an_unknown_model_has_no_statistics_which_is_an_invalid_argument_as_in_triton(
     http: httpx.Client, channel: grpc.Channel
 ) -> None:
-    message = "Request for unknown model: 'nobody' is not found"
+    message = "requested model 'nobody' is not available"
     assert answered(http.get("/v2/models/nobody/stats")) == Answer(400, message)
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     request = service_pb2.ModelStatisticsRequest(name="nobody")

@@ -18,8 +18,8 @@ from serving.types import (
     IndexEntry,
     InferenceRequest,
     InferenceResponse,
+    LoadOverride,
     ModelMetadata,
-    Parameters,
     ServerMetadata,
     Tensor,
     TensorSpec,
@@ -100,7 +100,7 @@ class ScriptedEngine:
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         return ()
 
-    async def load(self, model: str, parameters: Parameters) -> None:
+    async def load(self, model: str, override: LoadOverride) -> None:
         raise NotFound(model)
 
     async def unload(self, model: str, dependents: bool = False) -> None:

@@ -1,0 +1,200 @@
+"""Model control: loads and unloads as clients and the repositories ask for them.
+
+Loads and unloads of one model happen one after the other, those of different models together.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from serving.config import from_json
+from serving.engine import dependents
+from serving.engine.loading import Override
+from serving.engine.override import check_files, unpack
+from serving.engine.registry import Record, Registry
+from serving.engine.repository import Repository, is_model_name
+from serving.engine.rollout import Rollout
+from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
+from serving.types import LoadOverride
+
+logger = logging.getLogger("penstock.load")
+
+AS_IT_LIES: Final = LoadOverride()
+
+
+class ModelControl:
+    """Loads and unloads models, ensembles with their parts; to be used on the event loop."""
+
+    def __init__(self, repository: Repository, registry: Registry, rollout: Rollout) -> None:
+        self._repository = repository
+        self._registry = registry
+        self._rollout = rollout
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._changes: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def load(self, name: str, given: LoadOverride = AS_IT_LIES) -> None:
+        """Serve the model as it lies in the repository, or as it is `given`.
+
+        LoadFailed or InvalidArgument say in Triton's words why that is not possible; then what
+        served before goes on. Once begun, a load goes on even if its caller goes away.
+        """
+        await self._change(self._load_given(name, given))
+
+    async def unload(self, name: str, with_parts: bool = False) -> None:
+        """Take the model, and those that are made of it, out of service.
+
+        `with_parts` takes its own parts along, but for those that others use or that were loaded
+        by their own names. What was accepted is answered in the background.
+        """
+        await self._change(self._unload(name, with_parts))
+
+    async def close(self) -> None:
+        """Refuse changes, finish those under way, take everything out of service and close it."""
+        self._closing = True
+        self._rollout.stop()
+        await asyncio.gather(*self._changes, return_exceptions=True)
+        for name in dependents.users_first(self._parts()):
+            await self._withdraw(self._registry.record(name))
+        await self._rollout.close()
+
+    async def _change(self, change: Coroutine[Any, Any, None]) -> None:
+        if self._closing:
+            change.close()
+            raise Unavailable("the server is stopping and does not change its models any more")
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        # Looked at, lest asyncio complain where the caller has gone; the index tells of failures.
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(task)
+
+    async def _load_given(self, name: str, given: LoadOverride) -> None:
+        override = _override(name, given)
+        if not given.files:
+            await self._load(self._repository, name, override, by_name=True)
+            return
+        scratch = await self._rollout.in_thread(_scratch_folder)
+        try:
+            folder = Path(scratch.name)
+            await self._rollout.in_thread(unpack, given.files, folder / name)
+            await self._load(Repository([folder]), name, override, by_name=True)
+        finally:
+            await asyncio.to_thread(scratch.cleanup)
+
+    async def _load(
+        self,
+        repository: Repository,
+        name: str,
+        override: Override | None = None,
+        by_name: bool = False,
+        above: tuple[str, ...] = (),
+    ) -> None:
+        """Load the parts of the model, itself, and those made of it anew, but for those `above`."""
+        known = self._registry.get(name)
+        in_force = known.override if known else None
+        plan = await self._rollout.plan(repository, name, override or in_force)
+        record = self._registry.record(name)
+        record.ask(plan, by_name)
+        for part in plan.parts:
+            await self._load_part(record, part, (*above, name))
+        async with self._lock(name):
+            # The lock may have been waited for: look again.
+            plan = await self._rollout.plan(repository, name, override or record.override)
+            await self._rollout.serve(record, plan)
+        for user in dependents.direct_users(name, self._parts()):
+            if user not in above:
+                await self._reload(self._registry.record(user))
+
+    async def _load_part(self, record: Record, part: str, above: tuple[str, ...]) -> None:
+        """Load a part of the model of `record`, which may do with the part as it serves already."""
+        try:
+            if part in above:
+                raise LoadFailed(f"ensembles contain each other: {' > '.join((*above, part))}")
+            await self._load(self._repository, part, above=above)
+        except ServingError as error:
+            if self._registry.serves(part):
+                logger.warning("%s goes on with what serves of %s: %s", record.name, part, error)
+                return
+            reason = _why_not(record.name, part, error)
+            record.fail(reason)
+            raise InvalidArgument(f"load failed for model '{record.name}': {reason}") from error
+
+    async def _reload(self, record: Record) -> None:
+        """Have a model follow its parts, of which one has changed, and others follow it."""
+        if record.plan is None or not all(map(self._registry.serves, record.plan.parts)):
+            return
+        try:
+            async with self._lock(record.name):
+                await self._rollout.serve(record, record.plan)
+                record.suspended = False
+        except ServingError as error:
+            # It would not fit what its parts answer now.
+            logger.error("%s goes out of service with its parts: %s", record.name, error)
+            await self._withdraw(record)
+        for user in dependents.direct_users(record.name, self._parts()):
+            await self._reload(self._registry.record(user))
+
+    async def _unload(self, name: str, with_parts: bool) -> None:
+        record = self._registry.get(name)
+        if record is None:
+            return
+        for user in map(self._registry.record, dependents.users(name, self._parts())):
+            user.suspended = user.suspended or bool(user.serving)
+            await self._withdraw(user)
+        record.dismiss()
+        await self._withdraw(record)
+        if with_parts and record.plan:
+            for part in map(self._registry.record, record.plan.parts):
+                used = dependents.direct_users(part.name, self._parts())
+                if not part.explicit and not any(map(self._registry.serves, used)):
+                    await self._unload(part.name, with_parts)
+
+    async def _withdraw(self, record: Record) -> None:
+        """Out of service; what is made of others, of which it still needs them, closed as well."""
+        async with self._lock(record.name):
+            drains = self._rollout.withdraw(record)
+        if drains and record.plan and record.plan.parts:
+            await asyncio.wait(drains)
+
+    def _parts(self) -> dependents.Parts:
+        return {
+            record.name: record.plan.parts
+            for record in self._registry
+            if record.plan and record.wanted
+        }
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+
+def _override(name: str, given: LoadOverride) -> Override | None:
+    """The override in a client's request; InvalidArgument if it cannot be one."""
+    try:
+        check_files(given.files, given.config is not None)
+        if given.files and not is_model_name(name):
+            raise InvalidArgument(f"{name!r} is not a model name")
+        if given.config is None:
+            return None
+        return Override(from_json(given.config, "the parameter 'config'"))
+    except ServingError as error:
+        raise InvalidArgument(
+            f"failed to load '{name}', failed to poll from model repository: {error.message}"
+        ) from error
+
+
+def _why_not(name: str, part: str, error: ServingError) -> str:
+    if isinstance(error.__cause__, NotFound):
+        return f"ensemble {name} contains models that are not available or ambiguous: {part}"
+    return (
+        f"ensemble '{name}' depends on '{part}' which has no loaded version. Model '{part}' "
+        f"loading failed with error: {error.message}"
+    )
+
+
+def _scratch_folder() -> "TemporaryDirectory[str]":
+    return TemporaryDirectory(prefix="penstock-load-")
