@@ -74,6 +74,11 @@ class Located:
     column: int
     message: str
 
+    @property
+    def file_and_line(self) -> str:
+        """`file:line`, or the bare file."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
 
 class Refused(LoadFailed):
     """A configuration that cannot be served; the message tells of every one of `faults`."""
@@ -85,15 +90,13 @@ class Refused(LoadFailed):
 
 def refuse(faults: Iterable[Fault], source: Source) -> None:
     """Raise Refused with one sentence for each fault, as they stand in the text."""
-    ordered = sorted(faults, key=lambda fault: source.line(fault.path))
-    if ordered:
-        raise Refused(
-            "\n".join(f"{source.at(fault.path)}: {fault.message}" for fault in ordered),
-            [
-                Located(source.name, *source.position(fault.path), fault.message)
-                for fault in ordered
-            ],
-        )
+    located = [
+        Located(source.name, *source.position(fault.path), fault.message) for fault in faults
+    ]
+    if located:
+        located.sort(key=lambda fault: fault.line)
+        message = "\n".join(f"{fault.file_and_line}: {fault.message}" for fault in located)
+        raise Refused(message, located)
 
 
 def locate(text: str) -> dict[str, Position]:
