@@ -72,7 +72,9 @@ def make(tmp_path: Path, rows: int = 8, more: str = "", versions: Sequence[int] 
 
 
 def load(tmp_path: Path, backend: Recorder, policy: PassportPolicy = PassportPolicy.OFF) -> Any:
-    return Loader({"identity": backend}, policy).open(Repository([tmp_path]).find("m"))
+    loader = Loader({"identity": backend}, policy)
+    plan = loader.plan(Repository([tmp_path]), "m")
+    return loader.open(plan, plan.versions)
 
 
 @pytest.mark.parametrize(
