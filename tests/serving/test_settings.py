@@ -29,6 +29,8 @@ TRITONS = (
     "--allow-grpc",
     "--allow-metrics",
     "--http-max-input-size",
+    "--cache-config",
+    "--response-cache-byte-size",
     "--exit-on-error",
     "--strict-readiness",
     "--exit-timeout-secs",
@@ -112,6 +114,29 @@ def test_several_repositories_come_as_several_flags_or_as_a_path_list() -> None:
     assert alone == Settings(model_repository=(Path("d"),))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ((), 0),
+        (("--cache-config=local,size=1048576",), 1048576),
+        (("--cache-config", "local,size=5", "--cache-config=local,size=7"), 7),
+        (("--response-cache-byte-size=9",), 9),
+    ],
+)
+def test_the_size_of_the_response_cache_is_said_as_to_triton(
+    arguments: Sequence[str], size: int
+) -> None:
+    assert read(arguments).cache_size == size
+
+
+def test_the_size_of_the_response_cache_is_said_in_one_way() -> None:
+    both = ["--cache-config=local,size=5", "--response-cache-byte-size=9"]
+    result = CliRunner().invoke(serve, both)
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert "Incompatible flags --cache-config and --response-cache-byte-size both" in said
+
+
 @pytest.mark.parametrize("word", ["REQUIRE", "require", "Require"])
 def test_words_may_be_written_in_any_case(word: str) -> None:
     assert read([f"--passport-policy={word}"]).passport_policy is PassportPolicy.REQUIRE
@@ -122,6 +147,18 @@ BAD = {
     "allow_grpc": ("perhaps",),
     "http_max_input_size": ("0", "-5", str(2**31), "64M"),
     "max_queue_size": ("0",),
+    "cache_config": (
+        "redis,size=5",
+        "local",
+        "local,size=0",
+        "local,size=-5",
+        "local,size=1MB",
+        "local,size=",
+        "local, size=5",
+        "size=5",
+        "local,entries=5",
+    ),
+    "response_cache_byte_size": ("-1", "1MB"),
     "exit_timeout_secs": ("-1", "soon"),
     "exit_grace_secs": ("-0.1", "a while"),
     "passport_policy": ("trust",),

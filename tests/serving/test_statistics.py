@@ -73,3 +73,13 @@ def test_executions_are_kept_apart_by_their_rows() -> None:
     assert statistics.rows_histogram.sum == 11
     assert statistics.compute_histogram.sum == 3 * 36
     assert statistics.inference_count == 0
+
+
+def test_an_answer_from_the_cache_is_a_success_that_no_model_has_computed() -> None:
+    statistics = VersionStatistics("m", "1")
+    statistics.record_cache_hit(7)
+    assert statistics.success == statistics.cache_hit == Duration(1, 7)
+    assert statistics.queue == Duration(1, 0)
+    assert sum(statistics.request_histogram.counts) == 1
+    assert statistics.inference_count == statistics.execution_count == 0
+    assert statistics.compute_infer == Duration(0, 0)

@@ -3,13 +3,15 @@
 from http import HTTPStatus
 
 import grpc
+import pytest
 
 from serving.errors import Code
-from serving.gateway.errors import GRPC_STATUS, HTTP_STATUS
+from serving.gateway.errors import GRPC_STATUS, HTTP_STATUS, OWN, TRITON, Statuses
 
 
-def test_the_tables_are_total() -> None:
-    assert HTTP_STATUS.keys() == GRPC_STATUS.keys() == set(Code)
+@pytest.mark.parametrize("statuses", [OWN, TRITON])
+def test_the_tables_are_total(statuses: Statuses) -> None:
+    assert statuses.http.keys() == statuses.grpc.keys() == set(Code)
 
 
 def test_a_failure_is_the_clients_in_both_protocols_or_in_none() -> None:
