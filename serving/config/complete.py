@@ -76,6 +76,9 @@ def complete(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
         batching.preferred_batch_size[:] = (
             [completed.max_batch_size] if completed.max_batch_size else []
         )
+    for memory in ("input_pinned_memory", "output_pinned_memory"):
+        if not completed.optimization.HasField(memory):
+            getattr(completed.optimization, memory).enable = True
     config = _read(completed, signature, source)
     validate(config, signature)
     return config

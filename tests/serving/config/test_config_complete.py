@@ -283,3 +283,11 @@ def test_without_a_file_the_model_itself_is_named() -> None:
 
     with pytest.raises(LoadFailed, match="repository/m: could not determine backend"):
         resolve(None, "m", source)
+
+
+def test_pinned_memory_is_stated_as_triton_states_it() -> None:
+    told = completed("optimization { input_pinned_memory { enable: false } }").proto.optimization
+    untold = completed("").proto.optimization
+
+    assert [told.input_pinned_memory.enable, told.output_pinned_memory.enable] == [False, True]
+    assert [untold.input_pinned_memory.enable, untold.output_pinned_memory.enable] == [True, True]
