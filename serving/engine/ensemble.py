@@ -7,15 +7,16 @@ model's queue, shares its batches, and is counted there.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
+from typing import TypeAlias
 
 from serving.config import ModelConfig, Step, refuse, step_faults
 from serving.config.source import Fault
 from serving.engine.classification import answer
 from serving.engine.ensemble_flow import Flow, Value
-from serving.engine.servable import Find, Opened, Servable
+from serving.engine.servable import Find, Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, NotFound, ServingError, Unavailable
 from serving.statistics import FailureReason, VersionStatistics
@@ -28,6 +29,9 @@ from serving.types import (
     Tensor,
     Timing,
 )
+
+# As `Find`, for what a version is made of.
+FindOpened: TypeAlias = Callable[[str, str], Opened]
 
 
 @dataclass(slots=True)
@@ -47,11 +51,7 @@ class Ensemble:
     def __init__(self, opened: Opened, find: Find) -> None:
         """LoadFailed unless every step's model is loaded and all fit together."""
         config = opened.config
-        models = _find_models(config, find)
-        refuse(
-            step_faults(config.proto, [model.opened.config.proto for model in models]),
-            config.source,
-        )
+        models = check_steps(config, lambda model, version: find(model, version).opened)
         self._opened = replace(opened, labels=_labels(opened, models))
         self._config = config
         self._find = find
@@ -196,7 +196,14 @@ class Ensemble:
         return Tensor(name, value.datatype, array)
 
 
-def _find_models(config: ModelConfig, find: Find) -> list[Servable]:
+def check_steps(config: ModelConfig, find: FindOpened) -> list[Opened]:
+    """The model of each step of an ensemble; LoadFailed unless all are there and fit together."""
+    models = _find_models(config, find)
+    refuse(step_faults(config.proto, [model.config.proto for model in models]), config.source)
+    return models
+
+
+def _find_models(config: ModelConfig, find: FindOpened) -> list[Opened]:
     """The model of each step; LoadFailed names each that is not there."""
     models, faults = [], []
     for index, step in enumerate(config.steps):
@@ -209,7 +216,7 @@ def _find_models(config: ModelConfig, find: Find) -> list[Servable]:
     return models
 
 
-def _find_model(ensemble: str, step: Step, find: Find) -> Servable:
+def _find_model(ensemble: str, step: Step, find: FindOpened) -> Opened:
     try:
         latest = find(step.model, "")
     except NotFound:
@@ -232,13 +239,13 @@ def _find_model(ensemble: str, step: Step, find: Find) -> Servable:
         ) from None
 
 
-def _labels(opened: Opened, models: list[Servable]) -> Mapping[str, tuple[str, ...]]:
+def _labels(opened: Opened, models: list[Opened]) -> Mapping[str, tuple[str, ...]]:
     """The ensemble's own labels, and for its other outputs those of the steps' models."""
     labels = {
-        tensor: model.opened.labels[output]
+        tensor: model.labels[output]
         for step, model in zip(opened.config.steps, models, strict=True)
         for output, tensor in step.outputs.items()
-        if output in model.opened.labels
+        if output in model.labels
     }
     own = {spec.name for spec in opened.config.outputs}
     return {name: labels[name] for name in labels if name in own} | dict(opened.labels)

@@ -22,20 +22,15 @@ class Check:
         run: bool = True,
     ) -> None:
         self._findings = Findings()
-        # A repository that cannot be read is told of, and the others are checked all the same.
         paths = dict.fromkeys(path.absolute() for path in repositories)
-        names = {path: self._look_at(path) for path in paths}
-        readable = [path for path, found in names.items() if found is not None]
-        # A name in two of them is the first one's here, and a fault that finding it tells of.
-        self._places = {
-            name: path / name for path in reversed(readable) for name in names[path] or ()
-        }
+        # A repository that cannot be read is told of, and the others are checked all the same.
+        readable = [path for path in paths if self._is_readable(path)]
         self._checker = Checker(Repository(readable), backends, passports, run)
 
     @property
     def names(self) -> list[str]:
         """The models to check, sorted."""
-        return sorted(self._places)
+        return self._checker.names
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -44,13 +39,12 @@ class Check:
 
     def models(self) -> Iterator[ModelReport]:
         """What is found about each model, as soon as it is checked."""
-        for name in self.names:
-            yield self._checker.check(name, self._places[name])
+        yield from map(self._checker.check, self.names)
 
-    def _look_at(self, path: Path) -> list[str] | None:
+    def _is_readable(self, path: Path) -> bool:
         names = self._findings.attempt(path, Repository([path]).names)
         for file, hint in mistakes.in_repository(path):
             self._findings.warning(file, hint)
         if names == []:
             self._findings.fault(path, "no model to serve; expected NAME/VERSION/model.onnx")
-        return names
+        return names is not None

@@ -1,14 +1,16 @@
 """What a check finds: faults, which keep a model from being served, and warnings."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from serving.config import Refused
 from serving.errors import ServingError
 
+_LINE: Final = re.compile(r"(?P<file>.+):(?P<line>\d+)")
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
 
@@ -41,7 +43,8 @@ class Finding:
     @property
     def place(self) -> str:
         """`file:line:column` as far as they are known."""
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        known = (self.file, *(number for number in (self.line, self.column) if number))
+        return ":".join(map(str, known))
 
 
 @dataclass(slots=True)
@@ -82,12 +85,19 @@ class Findings:
                 )
                 self._found[finding] = None
         except ServingError as error:
-            place, found, rest = error.message.partition(": ")
-            if found and Path(place).is_relative_to(file):
-                self.fault(Path(place), rest)
-            else:
-                self.fault(file, error.message)
+            self._found[_placed(error.message, file)] = None
         return None
+
+
+def _placed(message: str, file: Path) -> Finding:
+    """A fault in `file`, or in what the message begins with if that is the same or inside it."""
+    place, found, rest = message.partition(": ")
+    path, line = place, 0
+    if match := _LINE.fullmatch(place):
+        path, line = match["file"], int(match["line"])
+    if found and Path(path).is_relative_to(file):
+        return Finding(Severity.FAULT, path, rest, line)
+    return Finding(Severity.FAULT, str(file), message)
 
 
 @dataclass(frozen=True, slots=True)

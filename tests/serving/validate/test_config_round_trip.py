@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from serving.config_command import config
@@ -73,5 +73,8 @@ def test_a_configuration_printed_for_any_graph_is_found_good(
     }
     cut = data.draw(st.integers(1, len(named) - 1))
     items = list(named.items())
+    kinds = [datatype for _, (datatype, _) in items]
+    # Which ONNX Runtime cannot be asked for together; the loader says so.
+    assume(not (Datatype.BYTES in kinds[:cut] and Datatype.BF16 in kinds[cut:]))
 
     round_trip(tmp_path_factory.mktemp("any"), dict(items[:cut]), dict(items[cut:]), [])

@@ -222,6 +222,16 @@ ONE_FINDING: list[tuple[Break, str, str, str]] = [
         "m/1",
         "a run on zeros in a batch of 2 rows failed, so that requests may fail as well",
     ),
+    (
+        append(
+            'model_warmup {\n  name: "w"\n  batch_size: 1\n'
+            '  inputs { key: "image" value { data_type: TYPE_UINT8\n'
+            '    dims: [ 2, 2 ] input_data_file: "gone" } } }\n'
+        ),
+        FAULT,
+        "m/config.pbtxt:16",
+        "failed to run warmup sample 'w': ",
+    ),
     # Names that nothing looks for.
     (lambda folder: (folder / "v2").mkdir(), WARNING, "m/v2", "no version's folder"),
     (lambda folder: (folder / "01").mkdir(), WARNING, "m/01", "without leading zeros: rename it"),
