@@ -60,7 +60,7 @@ def ensemble_faults(proto: Proto) -> Iterator[Fault]:
     yield from _settings(proto)
     faults = [*_missing(proto), *_written_twice(proto)]
     yield from faults
-    if not faults:
+    if proto.HasField("ensemble_scheduling") and not faults:
         yield from _flow(proto)
 
 
@@ -193,7 +193,7 @@ def _unused(proto: Proto, read: set[str], written: set[str]) -> Iterator[Fault]:
             cure = (
                 "no step reads it; leave it out of the output_map"
                 if tensor in written
-                else "nothing writes it; map an output to it, or name it as an input"
+                else "no steps lead to it from the inputs"
             )
             yield Fault(
                 path, f"ensemble tensor '{tensor}' is unused in ensemble '{proto.name}': {cure}"

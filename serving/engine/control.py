@@ -18,7 +18,7 @@ from serving.engine.override import check_files, unpack
 from serving.engine.registry import Record, Registry
 from serving.engine.repository import Repository, is_model_name
 from serving.engine.rollout import Rollout
-from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
+from serving.errors import InvalidArgument, NotFound, ServingError, Unavailable
 from serving.types import LoadOverride
 
 logger = logging.getLogger("penstock.load")
@@ -114,7 +114,7 @@ class ModelControl:
         """Load a part of the model of `record`, which may do with the part as it serves already."""
         try:
             if part in above:
-                raise LoadFailed(f"ensembles contain each other: {' > '.join((*above, part))}")
+                raise dependents.Circle(above[above.index(part) :])
             await self._load(self._repository, part, above=above)
         except ServingError as error:
             if self._registry.serves(part):
@@ -188,12 +188,23 @@ def _override(name: str, given: LoadOverride) -> Override | None:
 
 
 def _why_not(name: str, part: str, error: ServingError) -> str:
+    if told := _circle(name, error):
+        return told
     if isinstance(error.__cause__, NotFound):
         return f"ensemble {name} contains models that are not available or ambiguous: {part}"
     return (
         f"ensemble '{name}' depends on '{part}' which has no loaded version. Model '{part}' "
         f"loading failed with error: {error.message}"
     )
+
+
+def _circle(name: str, error: BaseException | None) -> str | None:
+    """What is wrong with the model if it is in the circle that `error` came of."""
+    while error is not None:
+        if isinstance(error, dependents.Circle):
+            return error.of(name)
+        error = error.__cause__
+    return None
 
 
 def _scratch_folder() -> "TemporaryDirectory[str]":

@@ -3,8 +3,25 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from serving.errors import LoadFailed
+
 # The models that each model is made of, by name.
 Parts: TypeAlias = Mapping[str, Sequence[str]]
+
+
+class Circle(LoadFailed):
+    """Each of `names` is made of the next one, and the last of the first."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        super().__init__(self.of(names[0]) or "")
+
+    def of(self, name: str) -> str | None:
+        """What is wrong with the model, in Triton's words; None if it is no part of the circle."""
+        if name not in self._names:
+            return None
+        before = self._names[self._names.index(name) - 1]
+        return f"circular dependency between ensembles: {name} -> ... -> {before} -> {name}"
 
 
 def users(name: str, parts: Parts) -> list[str]:

@@ -25,7 +25,6 @@ from serving.engine.servable import Opened
 from serving.engine.snapshot import Snapshot, take
 from serving.engine.warmup import warm_up
 from serving.errors import LoadFailed, ServingError
-from serving.passport import Passport
 from serving.settings import PassportPolicy
 from serving.threads import available_cpus
 
@@ -161,11 +160,11 @@ class Loader:
 
     def _open_version(self, plan: Plan, version: int) -> Opened:
         folder, resolved = plan.folder, plan.versions[version].config
+        if is_ensemble(resolved):
+            return _open_ensemble(plan, version)
         passport, warnings = check_passport(folder, version, self._passports)
         for warning in warnings:
             logger.warning("%s", warning)
-        if is_ensemble(resolved):
-            return _open_ensemble(plan, version, passport)
         path = folder.version_path(version)
         backend = self._backends[resolved.backend]
         sessions = [backend.open(resolved, path)]
@@ -183,10 +182,13 @@ class Loader:
         return Opened(config, str(version), shared, labels, passport)
 
 
-def _open_ensemble(plan: Plan, version: int, passport: Passport | None) -> Opened:
-    """An ensemble has no sessions: whether its models fit is seen where they are known."""
+def _open_ensemble(plan: Plan, version: int) -> Opened:
+    """An ensemble has no sessions: whether its models fit is seen where they are known.
+
+    It has no passport either: there is nothing to prove of it that its models' do not prove.
+    """
     config = complete_ensemble(plan.versions[version].config, plan.source)
-    return Opened(config, str(version), (), _labels(plan.folder, config), passport)
+    return Opened(config, str(version), (), _labels(plan.folder, config))
 
 
 def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:

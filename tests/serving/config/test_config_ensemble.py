@@ -155,7 +155,7 @@ def test_an_ensemble_depends_on_each_of_its_models_once() -> None:
         ),
         (
             config(step("a", "x=in", "y=out"), step("b", "x=p", "y=q"), step("c", "x=q", "y=p")),
-            "e/config.pbtxt:6: ensemble tensor 'q' is unused in ensemble 'e': nothing writes it",
+            "e/config.pbtxt:6: ensemble tensor 'q' is unused in ensemble 'e': no steps lead to it",
         ),
         (
             config(*CHAIN, tail="model_transaction_policy { decoupled: true }"),
