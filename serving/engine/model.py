@@ -106,6 +106,10 @@ class ModelVersion:
     async def close(self) -> None:
         """Refuse new requests, answer the accepted ones, release the sessions."""
         await self._batcher.close()
+        # A large session takes its time; others answer meanwhile.
+        await asyncio.to_thread(self._release)
+
+    def _release(self) -> None:
         for session in self._opened.sessions:
             session.close()
 
