@@ -232,7 +232,8 @@ def option(name: str) -> Callable[[_Command], _Command]:
     """A click command's option, with its variable, for the field `name` of `Settings`."""
     setting = next(setting for setting in fields(Settings) if setting.name == name)
     # A flag that stands alone is true.
-    alone = {"is_flag": False, "flag_value": True} if setting.metadata["type"] is bool else {}
+    is_boolean = setting.metadata["type"] is bool
+    alone: dict[str, Any] = {"is_flag": False, "flag_value": True} if is_boolean else {}
     return click.option(
         f"--{name.replace('_', '-')}",
         name,
