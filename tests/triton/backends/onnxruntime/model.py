@@ -16,6 +16,8 @@ import triton_python_backend_utils as triton  # type: ignore[import-not-found]
 
 # config.pbtxt's name of a type -> ONNX Runtime's, where one does not follow from the other.
 RENAMED = {"fp16": "float16", "fp32": "float", "fp64": "double", "bf16": "bfloat16"}
+# Triton holds texts as bytes, ONNX Runtime as what Python calls a string.
+_text = np.frompyfunc(bytes.decode, 1, 1)
 
 
 class TritonPythonModel:
@@ -29,7 +31,10 @@ class TritonPythonModel:
             str(path), options, providers=["CPUExecutionProvider"]
         )
         self.batches = config["max_batch_size"] > 0
-        _check(config["input"], self.session.get_inputs(), self.batches)
+        named = {tensor["name"] for tensor in config["input"]}
+        optional = self.session.get_overridable_initializers()
+        inputs = [*self.session.get_inputs(), *(one for one in optional if one.name in named)]
+        _check(config["input"], inputs, self.batches)
         _check(config["output"], self.session.get_outputs(), self.batches)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
@@ -55,17 +60,17 @@ class TritonPythonModel:
 def _feeds(requests: Sequence[Any]) -> dict[str, Any]:
     """The requests' inputs by name, one below the other."""
     names = [tensor.name() for tensor in requests[0].inputs()]
-    return {
-        name: np.concatenate(
-            [triton.get_input_tensor_by_name(request, name).as_numpy() for request in requests]
-        )
-        for name in names
-    }
+    return {name: np.concatenate([_array(request, name) for request in requests]) for name in names}
+
+
+def _array(request: Any, name: str) -> Any:
+    array = triton.get_input_tensor_by_name(request, name).as_numpy()
+    return _text(array) if array.dtype.hasobject else array
 
 
 def _check(configured: Sequence[Any], graph: Sequence[Any], batches: bool) -> None:
     wanted = {tensor.name: (tensor.type, _dims(tensor.shape[batches:])) for tensor in graph}
-    found = {tensor["name"]: (_type(tensor), _dims(tensor["dims"])) for tensor in configured}
+    found = {tensor["name"]: (_type(tensor), _shape(tensor)) for tensor in configured}
     if found != wanted:
         raise triton.TritonModelException(f"config.pbtxt has {found}, the graph has {wanted}")
 
@@ -73,6 +78,12 @@ def _check(configured: Sequence[Any], graph: Sequence[Any], batches: bool) -> No
 def _type(tensor: dict[str, str]) -> str:
     name = tensor["data_type"].removeprefix("TYPE_").lower()
     return f"tensor({RENAMED.get(name, name)})"
+
+
+def _shape(tensor: dict[str, Any]) -> list[int]:
+    """The shape that a configuration gives the graph, as integers or as texts of them."""
+    shape = tensor["reshape"]["shape"] if "reshape" in tensor else tensor["dims"]
+    return [int(dim) for dim in shape]
 
 
 def _dims(dims: Sequence[Any]) -> list[int]:
