@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from serving.statistics import Histogram, VersionStatistics
+from serving.statistics import CacheStatistics, Histogram, VersionStatistics
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -75,6 +75,26 @@ _CACHE_COUNTERS: Final[tuple[tuple[str, str, Reader], ...]] = (
     ),
 )
 
+# Of the cache as a whole; gauges, as Triton has them, though most of them only grow.
+_CACHE_GAUGES: Final[tuple[tuple[str, str, Callable[[CacheStatistics], float]], ...]] = (
+    ("nv_cache_util", "Share of the cache's bytes that are in use", lambda s: s.used / s.size),
+    ("nv_cache_num_entries", "Answers in the cache", lambda s: s.entries),
+    ("nv_cache_num_hits", "Lookups that found an answer", lambda s: s.hits),
+    ("nv_cache_num_misses", "Lookups that found none", lambda s: s.misses),
+    ("nv_cache_num_lookups", "Lookups", lambda s: s.hits + s.misses),
+    ("nv_cache_num_evictions", "Answers that made room for others", lambda s: s.evictions),
+    (
+        "nv_cache_lookup_duration",
+        "Cumulative time of lookups, in microseconds",
+        lambda s: s.lookup_ns // 1000,
+    ),
+    (
+        "nv_cache_insertion_duration",
+        "Cumulative time of insertions, in microseconds",
+        lambda s: s.insertion_ns // 1000,
+    ),
+)
+
 # Name, text, how many of the histogram's units make one of the metric's, and where it is.
 _HISTOGRAMS: Final[tuple[tuple[str, str, float, Callable[[VersionStatistics], Histogram]], ...]] = (
     (
@@ -118,16 +138,22 @@ def _counters(
 
 
 class _ModelMetrics(Collector):
-    """The metric families of some versions' statistics."""
+    """The metric families of some versions' statistics, and of the response cache's."""
 
-    def __init__(self, versions: Sequence[VersionStatistics]) -> None:
+    def __init__(
+        self, versions: Sequence[VersionStatistics], cache: CacheStatistics | None
+    ) -> None:
         self._versions = versions
+        self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
         yield from _counters(_COUNTERS, self._versions)
         caching = [version for version in self._versions if version.caches]
         if caching:
             yield from _counters(_CACHE_COUNTERS, caching)
+        if self._cache:
+            for name, text, read in _CACHE_GAUGES:
+                yield GaugeMetricFamily(name, text, read(self._cache))
         yield self._failures()
         yield self._pending()
         yield from self._histograms()
@@ -175,7 +201,9 @@ class Exposition:
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
 
-    def render(self, versions: Iterable[VersionStatistics]) -> bytes:
+    def render(
+        self, versions: Iterable[VersionStatistics], cache: CacheStatistics | None = None
+    ) -> bytes:
         """The metrics in Prometheus' text format (`CONTENT_TYPE`)."""
-        models = _TOTAL.sub(rb"\1 ", generate_latest(_ModelMetrics(tuple(versions))))
+        models = _TOTAL.sub(rb"\1 ", generate_latest(_ModelMetrics(tuple(versions), cache)))
         return models + generate_latest(self._process)

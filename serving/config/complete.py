@@ -86,7 +86,11 @@ def complete(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
 
 def complete_ensemble(proto: Proto, source: Source) -> ModelConfig:
     """The complete configuration of a resolved ensemble, which has no graph to be held against."""
-    return _read(proto, Signature((), ()), source)
+    completed = model_config_pb2.ModelConfig()
+    completed.CopyFrom(proto)
+    # Triton states it of every ensemble: whether one of its models is decoupled.
+    completed.model_transaction_policy.SetInParent()
+    return _read(completed, Signature((), ()), source)
 
 
 def validate(config: ModelConfig, signature: Signature) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
-from serving.statistics import VersionStatistics
+from serving.statistics import CacheStatistics, VersionStatistics
 from serving.types import (
     IndexEntry,
     InferenceRequest,
@@ -40,6 +40,9 @@ class Engine(Protocol):
 
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         """Counters of one version, one model or (with no name) of all."""
+
+    async def cache_statistics(self) -> CacheStatistics | None:
+        """Counters of the response cache; None if there is none."""
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answer one request."""

@@ -18,7 +18,7 @@ from serving.engine.rollout import Rollout
 from serving.engine.servable import Opened, Servable
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
 from serving.settings import ModelControlMode, Settings
-from serving.statistics import VersionStatistics
+from serving.statistics import CacheStatistics, VersionStatistics
 from serving.types import (
     IndexEntry,
     InferenceRequest,
@@ -160,6 +160,10 @@ class EmbeddedEngine:
             raise InvalidArgument(f"requested model version is not available for model '{model}'")
         wanted = [version] if version else record.serving
         return [record.serving[one].servable.statistics for one in wanted]
+
+    async def cache_statistics(self) -> CacheStatistics | None:
+        """Counters of the response cache; None if the settings ask for none."""
+        return self._cache.statistics if self._cache else None
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Run the request in the next batch of its model."""

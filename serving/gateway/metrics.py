@@ -14,6 +14,7 @@ def metrics_app(engine: Engine) -> Starlette:
     exposition = Exposition()
 
     async def metrics(_: Request) -> Response:
-        return Response(exposition.render(await engine.statistics()), media_type=CONTENT_TYPE)
+        content = exposition.render(await engine.statistics(), await engine.cache_statistics())
+        return Response(content, media_type=CONTENT_TYPE)
 
     return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])

@@ -3,7 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.metrics import Exposition
-from serving.statistics import VersionStatistics
+from serving.statistics import CacheStatistics, VersionStatistics
 
 CACHE = (
     "nv_cache_num_hits_per_model",
@@ -48,3 +48,34 @@ def test_series_exist_from_the_start_and_for_nobody_else() -> None:
 def test_without_such_a_model_nothing_is_said_of_the_cache() -> None:
     assert samples(VersionStatistics("m", "1")) == {}
     assert "nv_cache" not in Exposition().render([]).decode()
+
+
+def test_the_cache_as_a_whole_is_told_by_the_names_of_tritons_gauges() -> None:
+    cache = CacheStatistics(
+        size=800,
+        used=200,
+        entries=2,
+        hits=5,
+        misses=3,
+        evictions=1,
+        lookup_ns=9_000,
+        insertion_ns=4_000,
+    )
+
+    text = Exposition().render([], cache).decode()
+
+    found = {
+        family.name: (family.type, family.samples[0].value)
+        for family in text_string_to_metric_families(text)
+        if family.name.startswith("nv_cache")
+    }
+    assert found == {
+        "nv_cache_util": ("gauge", 0.25),
+        "nv_cache_num_entries": ("gauge", 2),
+        "nv_cache_num_hits": ("gauge", 5),
+        "nv_cache_num_misses": ("gauge", 3),
+        "nv_cache_num_lookups": ("gauge", 8),
+        "nv_cache_num_evictions": ("gauge", 1),
+        "nv_cache_lookup_duration": ("gauge", 9),
+        "nv_cache_insertion_duration": ("gauge", 4),
+    }

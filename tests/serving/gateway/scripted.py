@@ -97,6 +97,9 @@ class ScriptedEngine:
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         return ()
 
+    async def cache_statistics(self) -> None:
+        return None
+
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         return ()
 
