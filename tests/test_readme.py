@@ -69,6 +69,13 @@ def test_a_python_block_runs(server: Server, program: str) -> None:
     assert _run([sys.executable, "-c", program]).strip() == "(2, 10)"
 
 
+@pytest.mark.parametrize(
+    "command", [line for line in COMMANDS if re.search("penstock (config|validate)", line)]
+)
+def test_a_command_about_models_finds_nothing_wrong(command: str) -> None:
+    assert _run(command.replace(".venv/bin/penstock", f"{sys.executable} -m penstock"))
+
+
 def test_training_your_own_ends_in_the_repository(tmp_path: Path) -> None:
     commands = [line for line in COMMANDS if re.search("penstock (train|export)", line)]
     assert len(commands) == 2

@@ -26,6 +26,8 @@ _QUEUE: Final = """\
   #max_queue_delay_microseconds: 100
   # How many requests may wait, and how long; timeout_action: DELAY answers late ones last.
   #default_queue_policy {{ max_queue_size: 256 default_timeout_microseconds: 1000000 }}
+  # Levels of priority, 1 before 2, among which a request chooses by its parameter "priority".
+  #priority_levels: 2 default_priority_level: 2
 """
 _OPTIONS: Final = """
 # Executions at the same time, each with threads of its own. KIND_AUTO takes a GPU where there is
@@ -37,7 +39,10 @@ instance_group { count: 1 kind: KIND_AUTO }
 #version_policy { specific { versions: [ 1, 3 ] } }
 #version_policy { all { } }
 
-# Threads of one execution on the CPU; by default one for each processor of the container, less one.
+# Answer what was asked before out of the server's response cache, where it was given one.
+#response_cache { enable: true }
+
+# Threads of one execution on the CPU; by default one a processor of the container, less one.
 #parameters { key: "intra_op_thread_count" value { string_value: "4" } }
 # Run branches of the graph side by side (1), in so many threads; by default one after another.
 #parameters { key: "execution_mode" value { string_value: "1" } }
@@ -70,8 +75,10 @@ def commented(
         lines += ["", *_tensor("output", tensor, config.max_batch_size, symbols[tensor.name])]
     if config.proto.HasField("dynamic_batching"):
         lines += _dynamic_batching(config.max_batch_size)
-    text = "\n".join(lines) + "\n" + _OPTIONS
-    return text + _FINITE if any(spec.datatype.is_float for spec in config.inputs) else text
+    lines += _OPTIONS.splitlines()
+    if any(spec.datatype.is_float for spec in config.inputs):
+        lines += _FINITE.splitlines()
+    return "\n".join([*lines, "", *_warmup(config)]) + "\n"
 
 
 def _head(config: ModelConfig) -> Iterator[str]:
@@ -183,6 +190,20 @@ def _dynamic_batching(max_batch_size: int) -> Iterator[str]:
     yield "dynamic_batching {"
     yield from _QUEUE.format(preferred=", ".join(map(str, sizes))).splitlines()
     yield "}"
+
+
+def _warmup(config: ModelConfig) -> Iterator[str]:
+    inputs = " ".join(
+        f"inputs {{ key: {_quoted(spec.name)} value {{ data_type: {spec.datatype.config} "
+        f"dims: [ {', '.join(str(max(dim, 1)) for dim in spec.dims)} ] zero_data: true }} }}"
+        for spec in config.inputs
+    )
+    yield from _prose(
+        "What to run before a version is ready. Where nothing is said, Penstock runs zeros at "
+        "every likely batch size and Triton nothing. random_data and input_data_file give other "
+        "values."
+    )
+    yield f'#model_warmup {{ name: "zeros" batch_size: 1 {inputs} }}'
 
 
 def _prose(text: str) -> list[str]:

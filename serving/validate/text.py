@@ -59,7 +59,7 @@ def model_lines(model: ModelReport, position: int, names: Sequence[str]) -> Iter
 def last_line(report: Report, seconds: float) -> str:
     """How many models are good and how many are not."""
     total = len(report.models)
-    parts = [
+    verdicts = ", ".join(
         f"{number} {words}"
         for wanted, words in (
             (Verdict.GOOD, "good"),
@@ -67,10 +67,12 @@ def last_line(report: Report, seconds: float) -> str:
             (Verdict.FAULTS, "with faults"),
         )
         if (number := report.models_of(wanted))
-    ]
+    )
     told = f"{total} model{'' if total == 1 else 's'} checked in {seconds:.1f} s"
-    verdict = click.style(summary(report.all()), fg=_COLOURS[report.verdict], bold=True)
-    return f"{told}: {', '.join(parts)}; {verdict}" if parts else f"{told}; {verdict}"
+    parts = [verdicts] if verdicts else []
+    if report.verdict is not Verdict.GOOD:
+        parts.append(click.style(summary(report.all()), fg=_COLOURS[report.verdict], bold=True))
+    return f"{told}: {'; '.join(parts)}"
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -31,6 +31,8 @@ MODELS: Final = {
         {"x": (FP32, [2]), "bias": (FP32, [2])}, {"y": (FP32, [2])}, defaults=["bias"]
     ),
 }
+# The models that are served once more, with every option set.
+SET: Final = {"images_set": "images", "alone_set": "alone", "texts_set": "texts"}
 
 
 def options_set(text: str) -> str:
@@ -45,10 +47,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(made, folder / name / "1/model.onnx")
         text = describe(folder / name / "1/model.onnx", name)
         (folder / name / "config.pbtxt").write_text(text)
-    write(MODELS["images"], folder / "set/1/other.onnx")
-    text = options_set(describe(folder / "set/1/other.onnx", "set", 16))
-    (folder / "set/config.pbtxt").write_text(text)
-    (folder / "set/labels.txt").write_text("a\nb\n")
+    for name, of in SET.items():
+        file = write(MODELS[of], folder / name / "1/other.onnx")
+        (folder / name / "config.pbtxt").write_text(options_set(describe(file, name)))
+        (folder / name / "labels.txt").write_text("a\nb\n")
     return folder
 
 
@@ -62,7 +64,7 @@ def client(repository: Path) -> Iterator[Any]:
         yield client
 
 
-@pytest.mark.parametrize("name", [*MODELS, "set"])
+@pytest.mark.parametrize("name", [*MODELS, *SET])
 def test_triton_reads_the_text_as_we_do(client: Any, repository: Path, name: str) -> None:
     client.load_model(name)
 
@@ -74,13 +76,18 @@ def test_triton_reads_the_text_as_we_do(client: Any, repository: Path, name: str
     assert reported.HasField("dynamic_batching") is ours.HasField("dynamic_batching")
     assert reported.parameters == ours.parameters
     assert reported.optimization.graph == ours.optimization.graph
+    assert list(reported.model_warmup) == list(ours.model_warmup)
+    assert reported.response_cache == ours.response_cache
     client.unload_model(name)
 
 
 def test_every_option_was_set(repository: Path) -> None:
-    ours = parse((repository / "set/config.pbtxt").read_text(), "set")
+    ours = parse((repository / "images_set/config.pbtxt").read_text(), "images_set")
 
     assert ours.version_policy.HasField("all")
     assert ours.dynamic_batching.default_queue_policy.max_queue_size == 256
     assert ours.output[0].label_filename == "labels.txt"
+    assert ours.dynamic_batching.priority_levels == 2
+    assert ours.response_cache.enable
+    assert ours.model_warmup[0].inputs["image"].zero_data
     assert ours.parameters["intra_op_thread_count"].string_value == "4"
