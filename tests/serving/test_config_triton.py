@@ -32,12 +32,12 @@ MODELS: Final = {
     ),
 }
 # The models that are served once more, with every option set.
-SET: Final = {"images_set": "images", "alone_set": "alone", "texts_set": "texts"}
+SET: Final = {f"{name}_set": name for name in ("images", "texts", "alone", "defaults")}
 
 
 def options_set(text: str) -> str:
     """The text with every option uncommented, of several version policies the last."""
-    return re.sub(r"(?m)^( *)#(?! |input|version_policy \{ [ls])", r"\1", text)
+    return re.sub(r"(?m)^( *)#(?! |version_policy \{ [ls])", r"\1", text)
 
 
 @pytest.fixture(scope="module")
