@@ -134,6 +134,14 @@ class Settings:
             bool,
         ),
     )
+    allow_client_shm: bool = field(
+        default=False,
+        metadata=_flag(
+            "Whether clients on this machine may pass tensors in system shared memory. Whoever may "
+            "ask then reads and writes every shared-memory object that the server's user can.",
+            bool,
+        ),
+    )
     max_queue_size: int = field(
         default=4096,
         metadata=_flag(

@@ -17,7 +17,13 @@ FLOORS: Final = (
     ("serving.errors",),
     ("serving.dtypes",),
     ("serving.types",),
-    ("serving.passport", "serving.settings", "serving.statistics", "serving.threads"),
+    (
+        "serving.passport",
+        "serving.settings",
+        "serving.shared_memory",
+        "serving.statistics",
+        "serving.threads",
+    ),
     ("serving.config", "serving.wire", "serving.metrics", "serving.logs"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
     (
@@ -47,6 +53,7 @@ FLOORS: Final = (
     (
         "serving.gateway.body",
         "serving.gateway.disconnect",
+        "serving.gateway.extensions",
         "serving.gateway.errors",
         "serving.gateway.examples",
         "serving.gateway.lifecycle",
@@ -54,7 +61,13 @@ FLOORS: Final = (
     ),
     ("serving.gateway.access", "serving.gateway.health"),
     ("serving.gateway.calls", "serving.gateway.routing"),
-    ("serving.gateway.generate", "serving.gateway.repository", "serving.gateway.streaming"),
+    (
+        "serving.gateway.cuda_shared_memory",
+        "serving.gateway.generate",
+        "serving.gateway.repository",
+        "serving.gateway.shared_memory",
+        "serving.gateway.streaming",
+    ),
     ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
     ("serving.gateway.app",),
     ("serving.gateway.server",),

@@ -15,6 +15,7 @@ from serving.engine.base import Engine
 from serving.errors import Code, Overloaded, ServingError, Unsupported
 from serving.gateway import body, generate, predict, rest
 from serving.gateway.errors import UNEXPECTED, statuses
+from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
 from serving.settings import Settings
 from serving.wire import rest_documents as documents
@@ -27,7 +28,9 @@ Every error is `{"error": "what was wrong, where, and what was expected"}`.
 """
 
 
-def create_app(engine: Engine, lifecycle: Lifecycle, settings: Settings) -> FastAPI:
+def create_app(
+    engine: Engine, lifecycle: Lifecycle, settings: Settings, extensions: Extensions
+) -> FastAPI:
     """The application that answers REST for `engine`."""
     app = FastAPIOffline(
         title="Penstock",
@@ -37,9 +40,10 @@ def create_app(engine: Engine, lifecycle: Lifecycle, settings: Settings) -> Fast
         # As in Triton, a path with a slash behind it is another one.
         redirect_slashes=False,
     )
-    app.include_router(rest.create_router(engine, lifecycle, settings.http_max_input_size))
-    app.include_router(generate.create_router(engine, settings.http_max_input_size))
-    app.include_router(predict.create_router(engine, settings.http_max_input_size))
+    limit = settings.http_max_input_size
+    app.include_router(rest.create_router(engine, lifecycle, extensions, limit))
+    app.include_router(generate.create_router(engine, limit))
+    app.include_router(predict.create_router(engine, limit))
     app.add_exception_handler(
         ServingError, _serving_error(statuses(settings.triton_status_codes).http)
     )

@@ -15,7 +15,7 @@ HTTP_STATUS: Final[dict[Code, int]] = {
     Code.MALFORMED: 400,
     Code.PAYLOAD_TOO_LARGE: 413,
     Code.NOT_FOUND: 404,
-    Code.ALREADY_EXISTS: 409,
+    Code.ALREADY_EXISTS: 400,  # as Triton has it
     Code.UNSUPPORTED: 501,
     Code.PERMISSION_DENIED: 403,
     Code.UNAVAILABLE: 503,

@@ -19,6 +19,7 @@ DIGIT: Final = [
 # In this form the documentation page fills the field in.
 MODEL: Final = {TABULAR_MODEL: Example(value=TABULAR_MODEL)}
 VERSION: Final = {"1": Example(value="1")}
+REGION: Final = {"inputs": Example(value="inputs")}
 
 _INFER: Final = {
     "id": "1",
@@ -194,6 +195,17 @@ GENERATED_STREAM: Final[Responses] = {
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
 }
+
+_REGISTER: Final = {"key": "/penstock-inputs", "offset": 0, "byte_size": 256}
+REGISTER_REQUEST: Final = {
+    "requestBody": {"required": True, "content": _json(_REGISTER)},
+}
+SHARED_MEMORY: Final[Responses] = {
+    200: {"description": "Done."},
+    **_ERRORS,
+    501: _failure("It is not allowed.", "this server does not offer shared memory"),
+}
+REGIONS: Final = _answer("What clients registered.", [{"name": "inputs", **_REGISTER}])
 
 _FILE: Final = {"type": "string", "format": "binary"}
 PREDICT: Final = {

@@ -7,7 +7,14 @@ from fastapi import APIRouter, Request, Response
 
 from serving.engine.base import Engine
 from serving.errors import NotFound
-from serving.gateway import body, examples, repository
+from serving.gateway import (
+    body,
+    cuda_shared_memory,
+    examples,
+    repository,
+    shared_memory,
+)
+from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.routing import for_model, json
 from serving.wire import json_text
@@ -15,15 +22,19 @@ from serving.wire import rest as wire
 from serving.wire import rest_documents as documents
 
 
-def create_router(engine: Engine, lifecycle: Lifecycle, limit: int) -> APIRouter:
+def create_router(
+    engine: Engine, lifecycle: Lifecycle, extensions: Extensions, limit: int
+) -> APIRouter:
     """The routes under `/v2`; `limit` is the largest body in bytes."""
     router = APIRouter(prefix="/v2")
     _health(router, lifecycle)
     # Before the metadata, whose route would take `/models/stats` for a model of that name.
     _statistics(router, engine)
-    _metadata(router, engine)
+    _metadata(router, engine, extensions)
     repository.add_routes(router, engine, lifecycle, limit)
-    _inference(router, engine, limit)
+    shared_memory.add_routes(router, extensions.regions, limit)
+    cuda_shared_memory.add_routes(router)
+    _inference(router, engine, extensions, limit)
     return router
 
 
@@ -54,11 +65,11 @@ def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
         return _health_answer(await lifecycle.model_ready(model, version))
 
 
-def _metadata(router: APIRouter, engine: Engine) -> None:
+def _metadata(router: APIRouter, engine: Engine, extensions: Extensions) -> None:
     @router.get("", tags=["metadata"], responses=examples.SERVER_METADATA)
     async def server_metadata() -> Response:
         """The server's name, version and implemented extensions of the protocol."""
-        return json(documents.server_metadata(await engine.metadata()))
+        return json(documents.server_metadata(extensions.added_to(await engine.metadata())))
 
     @for_model(router, "GET", "", tags=["metadata"], responses=examples.MODEL_METADATA)
     async def model_metadata(_: Request, model: str, version: str) -> Response:
@@ -93,7 +104,7 @@ def _statistics(router: APIRouter, engine: Engine) -> None:
         return json(documents.statistics(await engine.statistics(model, version)))
 
 
-def _inference(router: APIRouter, engine: Engine, limit: int) -> None:
+def _inference(router: APIRouter, engine: Engine, extensions: Extensions, limit: int) -> None:
     @for_model(
         router,
         "POST",
@@ -113,7 +124,9 @@ def _inference(router: APIRouter, engine: Engine, limit: int) -> None:
                 model, version, content, metadata.inputs, metadata.max_batch_size
             )
         else:
-            inference, encoding = wire.decode_infer(model, version, content, length)
+            inference, encoding = wire.decode_infer(
+                model, version, content, length, extensions.regions
+            )
         parts, json_length = wire.encode_infer(await engine.infer(inference), encoding)
         answer, headers = await body.pack(parts, request.headers.get("accept-encoding", ""))
         if json_length is None:

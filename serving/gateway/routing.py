@@ -11,6 +11,9 @@ Model = Annotated[str, Path(description="The model's name.", openapi_examples=ex
 Version = Annotated[
     str, Path(description="The version's number.", openapi_examples=examples.VERSION)
 ]
+RegionName = Annotated[
+    str, Path(description="The region's name.", openapi_examples=examples.REGION)
+]
 Handler: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
 
 

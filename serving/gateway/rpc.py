@@ -12,9 +12,10 @@ from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
 from serving.errors import ServingError
-from serving.gateway import calls, repository, streaming
+from serving.gateway import calls, cuda_shared_memory, repository, shared_memory, streaming
 from serving.gateway.calls import Context, Method
 from serving.gateway.errors import statuses
+from serving.gateway.extensions import Extensions
 from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
 from serving.settings import Settings
@@ -27,8 +28,9 @@ SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 class InferenceService:
     """The methods by their names in the protocol; errors leave as `ServingError`."""
 
-    def __init__(self, engine: Engine, lifecycle: Lifecycle) -> None:
+    def __init__(self, engine: Engine, lifecycle: Lifecycle, extensions: Extensions) -> None:
         self._engine = engine
+        self._extensions = extensions
         self._lifecycle = lifecycle
         self.methods: dict[str, Method] = {
             "ServerLive": self._server_live,
@@ -40,6 +42,8 @@ class InferenceService:
             "ModelStatistics": self._model_statistics,
             "ModelInfer": self._model_infer,
             **repository.methods(engine, lifecycle),
+            **shared_memory.methods(extensions.regions),
+            **cuda_shared_memory.methods(),
         }
 
     async def _server_live(self, _: Message, __: Context) -> Message:
@@ -53,7 +57,8 @@ class InferenceService:
         return service_pb2.ModelReadyResponse(ready=ready)
 
     async def _server_metadata(self, _: Message, __: Context) -> Message:
-        return documents.server_metadata(await self._engine.metadata())
+        metadata = self._extensions.added_to(await self._engine.metadata())
+        return documents.server_metadata(metadata)
 
     async def _model_metadata(self, request: Any, _: Context) -> Message:
         metadata = await self._engine.model_metadata(request.name, request.version)
@@ -68,17 +73,25 @@ class InferenceService:
         return documents.statistics(statistics)
 
     async def _model_infer(self, message: Any, context: Context) -> Message:
-        request = wire.decode_infer(message, calls.deadline(context))
-        return wire.encode_infer(await self._engine.infer(request))
+        request, places = wire.decode_infer_with(
+            self._extensions.regions, message, calls.deadline(context)
+        )
+        return wire.encode_infer(await self._engine.infer(request), places)
 
 
 class RpcServer:
     """Listens on the gRPC port and answers inference, health and reflection."""
 
-    def __init__(self, engine: Engine, lifecycle: Lifecycle, settings: Settings) -> None:
-        self._service = InferenceService(engine, lifecycle)
+    def __init__(
+        self, engine: Engine, lifecycle: Lifecycle, settings: Settings, extensions: Extensions
+    ) -> None:
+        self._service = InferenceService(engine, lifecycle, extensions)
         self._statuses = statuses(settings.triton_status_codes)
-        self._streams = streaming.Streams(engine, settings.http_max_input_size, self._statuses)
+        self._streams = streaming.Streams(
+            streaming.Service(
+                engine, extensions.regions, settings.http_max_input_size, self._statuses
+            )
+        )
         self._lifecycle = lifecycle
         self._settings = settings
 

@@ -17,6 +17,7 @@ from serving.engine.base import Engine
 from serving.errors import ServingError
 from serving.gateway import access
 from serving.gateway.app import create_app
+from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.metrics import metrics_app
 from serving.gateway.rpc import RpcServer
@@ -124,15 +125,17 @@ async def _listen(
 ) -> Addresses:
     """Open every allowed port; the stack closes them before it closes the engine."""
     http = grpc = metrics = None
+    extensions = Extensions.of(settings)
+    stack.callback(extensions.close)
     if settings.allow_metrics:
         listener = _bind(settings.metrics_address, settings.metrics_port, "--metrics-port")
         metrics = await stack.enter_async_context(_http(metrics_app(engine), listener, settings))
     if settings.allow_http:
-        app = create_app(engine, lifecycle, settings)
+        app = create_app(engine, lifecycle, settings, extensions)
         listener = _bind(settings.http_address, settings.http_port, "--http-port")
         http = await stack.enter_async_context(_http(app, listener, settings))
     if settings.allow_grpc:
-        server = RpcServer(engine, lifecycle, settings)
+        server = RpcServer(engine, lifecycle, settings, extensions)
         grpc = await stack.enter_async_context(server.listen())
     return Addresses(http, grpc, metrics)
 

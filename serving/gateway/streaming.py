@@ -20,6 +20,7 @@ from serving.gateway import calls
 from serving.gateway.access import Access
 from serving.gateway.calls import Context
 from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses
+from serving.shared_memory import Regions
 from serving.wire import proto, proto_stream
 
 logger = logging.getLogger("penstock.grpc")
@@ -30,13 +31,20 @@ _ERRORS_AS_STATUS: Final = ("triton_grpc_error", "true")
 _MAX_REQUESTS: Final = 1024
 
 
-class Streams:
-    """All streams of a server; each has at most `limit` bytes of requests under way."""
+class Service(NamedTuple):
+    """What all streams share; each has at most `limit` bytes of requests under way."""
 
-    def __init__(self, engine: Engine, limit: int, statuses: Statuses) -> None:
-        self._engine = engine
-        self._limit = limit
-        self._statuses = statuses
+    engine: Engine
+    regions: Regions | None
+    limit: int
+    statuses: Statuses
+
+
+class Streams:
+    """All streams of a server."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._readers: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -55,15 +63,14 @@ class Streams:
     async def _call(self, _: Any, context: Context) -> None:
         error: ServingError | None = None
         try:
-            stream = _Stream(self._engine, context, self._limit, self._statuses)
-            if not await self._answer_all(stream):
+            if not await self._answer_all(_Stream(self._service, context)):
                 error = Unavailable("the server is stopping and reads no further from this stream")
         except* ServingError as failures:
             error = _first(failures)
         except* grpc.aio.InternalError:
             logger.debug("%s: the client has gone before its last response", METHOD)
         if error:
-            await calls.abort(context, error, self._statuses)
+            await calls.abort(context, error, self._service.statuses)
 
     async def _answer_all(self, stream: "_Stream") -> bool:
         """False where the client might have sent more than was read."""
@@ -87,12 +94,11 @@ class _Turn(NamedTuple):
 class _Stream:
     """One stream: a reader, a task for each request, and one response at a time."""
 
-    def __init__(self, engine: Engine, context: Context, limit: int, statuses: Statuses) -> None:
-        self._engine = engine
+    def __init__(self, service: Service, context: Context) -> None:
+        self._service = service
         self._context = context
-        self._statuses = statuses
         self._deadline = calls.deadline(context)
-        self._room = _Room(_MAX_REQUESTS, limit)
+        self._room = _Room(_MAX_REQUESTS, service.limit)
         self._writing = asyncio.Lock()
         metadata = map(tuple, context.invocation_metadata() or ())
         self._errors_as_status = _ERRORS_AS_STATUS in metadata
@@ -114,7 +120,9 @@ class _Stream:
 
     async def _is_decoupled(self, message: Any) -> bool:
         try:
-            config = await self._engine.model_config(message.model_name, message.model_version)
+            config = await self._service.engine.model_config(
+                message.model_name, message.model_version
+            )
         except ServingError:
             return False  # the same error will be the answer, in its turn
         return bool(config.model_transaction_policy.decoupled)
@@ -128,7 +136,7 @@ class _Stream:
             raise
         except Exception as raised:
             error = _as_serving_error(raised)
-            access.status = self._statuses.grpc[error.code].name
+            access.status = self._service.statuses.grpc[error.code].name
             await turn.before.wait()
             if self._errors_as_status:
                 raise error from None
@@ -140,11 +148,12 @@ class _Stream:
 
     async def _infer(self, message: Any, turn: _Turn) -> None:
         wants_end = proto_stream.wants_empty_final(message)
-        request = proto.decode_infer(message, self._deadline)
-        async with aclosing(self._engine.stream(request)) as responses:
+        request, places = proto.decode_infer_with(self._service.regions, message, self._deadline)
+        async with aclosing(self._service.engine.stream(request)) as responses:
             async for response in responses:
+                answer = proto_stream.answer(response, places, is_final=not turn.is_decoupled)
                 await turn.before.wait()
-                await self._write(proto_stream.answer(response, is_final=not turn.is_decoupled))
+                await self._write(answer)
         if turn.is_decoupled and wants_end:
             await self._write(proto_stream.empty_final(message))
 

@@ -1,4 +1,4 @@
-"""Bytes to the core's types and back: pure functions, no input or output, no web framework.
+"""Bytes to the core's types and back: pure functions but for shared memory, no web framework.
 
     rest, rest_documents       JSON with the binary tensor extension; metadata, statistics, errors
     proto, proto_documents     the same as `inference` protobuf messages
@@ -9,7 +9,7 @@
         raw_tensors            little-endian bytes to arrays and back
         json_text              bytes to JSON values, within limits
         fields, parameters     what a fault is called, alike over both protocols
-        shared_memory          where tensors that live elsewhere are refused
+        shared_memory          tensors that lie elsewhere; in ..._requests, what is asked of that
 
 Decoding raises `serving.errors.ServingError` only, whatever bytes it is given.
 """

@@ -6,7 +6,6 @@ from typing import Any, Final
 from serving.errors import InvalidArgument
 from serving.types import Parameters, RequestedOutput
 from serving.wire.fields import fault, show, tensor_name
-from serving.wire.shared_memory import refuse_shared_memory
 
 _MAX_UINT64: Final = 2**64 - 1
 _MIN_INT64: Final = -(2**63)
@@ -64,10 +63,9 @@ def requested_output(
 ) -> RequestedOutput:
     """The output asked for at `field`, such as `outputs[0]`; `seen` holds the names before it.
 
-    Raises InvalidArgument, or Unsupported where the output shall go to shared memory.
+    Raises InvalidArgument.
     """
     checked = tensor_name(name, field, seen)
-    refuse_shared_memory(parameters, field)
     classes = parameters.get("classification", 0)
     if not _is_unsigned(classes):
         raise fault(f"{field}.parameters.classification", "a non-negative integer", classes)

@@ -7,6 +7,7 @@ from tritonclient.grpc import service_pb2
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
+from serving.shared_memory import Regions
 from serving.types import (
     Array,
     InferenceRequest,
@@ -15,11 +16,11 @@ from serving.types import (
     RequestedOutput,
     Tensor,
 )
-from serving.wire import raw_tensors
+from serving.wire import raw_tensors, shared_memory
 from serving.wire.elements import bytes_array, numeric_array
 from serving.wire.fields import TensorHeader, check_count, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
-from serving.wire.shared_memory import refuse_shared_memory
+from serving.wire.shared_memory import Place, Places
 
 _CONTENTS: Final = {
     Datatype.BOOL: "bool_contents",
@@ -46,21 +47,37 @@ def decode_infer(message: Any, deadline: int | None = None) -> InferenceRequest:
     `deadline` is the call's, on the monotonic clock in nanoseconds. Raises InvalidArgument, or
     Unsupported for tensors in shared memory.
     """
-    return InferenceRequest(
+    return decode_infer_with(None, message, deadline)[0]
+
+
+def decode_infer_with(
+    regions: Regions | None, message: Any, deadline: int | None = None
+) -> tuple[InferenceRequest, Places]:
+    """As `decode_infer`, with tensors in `regions` too; and the places there of its outputs.
+
+    Raises NotFound for an unknown region as well.
+    """
+    request = InferenceRequest(
         model=message.model_name,
         version=message.model_version,
         id=message.id,
         parameters=request_parameters(
             _parameters(message.parameters, "parameters"), _STREAM_PARAMETERS
         ),
-        inputs=_decode_inputs(message),
+        inputs=_decode_inputs(message, regions),
         outputs=_decode_outputs(message.outputs),
         deadline=deadline,
     )
+    return request, _output_places(message, regions)
 
 
-def encode_infer(response: InferenceResponse) -> Any:
-    """The `ModelInferResponse` of a response, its tensors always as raw output contents."""
+def encode_infer(response: InferenceResponse, places: Places | None = None) -> Any:
+    """The `ModelInferResponse` of a response, its tensors always as raw output contents.
+
+    Those that have a place in shared memory are written there; their contents are empty.
+    """
+    places = places or {}
+    shared_memory.deliver(response.outputs, places)
     message = service_pb2.ModelInferResponse(
         model_name=response.model, model_version=response.version, id=response.id
     )
@@ -70,7 +87,8 @@ def encode_infer(response: InferenceResponse) -> Any:
         message.outputs.add(
             name=tensor.name, datatype=tensor.datatype.wire, shape=tensor.array.shape
         )
-        message.raw_output_contents.append(bytes(raw_tensors.encode(tensor)))
+        in_memory = tensor.name in places
+        message.raw_output_contents.append(b"" if in_memory else bytes(raw_tensors.encode(tensor)))
     return message
 
 
@@ -89,33 +107,58 @@ def set_parameter(message: Any, value: Parameter) -> None:
             message.string_param = value
 
 
-def _decode_inputs(message: Any) -> tuple[Tensor, ...]:
+def _decode_inputs(message: Any, regions: Regions | None) -> tuple[Tensor, ...]:
+    numbered = list(enumerate(message.inputs))
+    places = [_place(item, f"inputs[{index}]", regions) for index, item in numbered]
     raw: Sequence[bytes] = message.raw_input_contents
-    if raw and len(raw) != len(message.inputs):
+    if raw and len(raw) != places.count(None):
         raise InvalidArgument(
-            f"raw_input_contents: expected one for each of {len(message.inputs)} inputs, "
+            f"raw_input_contents: expected one for each of {places.count(None)} inputs, "
             f"got {len(raw)}"
         )
+    contents = iter(raw)
     inputs: dict[str, Tensor] = {}
-    for index, item in enumerate(message.inputs):
+    for (index, item), place in zip(numbered, places, strict=True):
         where = f"inputs[{index}]"
-        refuse_shared_memory(item.parameters, where)
         header = tensor_header(item.name, item.datatype, list(item.shape), where, inputs)
         array: Array
-        if raw:
-            _refuse_contents(item, header, message.model_name)
-            array = raw_tensors.decode(raw[index], header, message.model_name, message.id)
+        if place or raw:
+            _refuse_contents(item, place is not None, message.model_name)
+            data = place.read() if place else next(contents)
+            array = raw_tensors.decode(data, header, message.model_name, message.id)
         else:
             array = _decode_contents(item.contents, header, f"{where}.contents", message)
         inputs[header.name] = Tensor(header.name, header.datatype, array)
     return tuple(inputs.values())
 
 
-def _refuse_contents(item: Any, header: TensorHeader, model: str) -> None:
+def _output_places(message: Any, regions: Regions | None) -> Places:
+    places: dict[str, Place] = {}
+    for index, item in enumerate(message.outputs):
+        where = f"outputs[{index}]"
+        place = _place(item, where, regions)
+        if place:
+            if "classification" in item.parameters:
+                raise InvalidArgument(
+                    f"{where}: output can't set both 'shared_memory_region' and 'classification'"
+                )
+            places[item.name] = place
+    return places
+
+
+def _place(item: Any, where: str, regions: Regions | None) -> Place | None:
+    if not item.parameters:
+        return None
+    parameters = _parameters(item.parameters, f"{where}.parameters")
+    return shared_memory.place(parameters, item.name, where, regions)
+
+
+def _refuse_contents(item: Any, in_memory: bool, model: str) -> None:
     if item.HasField("contents") and item.contents.ListFields():
+        other = "shared memory" if in_memory else "raw_input_contents"
         raise InvalidArgument(
-            f"contents field must not be specified when using raw_input_contents for "
-            f"'{header.name}' for model '{model}'"
+            f"contents field must not be specified when using {other} for '{item.name}' for model "
+            f"'{model}'"
         )
 
 

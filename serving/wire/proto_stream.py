@@ -7,6 +7,7 @@ from tritonclient.grpc import service_pb2
 from serving.errors import InvalidArgument
 from serving.types import InferenceResponse
 from serving.wire import proto
+from serving.wire.shared_memory import Places
 
 # Asks for a last response, without outputs, after those of a model that gives any number of them.
 _WANT_EMPTY_FINAL: Final = "triton_enable_empty_final_response"
@@ -26,9 +27,11 @@ def wants_empty_final(message: Any) -> bool:
     return bool(parameter.bool_param)
 
 
-def answer(response: InferenceResponse, is_final: bool) -> Any:
-    """One of the responses to a request."""
-    message = service_pb2.ModelStreamInferResponse(infer_response=proto.encode_infer(response))
+def answer(response: InferenceResponse, places: Places, is_final: bool) -> Any:
+    """One of the responses to a request, whose outputs go to `places` where they have one."""
+    message = service_pb2.ModelStreamInferResponse(
+        infer_response=proto.encode_infer(response, places)
+    )
     return _marked(message, is_final)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
+from serving.shared_memory import Regions
 from serving.types import (
     Array,
     InferenceRequest,
@@ -15,11 +16,11 @@ from serving.types import (
     Tensor,
     TensorSpec,
 )
-from serving.wire import json_tensors, json_text, raw_tensors
+from serving.wire import json_tensors, json_text, raw_tensors, shared_memory
 from serving.wire.elements import bytes_array
 from serving.wire.fields import TensorHeader, fault, show, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
-from serving.wire.shared_memory import refuse_shared_memory
+from serving.wire.shared_memory import Place, Places
 
 Buffer = bytes | memoryview
 
@@ -29,10 +30,14 @@ _DIGITS_OF_ANY_SIZE: Final = 19
 
 @dataclass(frozen=True, slots=True)
 class OutputEncoding:
-    """Which outputs travel as binary data: those that `binary` says, the rest by `default`."""
+    """Which outputs travel as binary data: those that `binary` says, the rest by `default`.
+
+    Those with a place in shared memory do not travel at all.
+    """
 
     default: bool
     binary: Mapping[str, bool] = field(default_factory=dict)
+    places: Places = field(default_factory=dict)
 
     def is_binary(self, output: str) -> bool:
         """True if `output` shall follow the JSON as raw bytes."""
@@ -60,12 +65,17 @@ def parse_header_length(value: str | bytes, body_size: int) -> int:
 
 
 def decode_infer(
-    model: str, version: str, body: Buffer, header_length: int | None = None
+    model: str,
+    version: str,
+    body: Buffer,
+    header_length: int | None = None,
+    regions: Regions | None = None,
 ) -> tuple[InferenceRequest, OutputEncoding]:
     """The request that `body` holds, and how its answer shall be encoded.
 
-    The first `header_length` bytes are JSON (None: all of them), binary tensors follow. Raises
-    InvalidArgument, or Unsupported for tensors in shared memory.
+    The first `header_length` bytes are JSON (None: all of them), binary tensors follow; others are
+    in `regions`. Raises InvalidArgument; NotFound and Unsupported for tensors in shared memory
+    that is not there.
     """
     text, binary = body, memoryview(b"")
     if header_length is not None:
@@ -78,13 +88,15 @@ def decode_infer(
     parameters = _object(document.get("parameters", {}), "parameters")
     is_binary = parameters.pop("binary_data_output", False)
     is_binary = _boolean(is_binary, "parameters.binary_data_output")
-    outputs, encoding = _decode_outputs(_list(document.get("outputs", []), "outputs"), is_binary)
+    wanted = _list(document.get("outputs", []), "outputs")
+    outputs, encoding = _decode_outputs(wanted, is_binary, regions)
+    inputs = _list(document.get("inputs"), "inputs")
     request = InferenceRequest(
         model=model,
         version=version,
         id=identifier,
         parameters=request_parameters(parameters),
-        inputs=_decode_inputs(_list(document.get("inputs"), "inputs"), binary, model, identifier),
+        inputs=_decode_inputs(inputs, binary, model, identifier, regions),
         outputs=outputs,
     )
     return request, encoding
@@ -117,8 +129,9 @@ def encode_infer(
     """The body as buffers to be sent one after the other, and the size of its JSON part in bytes.
 
     The size is None where nothing is binary: then the header `HEADER_LENGTH` is not sent. Raises
-    InvalidArgument for an output that JSON cannot carry.
+    InvalidArgument for an output that JSON cannot carry or its place in shared memory cannot hold.
     """
+    shared_memory.deliver(response.outputs, encoding.places)
     outputs = []
     buffers: list[Buffer] = [b""]
     for tensor in response.outputs:
@@ -127,7 +140,9 @@ def encode_infer(
             "datatype": tensor.datatype.wire,
             "shape": tensor.array.shape,
         }
-        if encoding.is_binary(tensor.name):
+        if tensor.name in encoding.places:
+            pass  # its data has been delivered
+        elif encoding.is_binary(tensor.name):
             raw = raw_tensors.encode(tensor)
             output["parameters"] = {"binary_data_size": len(raw)}
             buffers.append(raw)
@@ -147,25 +162,27 @@ def encode_infer(
 
 
 def _decode_inputs(
-    items: list[Any], binary: memoryview, model: str, identifier: str
+    items: list[Any], binary: memoryview, model: str, identifier: str, regions: Regions | None
 ) -> tuple[Tensor, ...]:
     inputs: dict[str, Tensor] = {}
     position = 0
     for index, member in enumerate(items):
         where = f"inputs[{index}]"
         item = _object(member, where)
-        size = _binary_size(item, where)
+        source = _source(item, where, regions)
         header = tensor_header(
             item.get("name"), item.get("datatype"), item.get("shape"), where, inputs
         )
         array: Array
-        if size is None:
+        if source is None:
             array = json_tensors.decode(item["data"], header, f"{where}.data")
+        elif isinstance(source, Place):
+            array = raw_tensors.decode(source.read(), header, model, identifier)
         else:
-            data = binary[position : position + size]
-            position += size
-            if len(data) < size:
-                raise _incomplete(header, model, size - len(data))
+            data = binary[position : position + source]
+            position += source
+            if len(data) < source:
+                raise _incomplete(header, model, source - len(data))
             array = raw_tensors.decode(data, header, model, identifier)
         inputs[header.name] = Tensor(header.name, header.datatype, array)
     if position != len(binary):
@@ -176,10 +193,16 @@ def _decode_inputs(
     return tuple(inputs.values())
 
 
-def _binary_size(item: dict[str, Any], where: str) -> int | None:
-    """The size of the input's binary data; None if its data is in the JSON."""
+def _source(item: dict[str, Any], where: str, regions: Regions | None) -> Place | int | None:
+    """The input's place in shared memory, or the size of its binary data; None: it is JSON."""
     parameters = _object(item.get("parameters", {}), f"{where}.parameters")
-    refuse_shared_memory(parameters, where)
+    place = shared_memory.place(parameters, item.get("name"), where, regions)
+    if place:
+        if "data" in item or "binary_data_size" in parameters:
+            raise InvalidArgument(
+                f"{where}: expected either parameters.shared_memory_region or other data, got both"
+            )
+        return place
     if ("data" in item) == ("binary_data_size" in parameters):
         raise InvalidArgument(
             f"{where}: expected either data or parameters.binary_data_size, "
@@ -194,12 +217,13 @@ def _binary_size(item: dict[str, Any], where: str) -> int | None:
 
 
 def _decode_outputs(
-    items: list[Any], is_binary: bool
+    items: list[Any], is_binary: bool, regions: Regions | None
 ) -> tuple[tuple[RequestedOutput, ...], OutputEncoding]:
     if not items:
         return (), ALL_BINARY if is_binary else ALL_JSON
     outputs: dict[str, RequestedOutput] = {}
     binary: dict[str, bool] = {}
+    places: dict[str, Place] = {}
     for index, member in enumerate(items):
         where = f"outputs[{index}]"
         item = _object(member, where)
@@ -209,7 +233,20 @@ def _decode_outputs(
         if "binary_data" in parameters:
             flag = _boolean(parameters["binary_data"], f"{where}.parameters.binary_data")
             binary[output.name] = flag
-    return tuple(outputs.values()), OutputEncoding(is_binary, binary)
+        place = shared_memory.place(parameters, output.name, where, regions)
+        if place:
+            _refuse_other_forms(parameters, where)
+            places[output.name] = place
+    return tuple(outputs.values()), OutputEncoding(is_binary, binary, places)
+
+
+def _refuse_other_forms(parameters: Mapping[str, Any], where: str) -> None:
+    for name in ("binary_data", "classification"):
+        # The official client says of such an output that it is not binary.
+        if parameters.get(name):
+            raise InvalidArgument(
+                f"{where}: output can't set both 'shared_memory_region' and '{name}'"
+            )
 
 
 def _raw_array(

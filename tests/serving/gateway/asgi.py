@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from serving.gateway.app import create_app
+from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
 from serving.settings import Settings
 from tests.serving.gateway.scripted import ScriptedEngine
@@ -17,7 +18,8 @@ Message = MutableMapping[str, Any]
 
 def application(engine: ScriptedEngine) -> FastAPI:
     """Our REST application over `engine`."""
-    return create_app(engine, Lifecycle(engine), Settings())
+    settings = Settings()
+    return create_app(engine, Lifecycle(engine), settings, Extensions.of(settings))
 
 
 class Exchange:

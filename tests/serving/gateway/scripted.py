@@ -10,6 +10,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from serving.dtypes import Datatype
 from serving.errors import NotFound
+from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.rpc import RpcServer
 from serving.settings import Settings
@@ -153,10 +154,7 @@ def message(model: str, id: str = "", value: float = 0.0, **parameters: bool | s
 @asynccontextmanager
 async def serving(engine: ScriptedEngine, **settings: Any) -> AsyncIterator[str]:
     """A gRPC server of ours over `engine` for the block; gives its address."""
-    rpc = RpcServer(
-        engine,
-        Lifecycle(engine),
-        Settings(grpc_address="127.0.0.1", grpc_port=0, exit_timeout_secs=30, **settings),
-    )
+    chosen = Settings(grpc_address="127.0.0.1", grpc_port=0, exit_timeout_secs=30, **settings)
+    rpc = RpcServer(engine, Lifecycle(engine), chosen, Extensions.of(chosen))
     async with rpc.listen() as address:
         yield address

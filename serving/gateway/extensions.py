@@ -1,0 +1,32 @@
+"""What clients may share with the server beside requests: one of each, for all protocols."""
+
+from dataclasses import dataclass, replace
+
+from serving.settings import Settings
+from serving.shared_memory import Regions
+from serving.types import ServerMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """The state of the protocol's extensions that live in the gateway.
+
+    `regions` is None where clients may share no memory.
+    """
+
+    regions: Regions | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Extensions":
+        """What the settings allow."""
+        return cls(regions=Regions() if settings.allow_client_shm else None)
+
+    def added_to(self, metadata: ServerMetadata) -> ServerMetadata:
+        """An engine's metadata, with the extensions that it knows nothing of."""
+        names = ("system_shared_memory",) if self.regions is not None else ()
+        return replace(metadata, extensions=(*metadata.extensions, *names))
+
+    def close(self) -> None:
+        """Release what clients have left behind."""
+        if self.regions is not None:
+            self.regions.clear()
