@@ -1,5 +1,6 @@
 """Ensembles and the response cache, as clients of either protocol meet them."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,8 @@ async def test_an_answer_is_remembered_across_protocols_and_counted(server: Serv
     assert grown("nv_inference_request_success") == len(CLIENTS)
     assert grown("nv_inference_exec_count") == 1
     assert grown("nv_inference_count") == 3
+    assert after.value("nv_cache_num_hits") - before.value("nv_cache_num_hits") == 3
+    assert 0 < after.value("nv_cache_util") < 1
     assert {
         sample.labels["model"] for sample in after.families["nv_cache_num_hits_per_model"].samples
     } == {"remembering", "cached"}
@@ -153,6 +156,34 @@ async def test_a_reload_forgets_what_a_model_and_its_ensembles_have_answered(
             (tmp_path / "new/1/model.onnx").replace(tmp_path / "remembering/1/model.onnx")
             await client.call("load_model", "remembering")
             assert await answers() == 2 * [(5 * ROWS).tolist()]
+
+
+async def test_no_request_is_lost_while_the_model_of_a_step_changes(tmp_path: Path) -> None:
+    build(tmp_path, {"chain": ENSEMBLES["chain"]})
+    linear(tmp_path / "other", 5)
+    models = [(tmp_path / name / "1/model.onnx").read_bytes() for name in ("other", "scale")]
+    expected = [(factor * ROWS + 1).tolist() for factor in (2, 5)]
+    seen = []
+    with penstock_server(EXPLICIT, "--load-model=chain", repository=tmp_path) as server:
+        async with connect("grpc.aio", server) as client:
+            changing = True
+
+            async def keep_asking() -> None:
+                while changing:
+                    result = await client.infer("chain", {"in": ROWS})
+                    seen.append(result.as_numpy("out").tolist())
+
+            asking = [asyncio.create_task(keep_asking()) for _ in range(8)]
+            for change in range(20):
+                new = tmp_path / "new.onnx"
+                new.write_bytes(models[change % 2])
+                new.replace(tmp_path / "scale/1/model.onnx")
+                await client.call("load_model", "scale")
+            changing = False
+            await asyncio.gather(*asking)
+
+    assert all(answer in expected for answer in seen)
+    assert all(answer in seen for answer in expected)
 
 
 @pytest.fixture

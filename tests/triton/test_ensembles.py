@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving.types import Array
@@ -30,6 +32,8 @@ class Servers:
     triton: Any
     ours: Any
     log: Path
+    rest: Sequence[str]
+    metrics: Sequence[str]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         grpcclient.InferenceServerClient(triton.grpc) as their_client,
         grpcclient.InferenceServerClient(ours.grpc) as our_client,
     ):
-        yield Servers(their_client, our_client, triton.log)
+        yield Servers(
+            their_client,
+            our_client,
+            triton.log,
+            (triton.http, ours.http),
+            (triton.metrics, ours.metrics),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,29 @@ def test_both_give_the_same_answer(servers: Servers, question: Question) -> None
     assert ask(servers.ours, question) == theirs
 
 
+@pytest.mark.parametrize("model", ["chain", "fork", "nested", "labelled"])
+@pytest.mark.parametrize("classes", [0, 1])
+def test_both_give_the_same_document_over_rest(servers: Servers, model: str, classes: int) -> None:
+    request = {
+        "id": "r",
+        "parameters": {"sequence_id": 5},
+        "inputs": [{"name": "in", "shape": [2, 4], "datatype": "FP32", "data": ROWS.tolist()}],
+    }
+    if classes:
+        name = "scaled" if model == "fork" else "out"
+        request["outputs"] = [{"name": name, "parameters": {"classification": classes}}]
+
+    theirs, ours = (
+        httpx.post(f"http://{address}/v2/models/{model}/infer", json=request).json()
+        for address in servers.rest
+    )
+
+    for answer in (theirs, ours):  # Triton lists them in no order
+        answer["outputs"].sort(key=lambda output: output["name"])
+    assert ours == theirs
+    assert theirs["id"] == "r"
+
+
 @pytest.mark.parametrize("question", REFUSALS.values(), ids=REFUSALS)
 def test_both_refuse_with_the_same_words_and_we_name_the_step(
     servers: Servers, question: Question
@@ -197,6 +230,24 @@ def test_both_count_the_same(servers: Servers, ensemble: str, step: str, hits: i
         assert settled(servers.triton, name, lambda found: found == ours) == ours  # noqa: B023
     assert counts(servers.ours, ensemble)["cache_hit"] == hits
     assert counts(servers.ours, ensemble)["success"] == 5
+
+
+def cache_series(address: str) -> set[tuple[str, str, tuple[tuple[str, str], ...]]]:
+    """The cache's metrics at an address: names, types and labels."""
+    families = text_string_to_metric_families(httpx.get(f"http://{address}/metrics").text)
+    return {
+        (sample.name.removesuffix("_total"), family.type, tuple(sorted(sample.labels.items())))
+        for family in families
+        for sample in family.samples
+        if family.name.startswith("nv_cache")
+    }
+
+
+def test_both_tell_of_the_cache_by_the_same_metrics(servers: Servers) -> None:
+    theirs, ours = map(cache_series, servers.metrics)
+
+    assert ours == theirs
+    assert len(ours) == 4 * len(("remembering", "cached")) + 8
 
 
 @pytest.mark.parametrize("model", ["chain", "reshaped", "flat_over_rows"])
