@@ -8,7 +8,6 @@ from typing import Any, Final, TypeAlias
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
-from tritonclient.grpc import service_pb2
 
 from serving.config import parse, to_text
 from serving.dtypes import Datatype
@@ -56,14 +55,18 @@ def after_byte(change: Change) -> Change:
     return apply
 
 
-def in_request(rng: random.Random, content: bytes) -> bytes | None:
-    """Changes the fields of a serialized `ModelInferRequest`."""
-    try:
-        message = service_pb2.ModelInferRequest.FromString(content)
-    except DecodeError:
-        return None
-    changed = _message(rng, message)
-    return None if changed is None else bytes(changed.SerializeToString())
+def in_message(kind: Any) -> Change:
+    """Changes the fields of a serialized message of the class `kind`."""
+
+    def apply(rng: random.Random, content: bytes) -> bytes | None:
+        try:
+            message = kind.FromString(content)
+        except DecodeError:
+            return None
+        changed = _message(rng, message)
+        return None if changed is None else bytes(changed.SerializeToString())
+
+    return apply
 
 
 def in_config(rng: random.Random, content: bytes) -> bytes | None:

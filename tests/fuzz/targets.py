@@ -8,18 +8,29 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from PIL import Image
 from tritonclient.grpc import service_pb2
 
-from serving.config import Source, choose, complete, parse, resolve
+from serving.config import Proto, Source, choose, complete, from_json, parse, resolve
 from serving.config.commented import commented
 from serving.dtypes import Datatype
+from serving.engine.override import check_files
 from serving.errors import InvalidArgument
-from serving.types import Signature, TensorSpec
-from serving.wire import generate, images, json_examples, proto, proto_stream, rest
+from serving.types import LoadOverride, Signature, TensorSpec
+from serving.wire import (
+    generate,
+    images,
+    json_examples,
+    proto,
+    proto_stream,
+    repository_requests,
+    rest,
+    rest_documents,
+)
 from tests.fuzz.fuzzer import Target
-from tests.fuzz.structure import after_byte, before, in_config, in_json, in_request
+from tests.fuzz.structure import after_byte, before, in_config, in_json, in_message
 
 # Between the JSON and the binary tensors of a request, in place of the header that tells the size.
 SEPARATOR: Final = b"\n\xff\n"
@@ -138,12 +149,66 @@ def _proto_seeds() -> list[bytes]:
 
 
 def _decode_proto(content: bytes) -> object:
+    message = _parsed(service_pb2.ModelInferRequest, content)
+    return proto_stream.wants_empty_final(message), proto.decode_infer(message)
+
+
+def _parsed(kind: Any, content: bytes) -> Any:
     try:
-        message = service_pb2.ModelInferRequest.FromString(content)
+        return kind.FromString(content)
     except DecodeError:
         # gRPC refuses such bytes before they reach us.
         raise InvalidArgument("no message") from None
-    return proto_stream.wants_empty_final(message), proto.decode_infer(message)
+
+
+def _load_seeds() -> list[bytes]:
+    """For the first byte 0 loads, 1 unloads, 2 asks for the index."""
+    files = {"file:1/model.onnx": "AAEC", "file:labels.txt": "YQpiCg=="}
+    return [
+        b"\0" + json.dumps({"parameters": {"config": '{"max_batch_size": 8}', **files}}).encode(),
+        b"\0",
+        b'\1{"parameters": {"unload_dependents": true}}',
+        b'\2{"ready": true}',
+    ]
+
+
+def _decode_load(content: bytes) -> object:
+    choice, body = content[:1], content[1:]
+    if choice == b"\1":
+        return repository_requests.unload_from_json(body)
+    if choice == b"\2":
+        return rest_documents.index_request(body)
+    return _checked(repository_requests.load_from_json(body))
+
+
+def _load_message_seeds() -> list[bytes]:
+    load = service_pb2.RepositoryModelLoadRequest(model_name="m")
+    load.parameters["config"].string_param = '{"name": "m"}'
+    load.parameters["file:1/model.onnx"].bytes_param = b"\0\1\2"
+    return [bytes(load.SerializeToString())]
+
+
+def _decode_load_message(content: bytes) -> object:
+    message = _parsed(service_pb2.RepositoryModelLoadRequest, content)
+    return _checked(repository_requests.load_from_proto(message))
+
+
+def _checked(override: LoadOverride) -> object:
+    check_files(override.files, override.config is not None)
+    return override.config and from_json(override.config, "the parameter 'config'")
+
+
+def _load_config_seeds() -> list[bytes]:
+    parsed = [parse(seed.decode(), "") for seed in _config_seeds()]
+    return [
+        json_format.MessageToJson(proto, preserving_proto_field_name=True).encode()
+        for proto in parsed
+    ]
+
+
+def _decode_load_config(content: bytes) -> object:
+    text = content.decode(errors="replace")
+    return _served(from_json(text, "the parameter 'config'"), Source("the parameter 'config'"))
 
 
 def _config_seeds() -> list[bytes]:
@@ -160,7 +225,10 @@ def _config_seeds() -> list[bytes]:
 def _decode_config(content: bytes) -> object:
     text = content.decode(errors="replace")
     source = Source("config.pbtxt", text)
-    parsed = parse(text, source.name)
+    return _served(parse(text, source.name), source)
+
+
+def _served(parsed: Proto, source: Source) -> object:
     resolved = resolve(parsed, "m", source, files=["model.onnx"])
     return choose(parsed, [1, 2, 3]), complete(resolved, _SIGNATURE, source)
 
@@ -242,7 +310,31 @@ TARGETS: Final = {
             _decode_proto,
             _proto_seeds(),
             (*_DATATYPES, b"\x2a", b"\x3a", b"\x0a"),
-            in_request,
+            in_message(service_pb2.ModelInferRequest),
+        ),
+        Target(
+            "load",
+            _decode_load,
+            _load_seeds(),
+            (*_JSON_WORDS, b'"config":', b'"file:', b"1/", b"../", b"/etc/", b"QUJD", b"=="),
+            after_byte(in_json),
+            loads=True,
+        ),
+        Target(
+            "load_message",
+            _decode_load_message,
+            _load_message_seeds(),
+            (b"config", b"file:1/", b"../", b"\x0a", b"\x12", b"\x1a"),
+            in_message(service_pb2.RepositoryModelLoadRequest),
+            loads=True,
+        ),
+        Target(
+            "load_config",
+            _decode_load_config,
+            _load_config_seeds(),
+            (*_JSON_WORDS, b'"dims":', b'"max_batch_size":', b'"TYPE_', b'"value":'),
+            in_json,
+            loads=True,
         ),
         Target("config", _decode_config, _config_seeds(), _CONFIG_WORDS, in_config, loads=True),
         Target(
