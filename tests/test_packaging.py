@@ -79,6 +79,21 @@ def test_without_an_onnx_runtime_serving_names_the_extra_to_install() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_models_are_checked_without_torch_and_onnx() -> None:
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"
+        "import penstock; penstock.main(['validate', sys.argv[1], '--strict'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, ROOT / "model_repository"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_command_whose_extra_is_missing_names_it() -> None:
     program = (
         "import sys; sys.modules['rich'] = None\n"

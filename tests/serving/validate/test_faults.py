@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
 
 from serving.dtypes import Datatype
 from serving.validate.command import validate
+from tests.serving.config.test_config_properties import mutated_texts
 from tests.serving.graphs import keep_weights_in, model
 from tests.serving.validate.repositories import (
     CONFIG,
@@ -450,3 +452,17 @@ def test_a_models_folder_is_not_taken_for_a_repository(tmp_path: Path) -> None:
     told = found(check(folder)[1], tmp_path)
 
     assert (WARNING, "m", f"looks like a model's folder: the repository may be {tmp_path}") in told
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=mutated_texts())
+def test_whatever_a_configuration_says_the_check_ends_in_a_report(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    folder = good(tmp_path_factory.mktemp("any"))
+    (folder / "config.pbtxt").write_text(text, encoding="utf-8", errors="replace")
+
+    code, document = check(folder.parent)
+
+    assert code == (1 if document["faults"] else 0)
+    assert document["models_checked"] == 1
