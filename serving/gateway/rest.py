@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serving.engine.base import Engine
-from serving.errors import NotFound
+from serving.errors import InvalidArgument, NotFound
 from serving.gateway import (
     body,
     cuda_shared_memory,
@@ -14,9 +14,11 @@ from serving.gateway import (
     repository,
     shared_memory,
 )
+from serving.gateway.disconnect import unless_gone
 from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.routing import for_model, json
+from serving.types import InferenceRequest
 from serving.wire import json_text
 from serving.wire import rest as wire
 from serving.wire import rest_documents as documents
@@ -38,8 +40,10 @@ def create_router(
     return router
 
 
-def _health_answer(healthy: bool) -> Response:
-    return Response(status_code=HTTPStatus.OK if healthy else HTTPStatus.BAD_REQUEST)
+def _health_answer(healthy: bool, reason: str = "") -> Response:
+    if healthy or not reason:
+        return Response(status_code=HTTPStatus.OK if healthy else HTTPStatus.BAD_REQUEST)
+    return Response(documents.error(reason), HTTPStatus.BAD_REQUEST, media_type="application/json")
 
 
 def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
@@ -62,7 +66,8 @@ def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
     @for_model(router, "GET", "/ready", **health)
     async def model_ready(_: Request, model: str, version: str) -> Response:
         """200 while the model answers."""
-        return _health_answer(await lifecycle.model_ready(model, version))
+        ready = await lifecycle.model_ready(model, version)
+        return _health_answer(ready, "Model version not ready")
 
 
 def _metadata(router: APIRouter, engine: Engine, extensions: Extensions) -> None:
@@ -105,6 +110,24 @@ def _statistics(router: APIRouter, engine: Engine) -> None:
 
 
 def _inference(router: APIRouter, engine: Engine, extensions: Extensions, limit: int) -> None:
+    async def read(
+        request: Request, model: str, version: str
+    ) -> tuple[InferenceRequest, wire.OutputEncoding]:
+        content = await body.read(request, limit)
+        header = request.headers.get(wire.HEADER_LENGTH)
+        try:
+            length = None if header is None else wire.parse_header_length(header, len(content))
+            if length != 0:
+                return wire.decode_infer(model, version, content, length, extensions.regions)
+        except InvalidArgument:
+            # Of two faults, that there is no such model is told, as Triton tells it.
+            await engine.model_metadata(model, version)
+            raise
+        metadata = await engine.model_metadata(model, version)
+        return wire.decode_raw_infer(
+            model, version, content, metadata.inputs, metadata.max_batch_size
+        )
+
     @for_model(
         router,
         "POST",
@@ -115,19 +138,9 @@ def _inference(router: APIRouter, engine: Engine, extensions: Extensions, limit:
     )
     async def infer(request: Request, model: str, version: str) -> Response:
         """Run the model on JSON tensors, or on binary ones that follow the JSON."""
-        content = await body.read(request, limit)
-        header = request.headers.get(wire.HEADER_LENGTH)
-        length = None if header is None else wire.parse_header_length(header, len(content))
-        if length == 0:
-            metadata = await engine.model_metadata(model, version)
-            inference, encoding = wire.decode_raw_infer(
-                model, version, content, metadata.inputs, metadata.max_batch_size
-            )
-        else:
-            inference, encoding = wire.decode_infer(
-                model, version, content, length, extensions.regions
-            )
-        parts, json_length = wire.encode_infer(await engine.infer(inference), encoding)
+        inference, encoding = await read(request, model, version)
+        response = await unless_gone(request, engine.infer(inference))
+        parts, json_length = wire.encode_infer(response, encoding)
         answer, headers = await body.pack(parts, request.headers.get("accept-encoding", ""))
         if json_length is None:
             return Response(answer, media_type="application/json", headers=headers)

@@ -1,8 +1,6 @@
 """generate and generate_stream of the real process, as curl and event sources ask for them."""
 
-import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,8 +10,6 @@ import pytest
 from serving.types import Array
 from tests.e2e.clients import assert_close
 from tests.e2e.conftest import Reference
-from tests.e2e.repositories import add_identity
-from tests.e2e.server import penstock_server
 from training.data.dataset import Dataset
 
 PATH = "/v2/models/digits-mlp"
@@ -77,23 +73,3 @@ def test_what_cannot_run_is_refused_in_plain_json(
 @pytest.mark.parametrize("method", ["generate", "generate_stream"])
 def test_only_post_is_answered(rest: httpx.Client, method: str) -> None:
     assert rest.get(f"{PATH}/{method}").status_code == 405
-
-
-@pytest.mark.parametrize("method", ["generate", "generate_stream"])
-async def test_requests_are_dropped_when_their_clients_hang_up(tmp_path: Path, method: str) -> None:
-    add_identity(tmp_path, delay_ms=500)
-    with penstock_server(repository=tmp_path) as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=0.1) as impatient:
-            requests = [
-                impatient.post(f"/v2/models/echo/{method}", json={"x": 1.0}) for _ in range(3)
-            ]
-            outcomes = await asyncio.gather(*requests, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [httpx.ReadTimeout] * 3
-        async with httpx.AsyncClient(base_url=server.url, timeout=60) as patient:
-            # Answered after whatever was queued before it.
-            await patient.post("/v2/models/echo/generate", json={"x": 1.0})
-            answer = await patient.get("/v2/models/echo/stats")
-    [statistics] = answer.json()["model_stats"]
-    # The first of the three ran already when its client went; the others never did.
-    assert statistics["execution_count"] == 2
-    assert statistics["inference_stats"]["fail"]["count"] == 3
