@@ -35,7 +35,9 @@ def test_torch_is_bounded_above() -> None:
     assert "2.14.0" not in torch.specifier
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["export"], ["validate"], ["config"], ["serve"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["export"], ["validate"], ["config"], ["serve"]]
+)
 def test_help_is_printed_without_importing_torch(command: list[str]) -> None:
     program = (
         "import sys, penstock\n"
