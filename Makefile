@@ -14,7 +14,7 @@ serve: $(VENV)/.serve ## serve model_repository/: REST on 8000, gRPC on 8001, me
 	@exec $(BIN)/penstock serve
 
 test: install-dev lint ## run ruff, the type checker and the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: install-dev ## run ruff and the type checker
 	$(BIN)/ruff check .
