@@ -150,18 +150,25 @@ class Ensemble:
         try:
             async with asyncio.TaskGroup() as group:
                 run = _Run(request, order, group, values)
-                self._start(run)
+                await self._advance(run)
         except BaseExceptionGroup as failures:
             # The first one, on which the group has cancelled all the others.
             raise failures.exceptions[0] from None
         return run
 
-    def _start(self, run: _Run) -> None:
-        for index in run.order.get_ready():
-            run.group.create_task(self._step(run, index))
+    async def _advance(self, run: _Run) -> None:
+        """Run what is ready, and what that makes ready: one step here, the others beside it."""
+        while ready := run.order.get_ready():
+            index, *others = ready
+            for other in others:
+                run.group.create_task(self._advance_from(run, other))
+            await self._step(run, index)
+
+    async def _advance_from(self, run: _Run, index: int) -> None:
+        await self._step(run, index)
+        await self._advance(run)
 
     async def _step(self, run: _Run, index: int) -> None:
-        """Run one step, then start those that have waited for it alone."""
         step = self._steps[index]
         try:
             model = self._find(step.model, step.version)
@@ -176,7 +183,6 @@ class Ensemble:
         if response.timing is not None:
             run.timings.append(response.timing)
         run.order.done(index)
-        self._start(run)
 
     def _inside(self, tensor: Tensor) -> Array:
         """The array of an input in the shape that the steps see."""
