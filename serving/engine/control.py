@@ -15,7 +15,7 @@ from serving.config import from_json
 from serving.engine import dependents
 from serving.engine.loading import Override
 from serving.engine.override import check_files, unpack
-from serving.engine.registry import Record, Registry
+from serving.engine.registry import UNLOADED, Record, Registry
 from serving.engine.repository import Repository, is_model_name
 from serving.engine.rollout import Rollout
 from serving.errors import InvalidArgument, NotFound, ServingError, Unavailable
@@ -37,13 +37,16 @@ class ModelControl:
         self._changes: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    async def load(self, name: str, given: LoadOverride = AS_IT_LIES) -> None:
+    async def load(
+        self, name: str, given: LoadOverride = AS_IT_LIES, required: bool = True
+    ) -> None:
         """Serve the model as it lies in the repository, or as it is `given`.
 
         LoadFailed or InvalidArgument say in Triton's words why that is not possible; then what
-        served before goes on. Once begun, a load goes on even if its caller goes away.
+        served before goes on, and if nothing did and it is `required`, the server is not ready.
+        Once begun, a load goes on even if its caller goes away.
         """
-        await self._change(self._load_given(name, given))
+        await self._change(self._load_given(name, given, required))
 
     async def unload(self, name: str, with_parts: bool = False) -> None:
         """Take the model, and those that are made of it, out of service.
@@ -73,8 +76,16 @@ class ModelControl:
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(task)
 
-    async def _load_given(self, name: str, given: LoadOverride) -> None:
-        override = _override(name, given)
+    async def _load_given(self, name: str, given: LoadOverride, required: bool) -> None:
+        try:
+            await self._load_from(name, given, _override(name, given))
+        except ServingError:
+            record = self._registry.get(name)
+            if record and record.wanted and required:
+                record.required = True
+            raise
+
+    async def _load_from(self, name: str, given: LoadOverride, override: Override | None) -> None:
         if not given.files:
             await self._load(self._repository, name, override, by_name=True)
             return
@@ -135,7 +146,7 @@ class ModelControl:
         except ServingError as error:
             # It would not fit what its parts answer now.
             logger.error("%s goes out of service with its parts: %s", record.name, error)
-            await self._withdraw(record)
+            await self._withdraw(record, error.message)
         for user in dependents.direct_users(record.name, self._parts()):
             await self._reload(self._registry.record(user))
 
@@ -154,10 +165,10 @@ class ModelControl:
                 if not part.explicit and not any(map(self._registry.serves, used)):
                     await self._unload(part.name, with_parts)
 
-    async def _withdraw(self, record: Record) -> None:
+    async def _withdraw(self, record: Record, reason: str = UNLOADED) -> None:
         """Out of service; what is made of others, of which it still needs them, closed as well."""
         async with self._lock(record.name):
-            drains = self._rollout.withdraw(record)
+            drains = self._rollout.withdraw(record, reason)
         if drains and record.plan and record.plan.parts:
             await asyncio.wait(drains)
 

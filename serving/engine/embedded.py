@@ -189,6 +189,10 @@ class EmbeddedEngine:
         self._refuse_unless_explicit()
         await self._control.unload(model, dependents)
 
+    async def poll(self) -> None:
+        """Look for changes in the repositories now, as poll mode does by itself."""
+        await self._poller.poll()
+
     async def close(self) -> None:
         """Refuse what comes, answer what was accepted, release the models."""
         self._closing = True

@@ -56,7 +56,8 @@ class Poller:
             return
         self._seen[name] = found
         try:
-            await self._control.load(name)
+            # One that appears and is not whole yet keeps nobody from asking the others.
+            await self._control.load(name, required=False)
         except ServingError as error:
             logger.error("%s", error)
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close
-from serving.engine.registry import Record, Registry, Served
+from serving.engine.registry import UNLOADED, Record, Registry, Served
 from serving.engine.repository import Repository
 from serving.engine.servable import Opened, Servable
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
@@ -98,9 +98,9 @@ class Rollout:
             seconds = time.monotonic() - begin
             logger.info("loaded %s version %s in %.2f s", record.name, ", ".join(opened), seconds)
 
-    def withdraw(self, record: Record) -> set["asyncio.Task[None]"]:
+    def withdraw(self, record: Record, reason: str = UNLOADED) -> set["asyncio.Task[None]"]:
         """Take the model out of service; done with the tasks, all that was accepted is answered."""
-        return self._replace(record, {})
+        return self._replace(record, {}, reason)
 
     def stop(self) -> None:
         """Begin nothing new in the threads for loading, whatever waits for one."""
@@ -154,9 +154,11 @@ class Rollout:
                 raise VersionFailed(int(one.version), error.message) from error
         return servables
 
-    def _replace(self, record: Record, serving: Mapping[str, Served]) -> set["asyncio.Task[None]"]:
+    def _replace(
+        self, record: Record, serving: Mapping[str, Served], reason: str = UNLOADED
+    ) -> set["asyncio.Task[None]"]:
         return {
-            self._drain_soon(served.servable, partial(record.drained, version))
+            self._drain_soon(served.servable, partial(record.drained, version, reason))
             for version, served in record.swap(serving)
         }
 
