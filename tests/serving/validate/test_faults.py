@@ -9,6 +9,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 
 from serving.dtypes import Datatype
+from serving.engine.loading import Loader, close, default_backends
+from serving.engine.repository import Repository
+from serving.errors import ServingError
+from serving.settings import PassportPolicy
 from serving.validate.command import validate
 from tests.serving.config.test_config_properties import mutated_texts
 from tests.serving.graphs import keep_weights_in, model
@@ -266,6 +270,29 @@ def test_each_fault_is_told_with_its_place_and_the_cure(
     assert (told, where) == (severity, place)
     assert message in what
     assert code == (1 if severity == FAULT else 0)
+
+
+def loads(repository: Path) -> bool:
+    """Whether a server takes the model."""
+    loader = Loader(default_backends(), PassportPolicy.OFF)
+    try:
+        plan = loader.plan(Repository([repository]), "m")
+        for opened in loader.open(plan, plan.versions):
+            close(opened.sessions)
+    except ServingError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("spoil", "severity", "place", "message"), ONE_FINDING)
+def test_what_is_told_as_a_fault_is_what_a_server_refuses(
+    tmp_path: Path, spoil: Break, severity: str, place: str, message: str
+) -> None:
+    spoil(good(tmp_path))
+
+    # The first request of two rows is what shows a server that the batch gets lost.
+    loses_the_batch = "of a batch of 2 rows has the shape" in message
+    assert loads(tmp_path) is (severity == WARNING or loses_the_batch)
 
 
 # What is done to the good model, and the findings that come of it, the faults first.
