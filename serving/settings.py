@@ -37,6 +37,15 @@ class ModelControlMode(Enum):
     EXPLICIT = "explicit"
 
 
+class CompressionLevel(Enum):
+    """How hard gRPC tries to make responses smaller, by Triton's names."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
 class LogFormat(Enum):
     """How a line of the log looks."""
 
@@ -132,6 +141,13 @@ class Settings:
             "Whether failures bear Triton's own statuses where ours say more: 500 for malformed "
             "JSON rather than 400, 503 for a full queue rather than 429.",
             bool,
+        ),
+    )
+    grpc_infer_response_compression_level: CompressionLevel = field(
+        default=CompressionLevel.NONE,
+        metadata=_flag(
+            "How hard to pack gRPC's responses, for clients that can unpack them.",
+            click.Choice(CompressionLevel, case_sensitive=False),
         ),
     )
     allow_client_shm: bool = field(

@@ -18,9 +18,17 @@ from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
 from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
-from serving.settings import Settings
+from serving.settings import CompressionLevel, Settings
 from serving.wire import proto as wire
 from serving.wire import proto_documents as documents
+
+# gRPC's own numbers; it picks the algorithm among those that the client can unpack.
+_LEVELS: Final = {
+    CompressionLevel.NONE: 0,
+    CompressionLevel.LOW: 1,
+    CompressionLevel.MEDIUM: 2,
+    CompressionLevel.HIGH: 3,
+}
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
@@ -104,10 +112,12 @@ class RpcServer:
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", -1),
                 # A second server on the same port must fail to start, not share the traffic.
+        level = self._settings.grpc_infer_response_compression_level
                 ("grpc.so_reuseport", 0),
             ]
         )
         self._register(server)
+                ("grpc.default_compression_level", _LEVELS[level]),
         address = f"{self._settings.grpc_address}:{self._settings.grpc_port}"
         try:
             port = server.add_insecure_port(address)

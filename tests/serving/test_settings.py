@@ -185,7 +185,7 @@ def test_an_unknown_flag_is_refused() -> None:
 
 
 def test_the_help_tells_of_every_flag_variable_and_default() -> None:
-    result = CliRunner().invoke(serve, ["--help"])
+    result = CliRunner().invoke(serve, ["--help"], terminal_width=200)
     assert result.exit_code == 0
     said = " ".join(result.output.split())
     for setting in fields(Settings):
