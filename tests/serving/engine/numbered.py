@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pytest
 
 from serving.dtypes import Datatype
 from serving.engine.embedded import EmbeddedEngine
-from serving.errors import Internal, LoadFailed
+from serving.errors import Internal, LoadFailed, ServingError
 from serving.settings import ModelControlMode, PassportPolicy, Settings
 from serving.types import (
     Array,
@@ -26,6 +27,7 @@ from serving.types import (
 
 PLAIN: Final = LoadOverride()
 SECONDS: Final = 30.0
+ALL: Final = "version_policy { all {} }"
 CONFIG: Final = """\
 backend: "identity"
 input { name: "x" data_type: TYPE_FP32 dims: [ 1 ] }
@@ -192,6 +194,20 @@ async def ask(engine: EmbeddedEngine, model: str, version: str = "") -> tuple[st
 async def index(engine: EmbeddedEngine, ready_only: bool = False) -> list[tuple[str, ...]]:
     """The index, each line as name, version, state and reason as far as they are said."""
     return [_line(entry) for entry in await engine.index(ready_only)]
+
+
+async def drained(engine: EmbeddedEngine, line: tuple[str, ...]) -> None:
+    """Once the index says so."""
+    async with asyncio.timeout(SECONDS):
+        while line not in await index(engine):
+            pass
+
+
+async def refusal(engine: EmbeddedEngine, model: str, given: LoadOverride = PLAIN) -> ServingError:
+    """Why the load was refused."""
+    with pytest.raises(ServingError) as failure:
+        await engine.load(model, given)
+    return failure.value
 
 
 def _line(entry: IndexEntry) -> tuple[str, ...]:
