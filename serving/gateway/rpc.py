@@ -107,17 +107,17 @@ class RpcServer:
     async def listen(self) -> AsyncIterator[str]:
         """Serve while the block runs; requests in flight finish at its end. Gives host:port."""
         limit = self._settings.http_max_input_size
+        level = self._settings.grpc_infer_response_compression_level
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.default_compression_level", _LEVELS[level]),
                 # A second server on the same port must fail to start, not share the traffic.
-        level = self._settings.grpc_infer_response_compression_level
                 ("grpc.so_reuseport", 0),
             ]
         )
         self._register(server)
-                ("grpc.default_compression_level", _LEVELS[level]),
         address = f"{self._settings.grpc_address}:{self._settings.grpc_port}"
         try:
             port = server.add_insecure_port(address)
