@@ -30,7 +30,10 @@ class Engine(Protocol):
         """Name, version and implemented extensions."""
 
     async def model_ready(self, model: str, version: str = "") -> bool:
-        """True if that version answers requests; False if not, or if it is unknown."""
+        """True if that version answers requests; False if not, or if it is unknown.
+
+        InvalidArgument for what is no version at all.
+        """
 
     async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
         """The model's signature; NotFound if there is no such model or version."""

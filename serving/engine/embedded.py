@@ -151,7 +151,8 @@ class EmbeddedEngine:
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         """The counters; an unknown model is an invalid argument here, as Triton has it."""
         if not model:
-            served = [one for record in self._registry for one in record.serving.values()]
+            records = sorted(self._registry, key=lambda record: record.name)
+            served = [one for record in records for one in record.serving.values()]
             return [one.servable.statistics for one in served]
         record = self._registry.get(model)
         if record is None or not record.serving:

@@ -25,6 +25,8 @@ from serving.passport import Passport
 from serving.settings import PassportPolicy
 
 CONFIG_FILENAME: Final = "config.pbtxt"
+# Versions are 64-bit integers on the wire.
+_VERSION_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,14 @@ def is_model_name(name: str) -> bool:
 
 def is_version(name: str) -> bool:
     """Whether a folder's name is a version: a positive decimal number without leading zeros."""
-    # Versions are 64-bit integers on the wire.
-    return name.isascii() and name.isdecimal() and name[0] != "0" and len(name) <= 18
+    is_number = name.isascii() and name.isdecimal() and name[0] != "0"
+    return is_number and len(name) <= _VERSION_DIGITS
+
+
+def canonical_version(text: str) -> str:
+    """A version that a client names, as its folder is named: 1 for 01, as Triton reads it."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _VERSION_DIGITS
+    return str(int(text)) if is_number else text
 
 
 def check_passport(

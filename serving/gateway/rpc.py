@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
-from serving.errors import ServingError
+from serving.errors import InvalidArgument, ServingError
 from serving.gateway import calls, cuda_shared_memory, repository, shared_memory, streaming
 from serving.gateway.calls import Context, Method
 from serving.gateway.errors import statuses
@@ -81,9 +81,14 @@ class InferenceService:
         return documents.statistics(statistics)
 
     async def _model_infer(self, message: Any, context: Context) -> Message:
-        request, places = wire.decode_infer_with(
-            self._extensions.regions, message, calls.deadline(context)
-        )
+        try:
+            request, places = wire.decode_infer_with(
+                self._extensions.regions, message, calls.deadline(context)
+            )
+        except InvalidArgument:
+            # Of two faults, that there is no such model is told, as over REST.
+            await self._engine.model_metadata(message.model_name, message.model_version)
+            raise
         return wire.encode_infer(await self._engine.infer(request), places)
 
 

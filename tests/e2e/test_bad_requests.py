@@ -195,8 +195,13 @@ FAULTS: Final[dict[str, tuple[Request, tuple[int, str], str]]] = {
             f"version '{version}' of model 'digits-mlp' is not a version; expected a whole number "
             "above 0",
         )
-        for version in ("latest", "0", "-1", "01", "1.0", "9" * 30)
+        for version in ("latest", "-1", "1.0", "9" * 30)
     },
+    "version 0": (
+        Request(version="0"),
+        UNKNOWN,
+        "Request for unknown model: 'digits-mlp' version 0 is not found",
+    ),
     "unknown input": (
         one(name="pixels"),
         BAD,
