@@ -13,7 +13,7 @@ from serving.engine.control import ModelControl
 from serving.engine.loading import Loader, default_backends
 from serving.engine.polling import Poller
 from serving.engine.registry import Registry
-from serving.engine.repository import Repository
+from serving.engine.repository import Repository, canonical_version
 from serving.engine.rollout import Rollout
 from serving.engine.servable import Opened, Servable
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
@@ -122,6 +122,8 @@ class EmbeddedEngine:
         """True if that version answers."""
         try:
             self._find(model, version)
+        except InvalidArgument:
+            raise
         except ServingError:
             return False
         return not self._closing
@@ -134,7 +136,7 @@ class EmbeddedEngine:
         return ModelMetadata(
             name=model,
             version=opened.version,
-            versions=self._registry.versions(model),
+            versions=(opened.version,) if version else self._registry.versions(model),
             platform=config.platform,
             max_batch_size=config.max_batch_size,
             inputs=_public(config.inputs, config.max_batch_size),
@@ -157,9 +159,10 @@ class EmbeddedEngine:
         record = self._registry.get(model)
         if record is None or not record.serving:
             raise InvalidArgument(f"requested model '{model}' is not available")
-        if version and version not in record.serving:
+        number = canonical_version(version)
+        if number and number not in record.serving:
             raise InvalidArgument(f"requested model version is not available for model '{model}'")
-        wanted = [version] if version else record.serving
+        wanted = [number] if number else record.serving
         return [record.serving[one].servable.statistics for one in wanted]
 
     async def cache_statistics(self) -> CacheStatistics | None:
@@ -209,7 +212,7 @@ class EmbeddedEngine:
         if self._closing:
             raise Unavailable("the server is stopping and does not accept new requests")
         try:
-            return self._registry.find(name, version)
+            return self._registry.find(name, canonical_version(version))
         except NotFound:
             if self._started or self._registry.serves(name):
                 raise

@@ -35,6 +35,8 @@ class Record:
         self.serving: Mapping[str, Served] = {}
         # Asked for, and not unloaded since; by its own name, not as a part of another only.
         self.wanted = self.explicit = False
+        # Was in service or should have been: the server is not ready without it.
+        self.required = False
         # Out of service because a part of it was unloaded; comes back with the part.
         self.suspended = False
         # What is in service, or else what was to be.
@@ -74,7 +76,7 @@ class Record:
 
     def dismiss(self) -> None:
         """The model is not wanted any more."""
-        self.wanted = self.explicit = self.suspended = False
+        self.wanted = self.explicit = self.suspended = self.required = False
         self.override = None
 
     def begin(self, versions: Iterable[str]) -> None:
@@ -95,6 +97,7 @@ class Record:
         kept = {id(served) for served in serving.values()}
         retired = [item for item in self.serving.items() if id(item[1]) not in kept]
         if serving:
+            self.required = True
             self._forget_failures()
         self.serving, self._loading = serving, frozenset()
         self._latest = next(reversed(list(serving.values())), None)
@@ -107,10 +110,10 @@ class Record:
             version: reason for version, reason in self._reasons.items() if reason == UNLOADED
         }
 
-    def drained(self, version: str) -> None:
-        """A replaced version has answered everything and is closed."""
+    def drained(self, version: str, reason: str) -> None:
+        """A version that went out of service for `reason` has answered everything and is closed."""
         self._draining -= Counter([version])
-        self._reasons[version] = UNLOADED
+        self._reasons[version] = reason
 
     def state(self, version: str) -> tuple[ModelState, str] | None:
         """The version's state and the reason for it; None if it was never loaded."""
@@ -175,9 +178,9 @@ class Registry:
         return bool(self.versions(name))
 
     def ready(self) -> bool:
-        """Whether every model that is wanted answers."""
+        """Whether every model answers that has to."""
         return all(
-            record.serving or record.suspended or not record.wanted
+            record.serving or record.suspended or not record.required
             for record in self._records.values()
         )
 
