@@ -12,13 +12,23 @@ import pytest
 from click.testing import CliRunner
 
 from serving.command import serve
-from serving.settings import ENVIRONMENT_PREFIX, PassportPolicy, Settings, options
+from serving.settings import (
+    ENVIRONMENT_PREFIX,
+    ModelControlMode,
+    PassportPolicy,
+    Settings,
+    options,
+)
 
 NAMES = [setting.name for setting in fields(Settings)]
 
 # What start scripts for tritonserver pass.
 TRITONS = (
     "--model-repository",
+    "--model-control-mode",
+    "--load-model",
+    "--repository-poll-secs",
+    "--model-load-thread-count",
     "--http-address",
     "--http-port",
     "--grpc-address",
@@ -112,6 +122,32 @@ def test_several_repositories_come_as_several_flags_or_as_a_path_list() -> None:
     assert read((), {"PENSTOCK_MODEL_REPOSITORY": listed}) == several
     alone = read(["--model-repository=d"], {"PENSTOCK_MODEL_REPOSITORY": listed})
     assert alone == Settings(model_repository=(Path("d"),))
+
+
+def test_the_models_of_explicit_mode_are_named_by_several_flags() -> None:
+    mode = "--model-control-mode=EXPLICIT"
+    expected = Settings(model_control_mode=ModelControlMode.EXPLICIT, load_model=("a", "b"))
+    assert read([mode, "--load-model=a", "--load-model", "b"]) == expected
+    assert read([mode], {"PENSTOCK_LOAD_MODEL": "a b"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--load-model=a"],
+            "Use of '--load-model' requires setting '--model-control-mode=explicit' as well.",
+        ),
+        (
+            ["--load-model=*", "--load-model=a", "--model-control-mode=explicit"],
+            "Wildcard model name '*' must be the ONLY startup model if specified at all.",
+        ),
+    ],
+)
+def test_models_at_start_are_named_as_triton_wants_it(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(serve, arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
