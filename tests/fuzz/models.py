@@ -1,0 +1,138 @@
+"""What is asked of the repository, and configurations: as files and as clients send them."""
+
+import json
+import re
+from typing import Final
+
+from google.protobuf import json_format
+from tritonclient.grpc import service_pb2
+
+from serving.config import Proto, Source, choose, complete, from_json, parse, resolve
+from serving.config.commented import commented
+from serving.dtypes import Datatype
+from serving.engine.override import check_files
+from serving.types import LoadOverride, Signature, TensorSpec
+from serving.wire import repository_requests, rest_documents, shared_memory_requests
+from tests.fuzz.fuzzer import Target
+from tests.fuzz.messages import parsed
+from tests.fuzz.structure import after_byte, in_config, in_json, in_message
+from tests.fuzz.vocabulary import JSON_WORDS
+
+_SIGNATURE: Final = Signature(
+    (TensorSpec("a", Datatype.FP32, (-1, 2)), TensorSpec("b", Datatype.UINT8, (-1, 2, -1))),
+    (TensorSpec("y", Datatype.FP32, (-1, 3)), TensorSpec("best", Datatype.INT64, (-1,))),
+)
+
+
+def _load_seeds() -> list[bytes]:
+    """For the first byte 0 loads, 1 unloads, 2 asks for the index, 3 registers shared memory."""
+    files = {"file:1/model.onnx": "AAEC", "file:labels.txt": "YQpiCg=="}
+    return [
+        b"\0" + json.dumps({"parameters": {"config": '{"max_batch_size": 8}', **files}}).encode(),
+        b"\0",
+        b'\1{"parameters": {"unload_dependents": true}}',
+        b'\2{"ready": true}',
+        b'\3{"key": "/r", "offset": 0, "byte_size": 8}',
+    ]
+
+
+def _decode_load(content: bytes) -> object:
+    choice, body = content[:1], content[1:]
+    if choice == b"\1":
+        return repository_requests.unload_from_json(body)
+    if choice == b"\2":
+        return rest_documents.index_request(body)
+    if choice == b"\3":
+        return shared_memory_requests.register_from_json("r", body)
+    return _checked(repository_requests.load_from_json(body))
+
+
+def _load_message_seeds() -> list[bytes]:
+    load = service_pb2.RepositoryModelLoadRequest(model_name="m")
+    load.parameters["config"].string_param = '{"name": "m"}'
+    load.parameters["file:1/model.onnx"].bytes_param = b"\0\1\2"
+    return [bytes(load.SerializeToString())]
+
+
+def _decode_load_message(content: bytes) -> object:
+    message = parsed(service_pb2.RepositoryModelLoadRequest, content)
+    return _checked(repository_requests.load_from_proto(message))
+
+
+def _checked(override: LoadOverride) -> object:
+    check_files(override.files, override.config is not None)
+    return override.config and from_json(override.config, "the parameter 'config'")
+
+
+def _load_config_seeds() -> list[bytes]:
+    parsed = [parse(seed.decode(), "") for seed in _config_seeds()]
+    return [
+        json_format.MessageToJson(proto, preserving_proto_field_name=True).encode()
+        for proto in parsed
+    ]
+
+
+def _decode_load_config(content: bytes) -> object:
+    text = content.decode(errors="replace")
+    return _served(from_json(text, "the parameter 'config'"), Source("the parameter 'config'"))
+
+
+def _config_seeds() -> list[bytes]:
+    source = Source("m")
+    inferred = complete(resolve(None, "m", source, files=["model.onnx"]), _SIGNATURE, source)
+    specs = (*_SIGNATURE.inputs, *_SIGNATURE.outputs)
+    text = commented(inferred, _SIGNATURE, {spec.name: ("n",) * len(spec.dims) for spec in specs})
+    # As it is, without comments, and with every option that has no alternative.
+    plain = re.sub(r"(?m)^ *#.*\n", "", text)
+    options = re.sub(r"(?m)^( *)#(?! |version_policy)", r"\1", text)
+    return [text.encode(), plain.encode(), options.encode()]
+
+
+def _decode_config(content: bytes) -> object:
+    text = content.decode(errors="replace")
+    source = Source("config.pbtxt", text)
+    return _served(parse(text, source.name), source)
+
+
+def _served(parsed: Proto, source: Source) -> object:
+    resolved = resolve(parsed, "m", source, files=["model.onnx"])
+    return choose(parsed, [1, 2, 3]), complete(resolved, _SIGNATURE, source)
+
+
+_CONFIG_WORDS: Final = (
+    *(b"{", b"}", b"[", b"]", b"<", b">", b":", b";", b",", b"#", b'"', b"'", b"\\", b"\n"),
+    *(b"-1", b"input {", b"output {", b"dims: ", b"name: ", b"reshape { shape: [ ] }"),
+    *(b"data_type: TYPE_", b"FP32", b"STRING", b"max_batch_size: ", b"optional: true"),
+    *(b"version_policy { all { } }", b"instance_group { ", b"kind: KIND_CPU", b"count: "),
+    *(b"dynamic_batching { ", b"preferred_batch_size: ", b"ensemble_scheduling { step { "),
+    *(b'parameters { key: "execution_mode" value { string_value: "', b"sequence_batching { "),
+)
+
+
+TARGETS: Final = (
+    Target(
+        "load",
+        _decode_load,
+        _load_seeds(),
+        (*JSON_WORDS, b'"config":', b'"file:', b"1/", b"../", b"/etc/", b"QUJD", b"=="),
+        after_byte(in_json),
+        loads=True,
+    ),
+    Target(
+        "load_message",
+        _decode_load_message,
+        _load_message_seeds(),
+        (b"config", b"file:1/", b"../", b"\x0a", b"\x12", b"\x1a"),
+        in_message(service_pb2.RepositoryModelLoadRequest),
+        loads=True,
+    ),
+    Target(
+        "load_config",
+        _decode_load_config,
+        _load_config_seeds(),
+        (*JSON_WORDS, b'"dims":', b'"max_batch_size":', b'"TYPE_', b'"value":'),
+        in_json,
+        loads=True,
+    ),
+    Target("config", _decode_config, _config_seeds(), _CONFIG_WORDS, in_config, loads=True),
+)
