@@ -13,6 +13,9 @@ from serving.engine.repository import CONFIG_FILENAME, ModelFolder, is_version
 Mistake: TypeAlias = tuple[Path, str]
 
 _LIKE_A_VERSION: Final = re.compile(r"(?:v|ver|version)?[-_. ]*0*(\d+)(?:\.0)*", re.IGNORECASE)
+_NO_VERSION: Final = (
+    "no version's folder, as versions are whole numbers from 1 without leading zeros"
+)
 _ALIKE: Final = 0.75
 
 
@@ -42,7 +45,9 @@ def in_model(folder: ModelFolder) -> Iterator[Mistake]:
     for path in _folders(folder.path):
         like = _LIKE_A_VERSION.fullmatch(path.name)
         if like and not is_version(path.name):
-            yield path, _no_version(int(like[1]))
+            number = int(like[1])
+            is_free = number > 0 and number not in folder.versions
+            yield path, f"{_NO_VERSION}: rename it{f' to {number}' if is_free else ''}"
 
 
 def for_model_file(version: Path, wanted: str) -> Iterator[Mistake]:
@@ -66,11 +71,6 @@ def _like_a_configuration(files: Iterable[Path]) -> Iterator[Mistake]:
         likeness = difflib.SequenceMatcher(None, file.name.lower(), CONFIG_FILENAME).ratio()
         if likeness >= _ALIKE:
             yield file, f"not read, as a configuration's name is {CONFIG_FILENAME}: rename it"
-
-
-def _no_version(number: int) -> str:
-    said = "no version's folder, as versions are whole numbers from 1 without leading zeros"
-    return f"{said}: rename it to {number}" if number else f"{said}: rename it"
 
 
 def _files(path: Path) -> list[Path]:

@@ -239,8 +239,12 @@ ONE_FINDING: list[tuple[Break, str, str, str]] = [
         "failed to run warmup sample 'w': ",
     ),
     # Names that nothing looks for.
-    (lambda folder: (folder / "v2").mkdir(), WARNING, "m/v2", "no version's folder"),
-    (lambda folder: (folder / "01").mkdir(), WARNING, "m/01", "without leading zeros: rename it"),
+    (
+        lambda folder: (folder / "v2").mkdir(),
+        WARNING,
+        "m/v2",
+        "without leading zeros: rename it to 2",
+    ),
     (content("2", b""), WARNING, "m/2", "a file, where a version is a folder"),
     (content("model.onnx", b""), WARNING, "m/model.onnx", "move it to 1/model.onnx"),
     (
@@ -493,3 +497,13 @@ def test_whatever_a_configuration_says_the_check_ends_in_a_report(
 
     assert code == (1 if document["faults"] else 0)
     assert document["models_checked"] == 1
+
+
+@pytest.mark.parametrize("name", ["0", "01", "1.0", "v1", "Version-1"])
+def test_no_number_is_proposed_that_is_taken_or_no_version(tmp_path: Path, name: str) -> None:
+    (good(tmp_path) / name).mkdir()
+
+    [(severity, place, message)] = found(check(tmp_path)[1], tmp_path)
+
+    assert (severity, place) == (WARNING, f"m/{name}")
+    assert message.endswith("without leading zeros: rename it")
