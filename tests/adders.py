@@ -45,6 +45,23 @@ def add(repository: Path, name: str, *versions: int, config: str = "") -> Path:
     return folder
 
 
+def chain(repository: Path, name: str, *parts: str) -> Path:
+    """Add an ensemble that asks `parts` one after the other; gives its folder."""
+    tensors = ["x", *(f"t{index}" for index in range(1, len(parts))), "y"]
+    steps = "".join(
+        f'  step {{ model_name: "{part}" model_version: -1\n'
+        f'    input_map {{ key: "x" value: "{tensors[index]}" }}\n'
+        f'    output_map {{ key: "y" value: "{tensors[index + 1]}" }} }}\n'
+        for index, part in enumerate(parts)
+    )
+    folder = repository / name
+    (folder / "1").mkdir(parents=True)
+    tensors_of = _CONFIG.partition("\n")[2].partition("default_model_filename")[0]
+    text = f'platform: "ensemble"\n{tensors_of}ensemble_scheduling {{\n{steps}}}\n'
+    (folder / "config.pbtxt").write_text(text)
+    return folder
+
+
 def configure(folder: Path, more: str = "") -> None:
     """Write the model's configuration, with `more` behind everything."""
     (folder / "config.pbtxt").write_text(_CONFIG + more)
