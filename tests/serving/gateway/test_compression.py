@@ -69,7 +69,7 @@ async def size_of_answer(level: CompressionLevel, options: list[tuple[str, Any]]
     return relay.count
 
 
-@pytest.mark.parametrize("level", set(CompressionLevel) - {CompressionLevel.NONE})
+@pytest.mark.parametrize("level", list(CompressionLevel)[1:])
 async def test_responses_are_packed_at_every_level(level: CompressionLevel) -> None:
     assert await size_of_answer(level, []) < ZEROS.nbytes / 10
 
