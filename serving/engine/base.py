@@ -1,6 +1,6 @@
 """The seam between protocols and whatever executes models: all that a gateway may ask."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol
 
 from serving.statistics import CacheStatistics, VersionStatistics
@@ -61,6 +61,9 @@ class Engine(Protocol):
 
     async def unload(self, model: str, dependents: bool = False) -> None:
         """Take a model out of service after the requests it has accepted."""
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called whenever what is ready may be other than before."""
 
     async def close(self) -> None:
         """Refuse new requests, answer the accepted ones, release everything."""

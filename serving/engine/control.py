@@ -5,7 +5,7 @@ Loads and unloads of one model happen one after the other, those of different mo
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -35,7 +35,12 @@ class ModelControl:
         self._rollout = rollout
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._changes: set[asyncio.Task[None]] = set()
+        self._watchers: list[Callable[[], None]] = []
         self._closing = False
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each load and unload, whatever became of it."""
+        self._watchers.append(changed)
 
     async def load(
         self, name: str, given: LoadOverride = AS_IT_LIES, required: bool = True
@@ -72,9 +77,15 @@ class ModelControl:
         task = asyncio.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
-        # Looked at, lest asyncio complain where the caller has gone; the index tells of failures.
-        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        task.add_done_callback(self._tell)
         await asyncio.shield(task)
+
+    def _tell(self, task: "asyncio.Task[None]") -> None:
+        # Looked at, lest asyncio complain where the caller has gone; the index tells of failures.
+        if not task.cancelled():
+            task.exception()
+        for changed in self._watchers:
+            changed()
 
     async def _load_given(self, name: str, given: LoadOverride, required: bool) -> None:
         try:

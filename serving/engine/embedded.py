@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final
 
 from serving import __version__
@@ -196,6 +196,10 @@ class EmbeddedEngine:
     async def poll(self) -> None:
         """Look for changes in the repositories now, as poll mode does by itself."""
         await self._poller.poll()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each load and unload, whoever asked for it."""
+        self._control.watch(changed)
 
     async def close(self) -> None:
         """Refuse what comes, answer what was accepted, release the models."""

@@ -33,7 +33,10 @@ class Poller:
         """Poll every `seconds` until cancelled."""
         while True:
             await asyncio.sleep(seconds)
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:
+                logger.exception("a poll of the repositories failed; the next one comes")
 
     async def poll(self) -> None:
         """Look once, and change what has to be."""

@@ -146,12 +146,14 @@ class Rollout:
         for index, one in enumerate(opened):
             try:
                 servables[one.version] = self._assemble(one)
-            except ServingError as error:
+            except BaseException as error:
                 for servable in servables.values():
                     self._drain_soon(servable)
                 for other in opened[index:]:
                     close(other.sessions)
-                raise VersionFailed(int(one.version), error.message) from error
+                if isinstance(error, ServingError):
+                    raise VersionFailed(int(one.version), error.message) from error
+                raise
         return servables
 
     def _replace(

@@ -1,8 +1,6 @@
 """Where the server is in its life: live, ready and draining are three different things."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from serving.engine.base import Engine
 
@@ -17,6 +15,7 @@ class Lifecycle:
         self._engine = engine
         self.draining = False
         self.changed = asyncio.Event()
+        engine.watch(self._announce)
 
     def started(self) -> None:
         """The models have been loaded."""
@@ -26,14 +25,6 @@ class Lifecycle:
         """From now on, new requests are not welcome."""
         self.draining = True
         self._announce()
-
-    @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Whatever becomes of the block, models have come or gone since."""
-        try:
-            yield
-        finally:
-            self._announce()
 
     async def live(self) -> bool:
         """True while the process can answer at all, also while models load or requests drain."""

@@ -10,13 +10,12 @@ from tritonclient.grpc import service_pb2
 from serving.engine.base import Engine
 from serving.gateway import body, examples
 from serving.gateway.calls import Context, Method
-from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.routing import Model, json
 from serving.wire import proto_documents, rest_documents
 from serving.wire import repository_requests as wire
 
 
-def add_routes(router: APIRouter, engine: Engine, lifecycle: Lifecycle, limit: int) -> None:
+def add_routes(router: APIRouter, engine: Engine, limit: int) -> None:
     """Add the extension's routes to those under `/v2`; `limit` is the largest body in bytes."""
     control: dict[str, Any] = {"tags": ["repository"], "responses": examples.CONTROLLED}
 
@@ -40,8 +39,7 @@ def add_routes(router: APIRouter, engine: Engine, lifecycle: Lifecycle, limit: i
         replace the model's folder.
         """
         override = wire.load_from_json(await body.read(request, limit))
-        with lifecycle.changing():
-            await engine.load(model, override)
+        await engine.load(model, override)
         return Response()
 
     @router.post(
@@ -53,8 +51,7 @@ def add_routes(router: APIRouter, engine: Engine, lifecycle: Lifecycle, limit: i
         The parameter `unload_dependents` takes the models along that it is made of.
         """
         dependents = wire.unload_from_json(await body.read(request, limit))
-        with lifecycle.changing():
-            await engine.unload(model, dependents)
+        await engine.unload(model, dependents)
         return Response()
 
     @router.post("/repository/{repository}/index", include_in_schema=False)
@@ -66,7 +63,7 @@ def add_routes(router: APIRouter, engine: Engine, lifecycle: Lifecycle, limit: i
         raise AssertionError("a path has no empty parts")
 
 
-def methods(engine: Engine, lifecycle: Lifecycle) -> Mapping[str, Method]:
+def methods(engine: Engine) -> Mapping[str, Method]:
     """The extension's gRPC methods by name."""
 
     async def index(request: Any, _: Context) -> Message:
@@ -75,14 +72,12 @@ def methods(engine: Engine, lifecycle: Lifecycle) -> Mapping[str, Method]:
 
     async def load(request: Any, _: Context) -> Message:
         override = wire.load_from_proto(request)
-        with lifecycle.changing():
-            await engine.load(request.model_name, override)
+        await engine.load(request.model_name, override)
         return service_pb2.RepositoryModelLoadResponse()
 
     async def unload(request: Any, _: Context) -> Message:
         dependents = wire.unload_from_proto(request)
-        with lifecycle.changing():
-            await engine.unload(request.model_name, dependents)
+        await engine.unload(request.model_name, dependents)
         return service_pb2.RepositoryModelUnloadResponse()
 
     return {

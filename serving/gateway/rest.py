@@ -33,7 +33,7 @@ def create_router(
     # Before the metadata, whose route would take `/models/stats` for a model of that name.
     _statistics(router, engine)
     _metadata(router, engine, extensions)
-    repository.add_routes(router, engine, lifecycle, limit)
+    repository.add_routes(router, engine, limit)
     shared_memory.add_routes(router, extensions.regions, limit)
     cuda_shared_memory.add_routes(router)
     _inference(router, engine, extensions, limit)

@@ -49,7 +49,7 @@ class InferenceService:
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
             "ModelInfer": self._model_infer,
-            **repository.methods(engine, lifecycle),
+            **repository.methods(engine),
             **shared_memory.methods(extensions.regions),
             **cuda_shared_memory.methods(),
         }

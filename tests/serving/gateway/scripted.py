@@ -110,6 +110,9 @@ class ScriptedEngine:
     async def unload(self, model: str, dependents: bool = False) -> None:
         raise NotFound(model)
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
