@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import click
 
-from serving import logs
 from serving.errors import ServingError
+from serving.gateway.extensions import Extensions
 from serving.gateway.server import Addresses
 from serving.gateway.server import serve as run_server
+from serving.logs import Logs
 from serving.settings import Settings, options
 from serving.types import ModelMetadata
 from serving.wire import json_text
@@ -33,10 +34,11 @@ def serve(**values: Any) -> None:
     with exit code 0.
     """
     settings = Settings(**values)
-    logs.configure(settings)
     try:
+        logs = Logs(settings)
+        logs.install()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(settings))
+            runner.run(_serve(settings, logs))
     except ServingError as error:
         raise click.ClickException(error.message) from error
 
@@ -50,7 +52,7 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, logs: Logs) -> None:
     # Imported here: whoever only asks for --help need not have a runtime installed.
     from serving.engine.embedded import EmbeddedEngine
 
@@ -62,7 +64,8 @@ async def _serve(settings: Settings) -> None:
         ready = await engine.index(ready_only=True)
         announced[:] = [await engine.model_metadata(entry.name, entry.version) for entry in ready]
 
-    await run_server(engine, settings, load, partial(_announce, announced))
+    extensions = Extensions.of(settings, logs)
+    await run_server(engine, settings, extensions, load, partial(_announce, announced))
 
 
 def _announce(models: list[ModelMetadata], addresses: Addresses) -> None:

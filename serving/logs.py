@@ -1,35 +1,130 @@
-"""How the log is written: lines for people, or one JSON object a line for machines."""
+"""How the log is written and what goes into it, which clients may change while the server runs.
+
+The settings bear Triton's names:
+
+    log_verbose_level   1 and above: a line for each request, and what only developers care for
+    log_info, log_warning, log_error    whether lines of that level are written
+    log_format          default: lines for people; ISO8601: the same with the time in UTC as ISO
+                        8601 has it; json: an object a line, for machines
+    log_file            where it goes, fixed at start; empty: standard error
+"""
 
 import logging
 import sys
+import time
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
 from pythonjsonlogger.json import JsonFormatter
 
+from serving.errors import InvalidArgument, ServingError, Unsupported
 from serving.settings import LogFormat, Settings
 
+Value: TypeAlias = bool | int | str
 
-def configure(settings: Settings) -> None:
-    """Send the logs of Penstock and of the servers under it to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    if settings.log_format is LogFormat.JSON:
-        handler.setFormatter(
-            JsonFormatter(
-                "{asctime}{levelname}{name}{message}",
-                style="{",
-                rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
-                datefmt="%Y-%m-%dT%H:%M:%S%z",
-            )
-        )
+# What tells of single requests: written where it is verbose, at whatever level.
+_ACCESS: Final = "penstock.access"
+_FORMATS: Final = [kind.value for kind in LogFormat]
+_MAX_LEVEL: Final = 2**32 - 1
+
+
+class Logs:
+    """The log of one server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._values: dict[str, Value] = {
+            "log_file": settings.log_file,
+            "log_info": settings.log_info,
+            "log_warning": settings.log_warning,
+            "log_error": settings.log_error,
+            "log_verbose_level": settings.log_verbose,
+            "log_format": settings.log_format.value,
+        }
+        self._handler = _handler(settings.log_file)
+        self._handler.addFilter(self._passes)
+        self._apply()
+
+    def install(self) -> None:
+        """Send what Penstock, and the servers under it, have to say to this log."""
+        root = logging.getLogger()
+        root.handlers[:] = [self._handler]
+        root.setLevel(logging.WARNING)
+        # uvicorn tells of every start and stop; what matters of that, our own server says.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+    @property
+    def settings(self) -> Mapping[str, Value]:
+        """The settings in force, by their names."""
+        return self._values
+
+    def update(self, changes: Mapping[str, Value]) -> None:
+        """Change settings, from the next line on; all of them or, where one is refused, none.
+
+        Raises InvalidArgument for an unknown name or a value that does not fit, Unsupported for
+        the file.
+        """
+        for name, value in changes.items():
+            _check(name, value)
+        self._values |= changes
+        self._apply()
+
+    def _apply(self) -> None:
+        self._handler.setFormatter(_formatter(LogFormat(self._values["log_format"])))
+        # Lines that nobody reads are not even made.
+        verbose = bool(self._values["log_verbose_level"])
+        logging.getLogger("penstock").setLevel(logging.DEBUG if verbose else logging.INFO)
+        logging.getLogger(_ACCESS).setLevel(logging.INFO if verbose else logging.WARNING)
+
+    def _passes(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            return bool(self._values["log_error"])
+        if record.levelno >= logging.WARNING:
+            return bool(self._values["log_warning"])
+        if record.levelno < logging.INFO or record.name == _ACCESS:
+            return bool(self._values["log_verbose_level"])
+        return bool(self._values["log_info"])
+
+
+def _check(name: str, value: Value) -> None:
+    if name == "log_file":
+        raise Unsupported("log file location can not be updated through network protocol")
+    if name in ("log_info", "log_warning", "log_error"):
+        fits, expected = type(value) is bool, "a boolean"
+    elif name == "log_verbose_level":
+        fits = type(value) is int and 0 <= value <= _MAX_LEVEL
+        expected = "an unsigned 32-bit integer"
+    elif name == "log_format":
+        fits, expected = value in _FORMATS, f"one of {', '.join(_FORMATS)}"
     else:
-        handler.setFormatter(
-            logging.Formatter("{asctime} {levelname:<7} {name}: {message}", style="{")
+        known = "log_verbose_level, log_info, log_warning, log_error, log_format"
+        raise InvalidArgument(f"{name}: no log setting; expected {known}")
+    if not fits:
+        raise InvalidArgument(f"{name}: expected {expected}, got {value!r}")
+
+
+def _handler(file: str) -> logging.Handler:
+    if not file:
+        return logging.StreamHandler(sys.stderr)
+    try:
+        return logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise ServingError(f"cannot write the log to {file}: {error.strerror}") from error
+
+
+def _formatter(kind: LogFormat) -> logging.Formatter:
+    if kind is LogFormat.JSON:
+        return JsonFormatter(
+            "{asctime}{levelname}{name}{message}",
+            style="{",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            datefmt="%Y-%m-%dT%H:%M:%S%z",
         )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("penstock").setLevel(logging.DEBUG if settings.log_verbose else logging.INFO)
-    logging.getLogger("penstock.access").setLevel(
-        logging.INFO if settings.log_verbose else logging.WARNING
-    )
-    # uvicorn tells of every start and stop; what matters of that, our own server says.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    if kind is LogFormat.ISO8601:
+        formatter = logging.Formatter(
+            "{asctime}.{msecs:03.0f}Z {levelname:<7} {name}: {message}",
+            style="{",
+            datefmt="%Y-%m-%dT%H:%M:%S",
+        )
+        formatter.converter = time.gmtime
+        return formatter
+    return logging.Formatter("{asctime} {levelname:<7} {name}: {message}", style="{")

@@ -47,9 +47,10 @@ class CompressionLevel(Enum):
 
 
 class LogFormat(Enum):
-    """How a line of the log looks."""
+    """How a line of the log looks; what a flag or a variable says are the names."""
 
-    TEXT = "text"
+    DEFAULT = "default"
+    ISO8601 = "ISO8601"
     JSON = "json"
 
 
@@ -216,10 +217,23 @@ class Settings:
         ),
     )
     log_format: LogFormat = field(
-        default=LogFormat.TEXT,
-        metadata=_flag("How the log is written.", click.Choice(LogFormat, case_sensitive=False)),
+        default=LogFormat.DEFAULT,
+        metadata=_flag(
+            "How the log is written: default is for people, ISO8601 has such times in UTC, json is "
+            "an object a line.",
+            click.Choice(LogFormat, case_sensitive=False),
+        ),
     )
-    log_verbose: int = field(default=0, metadata=_flag("1 logs every request.", click.IntRange(0)))
+    log_verbose: int = field(
+        default=0, metadata=_flag("1 logs every request.", click.IntRange(0, 2**32 - 1))
+    )
+    log_info: bool = field(default=True, metadata=_flag("Whether to log what goes on.", bool))
+    log_warning: bool = field(default=True, metadata=_flag("Whether to log warnings.", bool))
+    log_error: bool = field(default=True, metadata=_flag("Whether to log errors.", bool))
+    log_file: str = field(
+        default="",
+        metadata=_flag("The file that the log is added to; else it goes to standard error.", str),
+    )
 
     def __post_init__(self) -> None:
         if self.load_model and self.model_control_mode is not ModelControlMode.EXPLICIT:

@@ -24,7 +24,8 @@ FLOORS: Final = (
         "serving.statistics",
         "serving.threads",
     ),
-    ("serving.config", "serving.wire", "serving.metrics", "serving.logs"),
+    ("serving.logs",),
+    ("serving.config", "serving.wire", "serving.metrics"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
     (
         "serving.engine.cache",
@@ -64,6 +65,7 @@ FLOORS: Final = (
     (
         "serving.gateway.cuda_shared_memory",
         "serving.gateway.generate",
+        "serving.gateway.log_settings",
         "serving.gateway.repository",
         "serving.gateway.shared_memory",
         "serving.gateway.streaming",

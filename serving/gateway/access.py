@@ -47,9 +47,12 @@ class Access:
 
 
 def logged(app: ASGIApp) -> ASGIApp:
-    """`app`, with a line for each request."""
+    """`app`, with a line for each request while the log is verbose."""
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if not LOGGER.isEnabledFor(logging.INFO):
+            await app(scope, receive, send)
+            return
         access = Access("http", f"{scope['method']} {scope['path']}", HTTP_STATUS[Code.CANCELLED])
 
         async def watch(message: Message) -> None:

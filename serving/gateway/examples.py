@@ -207,6 +207,21 @@ SHARED_MEMORY: Final[Responses] = {
 }
 REGIONS: Final = _answer("What clients registered.", [{"name": "inputs", **_REGISTER}])
 
+LOG_SETTINGS: Final = _answer(
+    "The settings in force.",
+    {
+        "log_file": "",
+        "log_info": True,
+        "log_warning": True,
+        "log_error": True,
+        "log_verbose_level": 0,
+        "log_format": "default",
+    },
+)
+LOG_SETTINGS_REQUEST: Final = {
+    "requestBody": {"required": True, "content": _json({"log_verbose_level": 0})},
+}
+
 _FILE: Final = {"type": "string", "format": "binary"}
 PREDICT: Final = {
     "requestBody": {

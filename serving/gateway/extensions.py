@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from serving.logs import Logs
 from serving.settings import Settings
 from serving.shared_memory import Regions
 from serving.types import ServerMetadata
@@ -14,17 +15,20 @@ class Extensions:
     `regions` is None where clients may share no memory.
     """
 
+    logs: Logs
     regions: Regions | None
 
     @classmethod
-    def of(cls, settings: Settings) -> "Extensions":
+    def of(cls, settings: Settings, logs: Logs) -> "Extensions":
         """What the settings allow."""
-        return cls(regions=Regions() if settings.allow_client_shm else None)
+        return cls(logs=logs, regions=Regions() if settings.allow_client_shm else None)
 
     def added_to(self, metadata: ServerMetadata) -> ServerMetadata:
         """An engine's metadata, with the extensions that it knows nothing of."""
-        names = ("system_shared_memory",) if self.regions is not None else ()
-        return replace(metadata, extensions=(*metadata.extensions, *names))
+        names = [*metadata.extensions, "logging"]
+        if self.regions is not None:
+            names.append("system_shared_memory")
+        return replace(metadata, extensions=tuple(names))
 
     def close(self) -> None:
         """Release what clients have left behind."""

@@ -11,6 +11,7 @@ from serving.gateway import (
     body,
     cuda_shared_memory,
     examples,
+    log_settings,
     repository,
     shared_memory,
 )
@@ -36,6 +37,7 @@ def create_router(
     repository.add_routes(router, engine, limit)
     shared_memory.add_routes(router, extensions.regions, limit)
     cuda_shared_memory.add_routes(router)
+    log_settings.add_routes(router, extensions.logs, limit)
     _inference(router, engine, extensions, limit)
     return router
 

@@ -12,7 +12,14 @@ from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
 from serving.errors import InvalidArgument, ServingError
-from serving.gateway import calls, cuda_shared_memory, repository, shared_memory, streaming
+from serving.gateway import (
+    calls,
+    cuda_shared_memory,
+    log_settings,
+    repository,
+    shared_memory,
+    streaming,
+)
 from serving.gateway.calls import Context, Method
 from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
@@ -52,6 +59,7 @@ class InferenceService:
             **repository.methods(engine),
             **shared_memory.methods(extensions.regions),
             **cuda_shared_memory.methods(),
+            **log_settings.methods(extensions.logs),
         }
 
     async def _server_live(self, _: Message, __: Context) -> Message:

@@ -71,7 +71,7 @@ async def _http(app: ASGIApp, listener: socket.socket, settings: Settings) -> As
     """Serve `app` on `listener` while the block runs; requests in flight finish at its end."""
     server = _HttpServer(
         uvicorn.Config(
-            access.logged(app) if settings.log_verbose else app,
+            access.logged(app),
             http="httptools",
             ws="none",
             lifespan="off",
@@ -93,6 +93,7 @@ async def _http(app: ASGIApp, listener: socket.socket, settings: Settings) -> As
 async def serve(
     engine: Engine,
     settings: Settings,
+    extensions: Extensions,
     load: Callable[[], Awaitable[None]],
     announce: Callable[[Addresses], None],
 ) -> None:
@@ -106,7 +107,8 @@ async def serve(
     with _stop_on_signals(stopping):
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
-            addresses = await _listen(stack, engine, lifecycle, settings)
+            stack.callback(extensions.close)
+            addresses = await _listen(stack, engine, lifecycle, settings, extensions)
             # However this ends, those who watch must not hold it up.
             stack.callback(lifecycle.drain)
             logger.info("live: %s; loading the models", addresses)
@@ -121,12 +123,14 @@ async def serve(
 
 
 async def _listen(
-    stack: contextlib.AsyncExitStack, engine: Engine, lifecycle: Lifecycle, settings: Settings
+    stack: contextlib.AsyncExitStack,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    settings: Settings,
+    extensions: Extensions,
 ) -> Addresses:
     """Open every allowed port; the stack closes them before it closes the engine."""
     http = grpc = metrics = None
-    extensions = Extensions.of(settings)
-    stack.callback(extensions.close)
     if settings.allow_metrics:
         listener = _bind(settings.metrics_address, settings.metrics_port, "--metrics-port")
         metrics = await stack.enter_async_context(_http(metrics_app(engine), listener, settings))

@@ -22,7 +22,11 @@ def add_routes(router: APIRouter, regions: Regions | None, limit: int) -> None:
 
     `limit` is the largest body in bytes.
     """
-    options: dict[str, Any] = {"tags": ["shared memory"], "responses": examples.SHARED_MEMORY}
+    options: dict[str, Any] = {
+        "tags": ["shared memory"],
+        "responses": examples.SHARED_MEMORY,
+        "include_in_schema": regions is not None,
+    }
 
     @router.get(f"{_PATH}/status", **options | {"responses": examples.REGIONS})
     async def system_shared_memory_status() -> Response:

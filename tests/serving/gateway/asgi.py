@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from serving.gateway.app import create_app
 from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
+from serving.logs import Logs
 from serving.settings import Settings
 from tests.serving.gateway.scripted import ScriptedEngine
 
@@ -19,7 +20,7 @@ Message = MutableMapping[str, Any]
 def application(engine: ScriptedEngine) -> FastAPI:
     """Our REST application over `engine`."""
     settings = Settings()
-    return create_app(engine, Lifecycle(engine), settings, Extensions.of(settings))
+    return create_app(engine, Lifecycle(engine), settings, Extensions.of(settings, Logs(settings)))
 
 
 class Exchange:

@@ -14,6 +14,7 @@ from serving.errors import DeadlineExceeded, Overloaded, ServingError
 from serving.gateway.app import create_app
 from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
+from serving.logs import Logs
 from serving.settings import Settings, options
 from serving.types import InferenceRequest, InferenceResponse
 from tests.serving.gateway.scripted import Script, ScriptedEngine, echo, message, response, serving
@@ -36,7 +37,7 @@ def failing(error: ServingError) -> Script:
 
 async def post(engine: ScriptedEngine, content: bytes, like_triton: bool) -> httpx.Response:
     settings = Settings(triton_status_codes=like_triton, http_max_input_size=1024)
-    app = create_app(engine, Lifecycle(engine), settings, Extensions.of(settings))
+    app = create_app(engine, Lifecycle(engine), settings, Extensions.of(settings, Logs(settings)))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as client:
