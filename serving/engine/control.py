@@ -82,14 +82,16 @@ class ModelControl:
 
     def _tell(self, task: "asyncio.Task[None]") -> None:
         # Looked at, lest asyncio complain where the caller has gone; the index tells of failures.
-        if not task.cancelled():
-            task.exception()
+        failure = None if task.cancelled() else task.exception()
+        if failure and not isinstance(failure, ServingError):
+            logger.error("a change of the models failed", exc_info=failure)
         for changed in self._watchers:
             changed()
 
     async def _load_given(self, name: str, given: LoadOverride, required: bool) -> None:
         try:
-            await self._load_from(name, given, _override(name, given))
+            override = await self._rollout.in_thread(_override, name, given)
+            await self._load_from(name, given, override)
         except ServingError:
             record = self._registry.get(name)
             if record and record.wanted and required:
@@ -125,8 +127,9 @@ class ModelControl:
         for part in plan.parts:
             await self._load_part(record, part, (*above, name))
         async with self._lock(name):
-            # The lock may have been waited for: look again.
+            # The lock may have been waited for, and the model unloaded meanwhile: look again.
             plan = await self._rollout.plan(repository, name, override or record.override)
+            record.ask(plan, by_name)
             await self._rollout.serve(record, plan)
         for user in dependents.direct_users(name, self._parts()):
             if user not in above:
@@ -148,11 +151,12 @@ class ModelControl:
 
     async def _reload(self, record: Record) -> None:
         """Have a model follow its parts, of which one has changed, and others follow it."""
-        if record.plan is None or not all(map(self._registry.serves, record.plan.parts)):
-            return
         try:
             async with self._lock(record.name):
-                await self._rollout.serve(record, record.plan)
+                plan = record.plan if record.wanted else None
+                if plan is None or not all(map(self._registry.serves, plan.parts)):
+                    return
+                await self._rollout.serve(record, plan)
                 record.suspended = False
         except ServingError as error:
             # It would not fit what its parts answer now.

@@ -186,7 +186,11 @@ class EmbeddedEngine:
     async def load(self, model: str, override: LoadOverride) -> None:
         """Load or reload a model; the old version serves until the new one is ready."""
         self._refuse_unless_explicit()
-        await self._control.load(model, override)
+        try:
+            await self._control.load(model, override)
+        except ServingError as error:
+            logger.error("%s", error.message)
+            raise
 
     async def unload(self, model: str, dependents: bool = False) -> None:
         """Take a model out of service; what it has accepted is answered."""
