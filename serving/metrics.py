@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from serving.host_metrics import HostMetrics
 from serving.statistics import CacheStatistics, Histogram, VersionStatistics
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -200,6 +201,7 @@ class Exposition:
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
+        self._process.register(HostMetrics())
 
     def render(
         self, versions: Iterable[VersionStatistics], cache: CacheStatistics | None = None

@@ -18,6 +18,7 @@ FLOORS: Final = (
     ("serving.dtypes",),
     ("serving.types",),
     (
+        "serving.host_metrics",
         "serving.passport",
         "serving.settings",
         "serving.shared_memory",

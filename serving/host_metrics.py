@@ -1,0 +1,56 @@
+"""What Triton tells of the host: how busy its processors are and how full its memory is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+PROC: Final = Path("/proc")
+# The columns of /proc/stat in which a processor has nothing to do: idle, and waiting for a disk.
+_IDLE: Final = slice(3, 5)
+# What follows counts virtual machines, whose time is in the columns before already.
+_COUNTED: Final = 8
+_KIB: Final = 1024
+
+
+class HostMetrics(Collector):
+    """Gauges read from `proc` at each scrape; none where the system has no such files."""
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._idle = self._total = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """Utilisation since the scrape before this one, and memory in bytes."""
+        try:
+            utilisation = self._utilisation()
+            memory = self._memory()
+        except FileNotFoundError:
+            return
+        yield GaugeMetricFamily(
+            "nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]", utilisation
+        )
+        total = memory["MemTotal"]
+        yield GaugeMetricFamily(
+            "nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", total
+        )
+        used = total - memory["MemAvailable"]
+        yield GaugeMetricFamily("nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes", used)
+
+    def _utilisation(self) -> float:
+        first, _, _ = (self._proc / "stat").read_text().partition("\n")
+        ticks = [int(column) for column in first.split()[1:]][:_COUNTED]
+        idle, total = sum(ticks[_IDLE]), sum(ticks)
+        passed = total - self._total
+        busy = passed - (idle - self._idle)
+        self._idle, self._total = idle, total
+        return busy / passed if passed > 0 else 0.0
+
+    def _memory(self) -> dict[str, int]:
+        lines = (self._proc / "meminfo").read_text().splitlines()
+        return {
+            name: int(value.split()[0]) * _KIB
+            for name, _, value in (line.partition(":") for line in lines)
+        }
