@@ -163,6 +163,21 @@ async def test_what_no_longer_fits_its_part_goes_out_of_service(folders: Folders
         assert "output y" in reason
 
 
+async def test_a_load_that_an_unload_overtakes_has_the_last_word(
+    folders: Folders, backend: Numbers
+) -> None:
+    async with engine_over(folders.root, backend=backend) as engine:
+        backend.opening.shut()
+        loading = asyncio.create_task(engine.load("inner", PLAIN))
+        await backend.opening.reached(1)  # at a, before inner itself
+        await engine.unload("inner")
+        backend.opening.open()
+        await loading
+        assert await ask(engine, "inner") == ("1", 1)
+        await engine.unload("a")
+        assert await serving(engine) == {"b"}
+
+
 async def test_requests_within_an_ensemble_finish_before_its_part_goes(
     folders: Folders, backend: Numbers
 ) -> None:

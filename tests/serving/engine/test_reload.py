@@ -172,27 +172,6 @@ async def test_no_more_models_are_opened_at_once_than_there_are_threads_for_it(
         assert len(backend.opened) == 3
 
 
-async def test_a_load_that_an_unload_overtakes_is_the_last_word(
-    folders: Folders, backend: Numbers
-) -> None:
-    folders.add("a", 1)
-    folders.add("b", 1)
-    settings = {"backend": backend, "model_load_thread_count": 1, "load_model": ("a",)}
-    async with engine_over(folders.root, **settings) as engine:  # type: ignore[arg-type]
-        await engine.unload("a")
-        backend.opening.shut()
-        other = asyncio.create_task(engine.load("b", PLAIN))
-        await backend.opening.reached(2)
-        load = asyncio.create_task(engine.load("a", PLAIN))  # waits for the only thread
-        await asyncio.sleep(0)
-        await engine.unload("a")
-        backend.opening.open()
-        await asyncio.gather(load, other)
-        assert await ask(engine, "a") == ("1", 1)
-        assert await engine.ready()
-    assert backend.alive == 0
-
-
 async def test_a_load_goes_on_when_its_caller_goes_away(folders: Folders, backend: Numbers) -> None:
     folders.add("a", 1)
     async with engine_over(folders.root, backend=backend) as engine:
