@@ -8,8 +8,6 @@ from serving.host_metrics import HostMetrics
 
 STAT = "cpu  {busy} 0 0 {idle} 10 0 0 0 7 7\ncpu0 1 2 3 4\n"
 MEMORY = "MemTotal:       1000 kB\nMemAvailable:   400 kB\nHugePages_Total: 0\n"
-    "MemTotal:       1000 kB\nMemFree:        100 kB\nMemAvailable:   400 kB\nHugePages_Total: 0\n"
-)
 
 
 def write(proc: Path, busy: int, idle: int) -> None:
