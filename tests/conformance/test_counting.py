@@ -1,0 +1,162 @@
+"""After the same requests, both servers have counted the same: statistics and metrics."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from tests.conformance.calls import Connection
+from tests.conformance.cases_inference import ONES, SIXTEEN
+from tests.conformance.conftest import Pair
+from tests.conformance.tensors import Infer, Input, Output, as_json, as_raw_contents
+
+MODEL: Final = "simple_fp32"
+FAMILY: Final = re.compile(r"^# TYPE (nv_\w+) (\w+)$", re.MULTILINE)
+SAMPLE: Final = re.compile(r"^(nv_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
+
+# Triton's families that we do not have, and why.
+ABSENT: Final = {
+    "nv_pinned_memory_pool_total_bytes": "There is no pool of pinned memory.",
+    "nv_pinned_memory_pool_used_bytes": "There is no pool of pinned memory.",
+}
+# What a request that does not fit the model counts as, and only here: Triton forgets it.
+REFUSED: Final = 2
+
+
+def _rows(count: int, *outputs: Output, names: tuple[str, ...] = ("INPUT0", "INPUT1")) -> Infer:
+    data = SIXTEEN[:4] * count, ONES[:4] * count
+    inputs = [
+        Input(name, "FP32", [count, 4], list(map(float, values)))
+        for name, values in zip(names, data, strict=False)
+    ]
+    return Infer(MODEL, inputs, outputs)
+
+
+def _ask(server: Connection) -> None:
+    """Three requests of one row, one of three, one refused over each protocol."""
+    for count in (1, 1, 3):
+        assert as_json(_rows(count)).send(server).status == 200
+    assert as_raw_contents(_rows(1)).send(server).status == "OK"
+    assert as_json(_rows(1, Output("X"))).send(server).status == 400
+    missing = as_raw_contents(_rows(1, names=("INPUT0",))).send(server)
+    assert missing.status == "INVALID_ARGUMENT"
+
+
+def _statistics(server: Connection, model: str) -> dict[str, Any]:
+    """The statistics as dotted names; each batch size by its number."""
+    [found] = server.http.get(f"/v2/models/{model}/stats").json()["model_stats"]
+    found["batch_stats"] = {str(one.pop("batch_size")): one for one in found["batch_stats"]}
+    return dict(_flat(found))
+
+
+def _flat(document: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in document.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+@contextmanager
+def _counted(server: Connection, model: str) -> Iterator[Counter[str]]:
+    """What the block adds to the model's counts; filled at its end."""
+    added: Counter[str] = Counter()
+    before = _statistics(server, model)
+    yield added
+    after = _statistics(server, model)
+    for name, value in after.items():
+        if isinstance(value, int) and name != "last_inference":
+            added[name] = value - before.get(name, 0)
+
+
+def test_statistics_have_the_same_members(pair: Pair) -> None:
+    _ask(pair.triton)
+    _ask(pair.ours)
+    ours, theirs = _statistics(pair.ours, MODEL), _statistics(pair.triton, MODEL)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert type(ours[name]) is type(value), name
+
+
+def test_the_same_requests_count_the_same(pair: Pair) -> None:
+    with _counted(pair.triton, MODEL) as theirs:
+        _ask(pair.triton)
+    with _counted(pair.ours, MODEL) as ours:
+        _ask(pair.ours)
+
+    counts = {name for name in theirs if not name.endswith("ns")}
+    found = {name: (ours[name], theirs[name]) for name in counts if ours[name] != theirs[name]}
+    assert found == {"inference_stats.fail.count": (REFUSED, 0)}
+    assert theirs["inference_count"] == 6
+    durations = [name for name in theirs if name.endswith(".ns") and theirs[name]]
+    assert durations
+    assert all(ours[name] > 0 for name in durations)
+
+
+def test_a_failed_execution_counts_the_same(pair: Pair) -> None:
+    counts = []
+    for server in (pair.ours, pair.triton):
+        with _counted(server, "failing") as added:
+            for index in (0, 7):
+                as_json(Infer("failing", [Input("IN", "INT64", [1], [index])])).send(server)
+        counts.append({name: n for name, n in added.items() if not name.endswith("ns")})
+    ours, theirs = counts
+
+    # The stand-in for Triton's backend reports executions that failed too; those that count in
+    # the statistics extension are the successful ones.
+    executions = {name for name in theirs if name.startswith(("batch_stats", "execution"))}
+    assert {name for name in theirs if ours[name] != theirs[name]} == executions
+    assert all((ours[name], theirs[name]) == (1, 2) for name in executions)
+    assert ours["inference_stats.fail.count"] == 1
+
+
+def _scrape(server: Connection) -> str:
+    return httpx.get(f"http://{server.address.metrics}/metrics").text
+
+
+def _samples(text: str, model: str) -> dict[tuple[str, ...], float]:
+    """Each sample of the model by its name and sorted labels."""
+    return {
+        (name, *sorted(labels.split(","))): float(value)
+        for name, labels, value in SAMPLE.findall(text)
+        if f'model="{model}"' in labels
+    }
+
+
+def test_the_metric_families_are_tritons(pair: Pair) -> None:
+    ours, theirs = dict(FAMILY.findall(_scrape(pair.ours))), FAMILY.findall(_scrape(pair.triton))
+    expected = {name: kind for name, kind in theirs if name not in ABSENT}
+    assert ours == expected
+    assert ABSENT.keys() <= {name for name, _ in theirs}
+
+
+@pytest.mark.parametrize("model", ["slow", "labelled"])
+def test_series_have_tritons_labels_and_are_there_before_any_request(
+    pair: Pair, model: str
+) -> None:
+    ours = _samples(_scrape(pair.ours), model)
+    assert ours.keys() == _samples(_scrape(pair.triton), model).keys()
+    assert ("nv_inference_count", f'model="{model}"', 'version="1"') in ours
+
+
+def test_the_same_requests_raise_the_same_metrics(pair: Pair) -> None:
+    raised = []
+    for server in (pair.ours, pair.triton):
+        before = _samples(_scrape(server), MODEL)
+        _ask(server)
+        after = _samples(_scrape(server), MODEL)
+        raised.append({name: after[name] - before[name] for name in after})
+    ours, theirs = raised
+
+    found = {
+        name: (ours[name], theirs[name])
+        for name in theirs
+        if not name[0].endswith("_us") and ours[name] != theirs[name]
+    }
+    refused = ("nv_inference_request_failure", f'model="{MODEL}"', 'reason="OTHER"', 'version="1"')
+    assert found == {refused: (REFUSED, 0)}
+    assert all(ours[name] > 0 for name in theirs if name[0].endswith("_us") and theirs[name])
