@@ -23,7 +23,8 @@ VARIABLE = "PENSTOCK_TRITON_ENV"
 DEFAULT = Path(__file__).parents[2] / ".venv-triton"
 BACKENDS = Path(__file__).parent / "backends"
 
-START_SECONDS = 60.0
+# Each model starts a process of its own: many of them take their time on a busy machine.
+START_SECONDS = 100.0
 STOP_SECONDS = 15.0
 
 # What a Python program has to say about the environment that it runs in.
