@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 from pythonjsonlogger.json import JsonFormatter
 
-from serving.errors import InvalidArgument, ServingError, Unsupported
+from serving.errors import InvalidArgument, Malformed, ServingError, Unsupported
 from serving.settings import LogFormat, Settings
 
 Value: TypeAlias = bool | int | str
@@ -99,7 +99,7 @@ def _check(name: str, value: Value) -> None:
         known = "log_verbose_level, log_info, log_warning, log_error, log_format"
         raise InvalidArgument(f"{name}: no log setting; expected {known}")
     if not fits:
-        raise InvalidArgument(f"{name}: expected {expected}, got {value!r}")
+        raise Malformed(f"{name}: expected {expected}, got {value!r}")
 
 
 def _handler(file: str) -> logging.Handler:
