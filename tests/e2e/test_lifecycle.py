@@ -66,6 +66,7 @@ def loading_server(repository: Path, *arguments: str) -> Iterator[tuple[Server, 
         with starting_server(*arguments, repository=repository) as server:
             try:
                 assert reading.wait(START_SECONDS)
+                server.wait_for("loaded a-quick-one")
                 yield server, go_on
             finally:
                 go_on.set()
