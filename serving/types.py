@@ -141,6 +141,27 @@ class BatchPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class SequencePolicy:
+    """How sequences of requests share the instances of one model version; times in nanoseconds.
+
+    `slots`      sequences that an instance has in hand at a time; further ones wait until one ends
+    `max_idle`   how long a sequence may have nothing to do before it is given up
+    `max_queue`  requests that may wait, of all sequences together; more are refused
+    `max_delay`  how long a request may wait for those of other sequences
+    `utilization`  the share of the slots that must have a request for it not to wait; 0: any
+    `merge`      how the requests of an instance are merged, in any order; None gives each sequence
+                 the row of its slot in every batch
+    """
+
+    slots: int
+    max_idle: int
+    max_queue: int
+    max_delay: int = 0
+    utilization: float = 0.0
+    merge: BatchPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Where the time of one request went; durations in nanoseconds."""
 

@@ -38,6 +38,8 @@ FLOORS: Final = (
         "serving.engine.validation",
     ),
     ("serving.engine.execution",),
+    ("serving.engine.sequences",),
+    ("serving.engine.scheduling",),
     (
         "serving.engine.cached",
         "serving.engine.ensemble",
@@ -101,6 +103,9 @@ FORBIDDEN: Final = (
     ("serving.types", ("fastapi", "grpc", "tritonclient", "onnxruntime"), ()),
     ("serving.validate", ("serving.gateway",), ()),
     ("serving.engine.batching.alarms", ("asyncio", "time", "threading"), ()),
+    ("serving.engine.batching.entries", ("asyncio", "time", "threading"), ()),
+    ("serving.engine.batching.strategies", ("asyncio", "time", "threading"), ()),
+    ("serving.engine.batching.sequencer", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.queue", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.merge", ("asyncio", "time", "threading"), ()),
 )

@@ -7,6 +7,9 @@
     ensemble    an ensemble's steps, and whether its tensors flow
     ensemble_steps  an ensemble against the models of its steps
     scheduling  what Triton refuses in the choice of a scheduler
+    sequences   control inputs and states
+    sequence_rules  what Triton refuses in them
+    graph_sequences  controls and states against the graph
     warmup      the samples to run before a model is ready
     paths       whether a file's name stays in its folder
     parameters  the free-form parameters that mean something
@@ -30,12 +33,15 @@ from serving.config.ensemble import Step, dependencies, is_ensemble
 from serving.config.ensemble_steps import step_faults
 from serving.config.model import ModelConfig, Reshape, choose
 from serving.config.parameters import RuntimeOptions, runtime_options
+from serving.config.sequences import Control, ControlKind, State
 from serving.config.source import Located, Refused, Source, refuse
 from serving.config.text import Proto, from_json, parse, to_text
 from serving.config.warmup import WarmupData, WarmupInput, WarmupSample
 
 __all__ = [
     "BACKENDS",
+    "Control",
+    "ControlKind",
     "Located",
     "ModelConfig",
     "Proto",
@@ -43,6 +49,7 @@ __all__ = [
     "Reshape",
     "RuntimeOptions",
     "Source",
+    "State",
     "Step",
     "WarmupData",
     "WarmupInput",

@@ -15,12 +15,14 @@ from serving.config.honoured import unhonoured
 from serving.config.model import ModelConfig, Reshape, specs
 from serving.config.parameters import accelerator_faults, parameter_faults
 from serving.config.rules import KNOWN_BACKENDS, general_faults, tensor_faults
+from serving.config.sequences import hidden_inputs, hidden_outputs
 from serving.config.source import Fault, Source, refuse
 from serving.config.text import Proto
 from serving.types import Signature, TensorSpec
 
 BACKENDS: Final = ("onnxruntime", "identity")
 DEFAULT_MAX_BATCH_SIZE: Final = 4
+DEFAULT_SEQUENCE_IDLE: Final = 1_000_000  # microseconds
 
 _Group: Final[Any] = model_config_pb2.ModelInstanceGroup
 
@@ -76,6 +78,7 @@ def complete(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
         batching.preferred_batch_size[:] = (
             [completed.max_batch_size] if completed.max_batch_size else []
         )
+    _fill_sequences(completed)
     for memory in ("input_pinned_memory", "output_pinned_memory"):
         if not completed.optimization.HasField(memory):
             getattr(completed.optimization, memory).enable = True
@@ -99,10 +102,17 @@ def validate(config: ModelConfig, signature: Signature) -> None:
 
 
 def fill_tensors(proto: Proto, signature: Signature) -> None:
-    """State the inputs, the outputs or both where `proto` states none, as its batch size has it."""
-    for given, graph in ((proto.input, signature.inputs), (proto.output, signature.outputs)):
+    """State the inputs, the outputs or both where `proto` states none, as its batch size has it.
+
+    What a sequence's requests carry along is not for clients.
+    """
+    for given, graph, hidden in (
+        (proto.input, signature.inputs, hidden_inputs(proto)),
+        (proto.output, signature.outputs, hidden_outputs(proto)),
+    ):
         if not given:
-            _add_tensors(given, graph, proto.max_batch_size)
+            visible = [spec for spec in graph if spec.name not in hidden]
+            _add_tensors(given, visible, proto.max_batch_size)
 
 
 def unbatched(signature: Signature) -> list[TensorSpec]:
@@ -169,6 +179,19 @@ def _fill_batching(proto: Proto, signature: Signature, source: Source) -> None:
                 )
             ],
             source,
+        )
+
+
+def _fill_sequences(proto: Proto) -> None:
+    if not proto.HasField("sequence_batching"):
+        return
+    batching = proto.sequence_batching
+    batching.max_sequence_idle_microseconds = (
+        batching.max_sequence_idle_microseconds or DEFAULT_SEQUENCE_IDLE
+    )
+    if batching.HasField("oldest") and not batching.oldest.preferred_batch_size:
+        batching.oldest.preferred_batch_size[:] = (
+            [proto.max_batch_size] if proto.max_batch_size else []
         )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from tritonclient.grpc import model_config_pb2
 
+from serving.config.graph_sequences import sequence_graph_faults
+from serving.config.sequences import hidden_inputs
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
 from serving.types import Signature, TensorSpec
@@ -34,17 +36,18 @@ def graph_faults(proto: Proto, signature: Signature) -> Iterator[Fault]:
                 yield from _datatype(tensor, spec, path, kind)
                 yield from _shape(tensor, spec, path, proto.max_batch_size, kind == "output")
     yield from _optional_inputs(proto, signature)
+    yield from sequence_graph_faults(proto, signature)
 
 
 def _missing_inputs(proto: Proto, signature: Signature) -> Iterator[Fault]:
-    given = {tensor.name for tensor in proto.input}
+    given = {tensor.name for tensor in proto.input} | hidden_inputs(proto)
     missing = [spec for spec in signature.inputs if not spec.optional and spec.name not in given]
     if missing:
         required = sum(not spec.optional for spec in signature.inputs)
         named = ", ".join(f"'{spec.name}' ({spec.datatype.config})" for spec in missing)
         yield Fault(
             "input",
-            f"configuration expects {len(proto.input)} inputs, model provides {required}: add "
+            f"configuration expects {len(given)} inputs, model provides {required}: add "
             f"{named}, or leave all inputs out to have them read from the graph",
         )
 

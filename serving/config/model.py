@@ -1,7 +1,7 @@
 """What the engine reads from a complete configuration."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tritonclient.grpc import model_config_pb2
 
@@ -9,10 +9,11 @@ from serving import dtypes
 from serving.config import ensemble, parameters
 from serving.config.ensemble import Step
 from serving.config.parameters import RuntimeOptions
+from serving.config.sequences import Control, State, controls, states
 from serving.config.source import Source
 from serving.config.text import Proto
 from serving.config.warmup import WarmupSample, warmup_samples
-from serving.types import BatchPolicy, QueuePolicy, TensorSpec, TimeoutAction
+from serving.types import BatchPolicy, QueuePolicy, SequencePolicy, TensorSpec, TimeoutAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,51 @@ class ModelConfig:
                 for level, policy in batching.priority_queue_policy.items()
             },
         )
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether requests belong to sequences, each of which stays with one instance."""
+        return bool(self.proto.HasField("sequence_batching"))
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """The inputs that tell the model where in its sequence a request stands."""
+        return controls(self.proto)
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The outputs that come back as inputs with the next request of their sequence."""
+        return states(self.proto)
+
+    @property
+    def hidden_inputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's inputs that no client sends; `dims` are without the batch dimension."""
+        return (
+            *(TensorSpec(control.name, control.datatype, (1,)) for control in self.controls),
+            *(TensorSpec(state.input_name, state.datatype, state.dims) for state in self.states),
+        )
+
+    def sequence_policy(self, default_max_queue: int) -> SequencePolicy:
+        """How sequences share the instances; no more than `default_max_queue` requests wait."""
+        batching = self.proto.sequence_batching
+        rows, direct, oldest = self.max_batch_size or 1, batching.direct, batching.oldest
+        policy = SequencePolicy(
+            slots=rows,
+            max_idle=batching.max_sequence_idle_microseconds * 1000,
+            max_queue=default_max_queue,
+            max_delay=direct.max_queue_delay_microseconds * 1000,
+            utilization=direct.minimum_slot_utilization,
+        )
+        if not batching.HasField("oldest"):
+            return policy
+        merge = BatchPolicy(
+            max_rows=rows,
+            queue=QueuePolicy(default_max_queue),
+            merge=self.max_batch_size > 0,
+            preferred=tuple(sorted(set(oldest.preferred_batch_size))),
+            max_delay=oldest.max_queue_delay_microseconds * 1000,
+        )
+        return replace(policy, slots=oldest.max_candidate_sequences or rows, merge=merge)
 
 
 def choose(proto: Proto | None, versions: Iterable[int]) -> list[int]:

@@ -14,6 +14,7 @@ from tritonclient.grpc import model_config_pb2
 from serving.config.ensemble import is_ensemble
 from serving.config.paths import leaves_folder
 from serving.config.scheduling import priority_faults
+from serving.config.sequence_rules import sequence_faults
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
 from serving.config.warmup import warmup_faults
@@ -50,6 +51,7 @@ def general_faults(
         _backend(proto, backends),
         _batching(proto),
         priority_faults(proto),
+        sequence_faults(proto),
         _versions(proto),
         _instances(proto, gpu_available),
         _passive(proto),

@@ -6,6 +6,7 @@ from serving.engine.cache import ResponseCache
 from serving.engine.cached import CachedVersion
 from serving.engine.ensemble import Ensemble
 from serving.engine.model import ModelVersion
+from serving.engine.scheduling import schedule
 from serving.engine.servable import Find, Opened, Servable
 
 logger = logging.getLogger("penstock.load")
@@ -25,7 +26,7 @@ def assemble(
     if config.is_ensemble:
         servable = Ensemble(opened, find)
     else:
-        servable = ModelVersion(opened, config.batch_policy(default_max_queue))
+        servable = ModelVersion(opened, schedule(opened, default_max_queue))
     if not config.caches_responses:
         return servable
     if cache is None:

@@ -34,6 +34,7 @@ logger = logging.getLogger("penstock.engine")
 
 EXTENSIONS: Final = (
     "classification",
+    "sequence",
     "model_repository",
     "model_repository(unload_dependents)",
     "schedule_policy",

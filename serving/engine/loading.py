@@ -21,6 +21,7 @@ from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
 from serving.engine.repository import ModelFolder, Repository, check_passport
+from serving.engine.sequences import read_initial_states
 from serving.engine.servable import Opened
 from serving.engine.snapshot import Snapshot, take
 from serving.engine.warmup import warm_up
@@ -173,13 +174,14 @@ class Loader:
             instances = config.instance_sessions
             sessions += [backend.open(resolved, path) for _ in range(max(instances))]
             labels = _labels(folder, config)
+            states = read_initial_states(config, folder)
             for session in sessions:
                 warm_up(session, config, folder)
         except BaseException:
             close(sessions)
             raise
         shared = [sessions[index] for index in instances]
-        return Opened(config, str(version), shared, labels, passport)
+        return Opened(config, str(version), shared, labels, passport, states)
 
 
 def _open_ensemble(plan: Plan, version: int) -> Opened:

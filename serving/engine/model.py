@@ -2,19 +2,17 @@
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
-from serving.engine.backends.base import Session
 from serving.engine.batching.batcher import Batcher, BatchReport
 from serving.engine.classification import answer
-from serving.engine.execution import Execution
+from serving.engine.scheduling import Scheduling
 from serving.engine.servable import Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
 from serving.statistics import FailureReason, VersionStatistics
 from serving.types import (
     Array,
-    BatchPolicy,
     InferenceRequest,
     InferenceResponse,
     Tensor,
@@ -35,7 +33,7 @@ _LABELLED: Final = (Code.OVERLOADED, Code.DEADLINE_EXCEEDED)
 class ModelVersion:
     """Answers requests for one version; to be created on the event loop."""
 
-    def __init__(self, opened: Opened, policy: BatchPolicy) -> None:
+    def __init__(self, opened: Opened, scheduling: Scheduling) -> None:
         config = opened.config
         self._opened = opened
         self._config = config
@@ -45,10 +43,12 @@ class ModelVersion:
         self._validator = Validator(config)
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}
         self._batches = config.max_batch_size > 0
-        self._batcher: Batcher[Admitted, dict[str, Array], Session] = Batcher(
-            policy,
-            Execution(config),
-            opened.sessions,
+        self._step = scheduling.step
+        self._batcher: Batcher[Admitted, dict[str, Array], Any] = Batcher(
+            scheduling.queue,
+            scheduling.execute,
+            scheduling.slots,
+            preserve_ordering=scheduling.preserve_ordering,
             on_batch=self._record_batch,
             name=f"{config.name}-{opened.version}",
         )
@@ -77,6 +77,7 @@ class ModelVersion:
                 # Microseconds on the wire.
                 queue_timeout=int(request.parameters.get("timeout", 0)) * 1000,
                 priority=int(request.parameters.get("priority", 0)),
+                step=self._step(request, admitted),
             )
             outputs = answer(
                 tuple(Tensor(name, self._outputs[name], arrays[name]) for name in admitted.outputs),

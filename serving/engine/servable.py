@@ -8,14 +8,15 @@ from serving.config import ModelConfig
 from serving.engine.backends.base import Session
 from serving.passport import Passport
 from serving.statistics import VersionStatistics
-from serving.types import InferenceRequest, InferenceResponse
+from serving.types import Array, InferenceRequest, InferenceResponse
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     """All that a version is made of, before it answers anything.
 
-    `sessions` has one for each instance; instances that share one have the same.
+    `sessions` has one for each instance; instances that share one have the same. `initial_states`
+    are what the states of a sequence are as it begins, by their inputs and without a batch.
     """
 
     config: ModelConfig
@@ -23,6 +24,7 @@ class Opened:
     sessions: Sequence[Session]
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     passport: Passport | None = None
+    initial_states: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Servable(Protocol):

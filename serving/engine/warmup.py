@@ -48,7 +48,7 @@ def warm_sizes(config: ModelConfig) -> list[int]:
 def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
     """Inputs of `rows` rows that fit the graph; variable dimensions are 1."""
     arrays = {}
-    for spec in config.inputs:
+    for spec in (*config.inputs, *config.hidden_inputs):
         if spec.optional:
             continue
         dims = tuple(1 if dim == -1 else dim for dim in spec.dims)
@@ -93,8 +93,13 @@ def _sample_inputs(
         raise LoadFailed(f"batch size {sample.rows} for '{config.name}', max allowed is {limit}")
     rows = sample.rows if config.max_batch_size else 0
     tensors = tuple(_sample_tensor(given, folder, rows) for given in sample.inputs)
-    admitted = Validator(config).admit(InferenceRequest(config.name, tensors))
-    return Execution(config).to_graph({tensor.name: tensor.array for tensor in admitted.inputs})
+    # What clients do not send is zeros unless the sample says otherwise.
+    hidden = {spec.name for spec in config.hidden_inputs}
+    inputs = {name: array for name, array in zeros(config, rows or 1).items() if name in hidden}
+    inputs |= {tensor.name: tensor.array for tensor in tensors if tensor.name in hidden}
+    sent = tuple(tensor for tensor in tensors if tensor.name not in hidden)
+    admitted = Validator(config).admit(InferenceRequest(config.name, sent))
+    return inputs | Execution(config).to_graph({item.name: item.array for item in admitted.inputs})
 
 
 def _sample_tensor(given: WarmupInput, folder: ModelFolder, rows: int) -> Tensor:

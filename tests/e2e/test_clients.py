@@ -44,7 +44,7 @@ async def test_the_server_says_what_it_is(client: Client) -> None:
     metadata = await client.call("get_server_metadata")
     assert metadata["name"] == "penstock"
     assert metadata["version"] == __version__
-    assert {"binary_tensor_data", "classification", "statistics"} <= set(metadata["extensions"])
+    assert {"binary_tensor_data", "sequence", "statistics"} <= set(metadata["extensions"])
 
 
 @pytest.mark.parametrize("version", ["", "1"])

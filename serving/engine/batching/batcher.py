@@ -8,16 +8,16 @@ import asyncio
 import copy
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from serving.engine.batching.entries import Entry, Queue, Step
 from serving.engine.batching.ordering import InOrder
-from serving.engine.batching.queue import BatchQueue, Entry
 from serving.engine.batching.worker import Worker
-from serving.errors import Code, DeadlineExceeded, Internal, Overloaded, ServingError, Unavailable
-from serving.types import BatchPolicy, Timing
+from serving.errors import Code, Internal, ServingError, Unavailable
+from serving.types import Timing
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,21 +31,29 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T, S]):
-    """What one execution gets: the slot that is its own meanwhile, and requests with their rows."""
+    """What one execution gets: the slot that is its own meanwhile, and requests with their rows.
+
+    `steps` are the requests' places in their sequences, where they belong to any.
+    """
 
     slot: S
     items: Sequence[T]
     rows: Sequence[int]
+    steps: Sequence[Step] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Executed(Generic[R]):
-    """What one execution gives: a result for each item in order; durations in nanoseconds."""
+    """What one execution gives: a result for each item in order; durations in nanoseconds.
+
+    `rows` is how many ran, if these were not just those of the requests.
+    """
 
     results: Sequence[R]
     compute_input: int = 0
     compute_infer: int = 0
     compute_output: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +94,13 @@ class _Flight(Generic[T, R, S]):
 
 
 class Batcher(Generic[T, R, S]):
-    """Merges the requests for one model version into batches; to be created on the event loop.
+    """Runs the requests for one model version in batches; to be created on the event loop.
 
+    `queue`     decides which requests run together, and when; it must be empty and of no other use
     `execute`   runs one batch in a worker thread; what it raises fails that batch only
     `slots`     what may execute at the same time, such as one session per model instance; each
                 runs one batch at a time, in a thread of its own, and must be closed after `close`
+    `preserve_ordering`  whether answers leave in the order in which the requests came
     `on_batch`  told of each execution, on the loop's thread
     `on_drop`   told of each request that got no result for another reason than a failed
                 execution, on the loop's thread: OVERLOADED, DEADLINE_EXCEEDED, CANCELLED or
@@ -100,10 +110,11 @@ class Batcher(Generic[T, R, S]):
 
     def __init__(
         self,
-        policy: BatchPolicy,
+        queue: Queue[Any],
         execute: Callable[[Batch[T, S]], Executed[R]],
         slots: Sequence[S],
         *,
+        preserve_ordering: bool = False,
         on_batch: Callable[[BatchReport], object] = lambda report: None,
         on_drop: Callable[[Code], object] = lambda reason: None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -111,15 +122,14 @@ class Batcher(Generic[T, R, S]):
     ) -> None:
         if not slots:
             raise ValueError("a batcher without slots would never execute anything")
-        self._policy = policy
-        self._queue: BatchQueue[_Job[T, R]] = BatchQueue(policy)
-        self._order = InOrder() if policy.preserve_ordering else None
+        self._queue: Queue[_Job[T, R]] = queue
+        self._order = InOrder() if preserve_ordering else None
         self._execute = execute
         self._on_batch = on_batch
         self._on_drop = on_drop
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._workers = [Worker(slot, f"{name}-{index}") for index, slot in enumerate(slots)]
+        self._workers = [Worker(index, slot, name) for index, slot in enumerate(slots)]
         self._idle = list(self._workers)
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None
@@ -151,17 +161,18 @@ class Batcher(Generic[T, R, S]):
         deadline: int | None = None,
         queue_timeout: int = 0,
         priority: int = 0,
+        step: Step | None = None,
     ) -> tuple[R, Timing]:
         """The result for `item`, once a batch with it has run; see `Entry` for the arguments.
 
-        `priority` is what the request asks for, of which the policy makes a level. Overloaded if
-        the queue is full, DeadlineExceeded if time was up before it ran, Unavailable once closing,
-        and whatever the execution raised: a ServingError as a copy of its own, anything else as
-        Internal. Cancelling takes it out of the queue.
+        Raises what the queue refuses it with, such as Overloaded if it is full or DeadlineExceeded
+        if time was up before it ran; Unavailable once closing; and whatever the execution raised:
+        a ServingError as a copy of its own, anything else as Internal. Cancelling takes it out of
+        the queue.
         """
         job: _Job[T, R] = _Job(item, self._loop.create_future())
-        level = self._policy.level(priority)
-        self._admit(Entry(job, rows, key, self._clock(), deadline, queue_timeout, level))
+        now = self._clock()
+        self._admit(Entry(job, rows, key, now, deadline, queue_timeout, priority, step))
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -187,7 +198,7 @@ class Batcher(Generic[T, R, S]):
             raise Unavailable("the model is being unloaded and accepts no more requests")
         try:
             self._queue.push(entry)
-        except Overloaded as refusal:
+        except ServingError as refusal:
             _tell(self._on_drop, refusal.code)
             raise
         if self._order is not None:
@@ -214,19 +225,20 @@ class Batcher(Generic[T, R, S]):
         """Start what can be started, then refuse what has expired, and see when to look again."""
         self._pumping = False
         now = self._clock()
-        expired = self._queue.expire(now)
-        wake_at = None
-        while self._idle:
-            entries, wake_at = self._queue.take(now)
-            if not entries:
-                break
-            self._launch(entries)
-        self._wake(wake_at if self._idle else self._queue.expires_at, now)
-        for entry in expired:
+        refused = self._queue.expire(now)
+        times = []
+        for worker in reversed(self._idle.copy()):
+            entries, wake_at = self._queue.take(now, worker.index)
+            if entries:
+                self._launch(worker, entries)
+            else:
+                times.append(wake_at)
+        self._wake(_earliest(times) if times else self._queue.expires_at, now)
+        for entry, error in refused:
             if not entry.item.future.done():
-                entry.item.future.set_exception(DeadlineExceeded("Request timeout expired"))
-                _tell(self._on_drop, Code.DEADLINE_EXCEEDED)
-        if expired:
+                entry.item.future.set_exception(error)
+                _tell(self._on_drop, error.code)
+        if refused:
             self._pass_over()
         if self._closing and not self.running and not self._queue:
             self._drained.set()
@@ -248,11 +260,12 @@ class Batcher(Generic[T, R, S]):
         self._timer = None
         self._pump()
 
-    def _launch(self, entries: list[Entry[_Job[T, R]]]) -> None:
-        worker = self._idle.pop()
+    def _launch(self, worker: Worker[S], entries: list[Entry[_Job[T, R]]]) -> None:
+        self._idle.remove(worker)
         items = [entry.item.item for entry in entries]
         rows = [entry.rows for entry in entries]
-        flight = _Flight(worker, Batch(worker.slot, items, rows), entries)
+        steps = [entry.step for entry in entries if entry.step is not None]
+        flight = _Flight(worker, Batch(worker.slot, items, rows, steps), entries)
         worker.run(partial(self._fly, flight))
 
     def _fly(self, flight: _Flight[T, R, S]) -> None:
@@ -285,7 +298,7 @@ class Batcher(Generic[T, R, S]):
         _tell(self._on_batch, report)
 
     def _hand_out_results(self, flight: _Flight[T, R, S], executed: Executed[R]) -> BatchReport:
-        rows = sum(flight.batch.rows)
+        rows = executed.rows or sum(flight.batch.rows)
         times = executed.compute_input, executed.compute_infer, executed.compute_output
         waited = abandoned = 0
         for entry, result in zip(flight.entries, executed.results, strict=True):
@@ -323,6 +336,10 @@ class Batcher(Generic[T, R, S]):
         """Some requests have left without an answer from an execution."""
         if self._order is not None:
             self._order.release()
+
+
+def _earliest(times: Iterable[int | None]) -> int | None:
+    return min((time for time in times if time is not None), default=None)
 
 
 def _tell(hook: Callable[[E], object], event: E) -> None:

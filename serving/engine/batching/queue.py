@@ -1,10 +1,9 @@
-"""Which requests run together, and when: a data structure without a runtime or a clock.
+"""Which requests run together, and when: a queue for requests that have nothing to do with others.
 
-Times are nanoseconds of one monotonic clock that the caller reads. Entries of equal key may run
-in one batch, whatever their levels. Inside a key the entries of a higher level (a lower number)
-go first. At one level the order of arrival holds, but those past their queue timeout stand behind
-the others, in the order in which they passed it. A batch is a prefix of that order, and no entry
-is split.
+Entries of equal key may run in one batch, whatever their levels. Inside a key the entries of a
+higher level (a lower number) go first. At one level the order of arrival holds, but those past
+their queue timeout stand behind the others, in the order in which they passed it. A batch is a
+prefix of that order, and no entry is split.
 
 The entries of a key are ready
 
@@ -27,33 +26,13 @@ from itertools import chain, count, islice
 from typing import Generic, TypeAlias, TypeVar
 
 from serving.engine.batching.alarms import SLACK, Alarms
-from serving.errors import Overloaded
-from serving.types import BatchPolicy, TimeoutAction
+from serving.engine.batching.entries import Entry, Refusal
+from serving.errors import DeadlineExceeded, Overloaded
+from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
 
 T = TypeVar("T", bound=Hashable)
 
 _Rank: TypeAlias = tuple[int, int, int]
-
-
-@dataclass(slots=True, eq=False)
-class Entry(Generic[T]):
-    """One request that waits; `item` is unique among those waiting.
-
-    `rows`           at most the policy's `max_rows`
-    `key`            entries of equal keys may run in one batch
-    `at`             when it arrived; not before the entry pushed before it
-    `deadline`       when its caller stops waiting
-    `queue_timeout`  how long it wishes to wait at most, as a duration; 0 leaves it to the policy
-    `level`          its priority level, as the policy's `level` gives it; the lowest goes first
-    """
-
-    item: T
-    rows: int
-    key: Hashable
-    at: int
-    deadline: int | None = None
-    queue_timeout: int = 0
-    level: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +45,7 @@ class _Place(Generic[T]):
 
     entry: Entry[T]
     group: "_Group[T]"
+    level: int
     lane: int
     since: int
     alarm: int | None = None
@@ -155,16 +135,18 @@ class BatchQueue(Generic[T]):
 
     def push(self, entry: Entry[T]) -> None:
         """Let `entry` wait; Overloaded if `max_queue` requests of its level do already."""
-        limit = self._policy.queue_at(entry.level).max_queue
-        if self._waiting_at(entry.level) >= limit:
+        level = self._policy.level(entry.priority)
+        policy = self._policy.queue_at(level)
+        limit = policy.max_queue
+        if self._waiting_at(level) >= limit:
             raise Overloaded(f"Exceeds maximum queue size of {limit} requests")
         if entry.rows > self._policy.max_rows:
             raise ValueError(f"{entry.rows} rows do not fit a batch of {self._policy.max_rows}")
         key = entry.key if self._policy.merge else None
         group = self._groups.get(key) or _Group(key=key)
-        place = _Place(entry, group, 2 * entry.level, entry.at)
+        place = _Place(entry, group, level, 2 * level, entry.at)
         self._enter(place)
-        self._set_alarm(place, _earliest(entry.deadline, self._late_at(entry)))
+        self._set_alarm(place, _earliest(entry.deadline, _late_at(entry, policy)))
         # Behind all others, a newcomer changes no shorter prefix.
         is_last = group.order[-1] == place.lane
         if not is_last or (not group.full and self._complete(group)):
@@ -179,20 +161,21 @@ class BatchQueue(Generic[T]):
         self._judge(place.group)
         return True
 
-    def expire(self, now: int) -> list[Entry[T]]:
+    def expire(self, now: int) -> list[Refusal[T]]:
         """Remove the entries whose deadline or queue timeout has passed; call it before `take`.
 
         Where the policy delays what timed out, such an entry stays, behind all punctual ones of
         its level, until its deadline.
         """
-        expired = []
+        expired: list[Refusal[T]] = []
         while (alarm := self._alarms.due(now)) is not None:
             when, place = alarm
             deadline = place.entry.deadline
-            action = self._policy.queue_at(place.entry.level).timeout_action
+            action = self._policy.queue_at(place.level).timeout_action
             self._leave(place)
             if action is TimeoutAction.REJECT or (deadline is not None and deadline <= now):
-                expired.append(place.entry)
+                error = DeadlineExceeded("Request timeout expired")
+                expired.append(Refusal(place.entry, error))
             else:
                 place.lane, place.since = place.lane + 1, when
                 self._enter(place)
@@ -200,12 +183,8 @@ class BatchQueue(Generic[T]):
             self._judge(place.group)
         return expired
 
-    def take(self, now: int) -> tuple[list[Entry[T]], int | None]:
-        """Remove and return the next batch; no entries while waiting for company is better.
-
-        Beside it: the earliest time at which `take` or `expire` could give something (more). A
-        time that has passed means at once; None means not before another push.
-        """
+    def take(self, now: int, instance: int = 0) -> tuple[list[Entry[T]], int | None]:
+        """Remove and return the next batch; to all instances the queue gives alike."""
         choice = self._choose(now)
         if choice is None:
             return [], self._wake_at()
@@ -247,14 +226,6 @@ class BatchQueue(Generic[T]):
     def _set_alarm(self, place: _Place[T], when: int | None) -> None:
         if when is not None:
             place.alarm = self._alarms.set(place, when)
-
-    def _late_at(self, entry: Entry[T]) -> int | None:
-        """When `entry` has waited longer than its queue timeout."""
-        policy = self._policy.queue_at(entry.level)
-        timeout = policy.timeout
-        if entry.queue_timeout and policy.allow_timeout_override:
-            timeout = min(timeout, entry.queue_timeout) if timeout else entry.queue_timeout
-        return entry.at + timeout if timeout else None
 
     def _complete(self, group: _Group[T]) -> bool:
         """Whether the group as a whole says that it need not wait."""
@@ -315,6 +286,14 @@ class BatchQueue(Generic[T]):
             group.rank[1] if group else None,
             *(place.entry.at + self._delay for place in self._line.heads()),
         )
+
+
+def _late_at(entry: Entry[T], policy: QueuePolicy) -> int | None:
+    """When `entry` has waited longer than its queue timeout."""
+    timeout = policy.timeout
+    if entry.queue_timeout and policy.allow_timeout_override:
+        timeout = min(timeout, entry.queue_timeout) if timeout else entry.queue_timeout
+    return entry.at + timeout if timeout else None
 
 
 def _earliest(*times: int | None) -> int | None:

@@ -14,11 +14,12 @@ class Worker(Generic[S]):
     Half the hand-off time of a thread pool, and no thread has to be found once requests wait.
     """
 
-    def __init__(self, slot: S, name: str) -> None:
+    def __init__(self, index: int, slot: S, name: str) -> None:
+        self.index = index
         self.slot = slot
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         # A daemon, lest a program that was not closed properly never ends.
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True)
         self._thread.start()
 
     def run(self, task: Callable[[], None]) -> None:

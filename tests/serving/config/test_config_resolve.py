@@ -204,7 +204,10 @@ def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, me
 @pytest.mark.parametrize(
     ("text", "field"),
     [
-        ("sequence_batching {}", "sequence_batching"),
+        (
+            "sequence_batching { iterative_sequence: true }",
+            "sequence_batching.iterative_sequence",
+        ),
         (
             'ensemble_scheduling { step { model_namespace: "a" } }',
             "ensemble_scheduling.step.model_namespace",
@@ -246,7 +249,7 @@ def test_the_table_of_honoured_fields_names_fields_that_exist() -> None:
 
 
 def test_every_fault_is_told_at_once() -> None:
-    message = failure_of('name: "x"\nmax_batch_size: -1\nsequence_batching {}')
+    message = failure_of('name: "x"\nmax_batch_size: -1\ninstance_group { gpus: 0 }')
 
     assert [line.split(": ")[0] for line in message.splitlines()] == [
         "m/config.pbtxt:1",

@@ -13,6 +13,7 @@ import pytest
 from serving.config import Source, complete, parse, resolve
 from serving.dtypes import Datatype
 from serving.engine.model import ModelVersion
+from serving.engine.scheduling import schedule
 from serving.engine.servable import Opened
 from serving.errors import InvalidArgument, Overloaded, ServingError, Unavailable
 from serving.statistics import FailureReason
@@ -66,7 +67,7 @@ async def served(
     config = complete(resolve(parse(text, source.name), "m", source), signature, source)
     sessions = [FunctionSession(signature, function) for _ in range(instances)]
     opened = Opened(config, "1", sessions, labels or {})
-    version = ModelVersion(opened, config.batch_policy(16))
+    version = ModelVersion(opened, schedule(opened, 16))
     try:
         yield version
     finally:

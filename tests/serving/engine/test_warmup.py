@@ -7,7 +7,7 @@ from struct import pack
 import numpy as np
 import pytest
 
-from serving.config import ModelConfig, complete, parse, resolve
+from serving.config import ModelConfig, Source, complete, parse, resolve
 from serving.dtypes import Datatype
 from serving.engine.raw_data import read_array
 from serving.engine.repository import ModelFolder, Repository
@@ -212,3 +212,42 @@ def test_raw_data_is_little_endian_and_row_major(
 def test_a_text_that_is_cut_off_is_refused(data: bytes) -> None:
     with pytest.raises(LoadFailed, match=r"^f ends within text 0 of the 1 that are needed$"):
         read_array(data, Datatype.BYTES, (1,), "f")
+
+
+SEQUENCES = Signature(
+    inputs=(
+        TensorSpec("x", Datatype.FP32, (-1, 1)),
+        TensorSpec("start", Datatype.INT32, (-1, 1)),
+        TensorSpec("past", Datatype.FP32, (-1, -1)),
+    ),
+    outputs=(TensorSpec("y", Datatype.FP32, (-1, 1)), TensorSpec("next", Datatype.FP32, (-1, -1))),
+)
+BATCHING = """\
+sequence_batching {
+  control_input { name: "start" control { kind: CONTROL_SEQUENCE_START int32_false_true: [0, 1] } }
+  state { input_name: "past" output_name: "next" data_type: TYPE_FP32 dims: -1 }
+}
+"""
+
+
+def warmed_sequences(text: str) -> list[Mapping[str, Array]]:
+    source = Source("config.pbtxt", CONFIG + BATCHING + text)
+    resolved = resolve(parse(source.text, source.name), "m", source, files=["model.onnx"])
+    session = Notes()
+    warm_up(session, complete(resolved, SEQUENCES, source), ModelFolder("m", Path(), (1,), None))
+    return session.runs
+
+
+def test_zeros_are_what_clients_send_and_what_the_sequence_batcher_does() -> None:
+    shapes = {name: array.shape for name, array in warmed_sequences("")[-1].items()}
+    assert shapes == {"x": (4, 1), "start": (4, 1), "past": (4, 1)}
+
+
+def test_a_sample_may_say_what_the_control_inputs_are() -> None:
+    start = 'inputs { key: "start" value { data_type: TYPE_INT32 dims: 1 random_data: true } }'
+    past = 'inputs { key: "past" value { data_type: TYPE_FP32 dims: 5 zero_data: true } }'
+    x = "data_type: TYPE_FP32 dims: 1 zero_data: true"
+    [run] = warmed_sequences(sample(x, batch_size=2, rest=start + past))
+    assert run["past"].tolist() == [[0] * 5] * 2
+    assert run["start"].dtype == np.int32
+    assert run["start"][0] == run["start"][1]

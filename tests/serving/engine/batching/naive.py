@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import accumulate
 
-from serving.engine.batching.queue import Entry
+from serving.engine.batching.entries import Entry
 from serving.types import BatchPolicy, TimeoutAction
 
 
@@ -26,7 +26,7 @@ def _within(sums: Sequence[int], limit: int) -> int:
 
 
 def times_out_at(policy: BatchPolicy, entry: Entry[int]) -> int | None:
-    queue = policy.queue_at(entry.level)
+    queue = policy.queue_at(policy.level(entry.priority))
     wishes = [queue.timeout]
     if queue.allow_timeout_override:
         wishes.append(entry.queue_timeout)
@@ -41,7 +41,7 @@ class NaiveQueue:
         self.entries: list[Entry[int]] = []
 
     def waiting_at(self, level: int) -> int:
-        return sum(entry.level == level for entry in self.entries)
+        return sum(self.policy.level(entry.priority) == level for entry in self.entries)
 
     def expired(self, now: int) -> set[int]:
         """Whose deadline has passed, and whose queue timeout where that rejects."""
@@ -50,7 +50,8 @@ class NaiveQueue:
             for entry in self.entries
             if (entry.deadline is not None and entry.deadline <= now)
             or (
-                self.policy.queue_at(entry.level).timeout_action is TimeoutAction.REJECT
+                self.policy.queue_at(self.policy.level(entry.priority)).timeout_action
+                is TimeoutAction.REJECT
                 and self.is_late(entry, now)
             )
         }
@@ -60,7 +61,7 @@ class NaiveQueue:
         return at is not None and at <= now
 
     def lane(self, entry: Entry[int], now: int) -> tuple[int, bool]:
-        return entry.level, self.is_late(entry, now)
+        return self.policy.level(entry.priority), self.is_late(entry, now)
 
     def rank(self, entry: Entry[int], now: int) -> tuple[int, bool, int, int]:
         """Level by level, the late ones behind the others by when they became late."""

@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from serving.engine.batching.batcher import Batch, Batcher, BatchReport, Executed
+from serving.engine.batching.queue import BatchQueue
 from serving.errors import (
     Code,
     DeadlineExceeded,
@@ -89,7 +90,7 @@ async def batching(model: Model, policy: BatchPolicy, **rest: Any) -> AsyncItera
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: complaints.append(context))
-    batcher: IntBatcher = Batcher(policy, model, rest.pop("slots", ["slot"]), **rest)
+    batcher: IntBatcher = Batcher(BatchQueue(policy), model, rest.pop("slots", ["slot"]), **rest)
     try:
         yield batcher
     finally:
@@ -187,8 +188,9 @@ class Gates:
 @asynccontextmanager
 async def in_order(gates: Gates, **rest: Any) -> AsyncIterator[IntBatcher]:
     """A batcher of three slots and one request in each batch that preserves the order."""
-    ordered = policy(max_rows=1, preserve_ordering=True)
-    batcher: IntBatcher = Batcher(ordered, gates, ["a", "b", "c"], **rest)
+    slots = ["a", "b", "c"]
+    queue: BatchQueue[Any] = BatchQueue(policy(max_rows=1))
+    batcher: IntBatcher = Batcher(queue, gates, slots, preserve_ordering=True, **rest)
     try:
         yield batcher
     finally:
@@ -476,7 +478,7 @@ async def test_a_result_too_few_fails_the_batch() -> None:
     def forgetful(batch: Batch[int, str]) -> Executed[int]:
         return Executed(batch.items[1:])
 
-    batcher: IntBatcher = Batcher(policy(), forgetful, ["slot"])
+    batcher: IntBatcher = Batcher(BatchQueue(policy()), forgetful, ["slot"])
     errors = await asyncio.gather(submit(batcher, 0), submit(batcher, 1), return_exceptions=True)
     assert [str(error) for error in errors] == ["2 requests were run but 1 answered"] * 2
     await batcher.close()
@@ -569,7 +571,7 @@ async def test_closing_ends_when_the_last_one_waiting_gives_up() -> None:
 
 async def test_a_batcher_without_slots_is_refused() -> None:
     with pytest.raises(ValueError, match="without slots"):
-        Batcher(policy(), Model(is_open=True), [])
+        Batcher(BatchQueue(policy()), Model(is_open=True), [])
 
 
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -585,7 +587,7 @@ def test_a_loop_that_is_closed_during_an_execution_leaves_nothing_hanging(
         return Executed(batch.items)
 
     async def leave() -> IntBatcher:
-        batcher: IntBatcher = Batcher(policy(), execute, ["slot"])
+        batcher: IntBatcher = Batcher(BatchQueue(policy()), execute, ["slot"])
         task = submit(batcher, 0)
         await asyncio.get_running_loop().run_in_executor(None, begun.wait)
         task.cancel()

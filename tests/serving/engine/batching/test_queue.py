@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from serving.engine.batching.queue import BatchQueue, Entry
+from serving.engine.batching.entries import Entry
+from serving.engine.batching.queue import BatchQueue
 from serving.errors import Overloaded
 from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
 from tests.serving.engine.batching.naive import NaiveQueue
@@ -155,14 +156,14 @@ def test_a_deadline_that_passes_removes_the_entry() -> None:
     queue.push(Entry(1, 1, "k", at=1, deadline=10))
     assert queue.expires_at == 10
     assert queue.expire(9) == []
-    assert [entry.item for entry in queue.expire(10)] == [1]
+    assert [entry.item for entry, _ in queue.expire(10)] == [1]
     assert take(queue) == [0]
 
 
 def test_the_queue_timeout_rejects() -> None:
     queue = queue_of(policy(timeout=10, max_delay=50), 1)
     assert queue.take(5) == ([], 10)
-    assert [entry.item for entry in queue.expire(10)] == [0]
+    assert [entry.item for entry, _ in queue.expire(10)] == [0]
     assert queue.take(10) == ([], None)
 
 
@@ -187,7 +188,7 @@ def test_what_expires_is_found_though_many_others_have_left() -> None:
         queue.push(Entry(item, 1, "k", at=0, deadline=item))
         if item % 8:
             queue.discard(item)
-    assert [entry.item for entry in queue.expire(1000)] == list(range(0, 400, 8))
+    assert [entry.item for entry, _ in queue.expire(1000)] == list(range(0, 400, 8))
 
 
 def delaying(**rest: Any) -> BatchPolicy:
@@ -227,7 +228,7 @@ def test_what_is_delayed_still_expires_by_its_deadline() -> None:
     queue.push(Entry(0, 1, "k", at=0, deadline=30))
     assert queue.expire(10) == []
     assert queue.expires_at == 30
-    assert [entry.item for entry in queue.expire(30)] == [0]
+    assert [entry.item for entry, _ in queue.expire(30)] == [0]
 
 
 def levels(**rest: Any) -> BatchPolicy:
@@ -238,7 +239,7 @@ def queue_of_levels(policy: BatchPolicy, *levels: int, key: Hashable = "k") -> B
     """Entries 0, 1, … of one row at these levels, which arrived at time 0, 1, …"""
     queue: BatchQueue[int] = BatchQueue(policy)
     for item, level in enumerate(levels):
-        queue.push(Entry(item, 1, key, at=item, level=level))
+        queue.push(Entry(item, 1, key, at=item, priority=level))
     return queue
 
 
@@ -256,14 +257,14 @@ def test_a_batch_mixes_levels() -> None:
 def test_entries_of_all_levels_together_complete_a_preferred_size() -> None:
     queue = queue_of_levels(levels(preferred=(3,), max_delay=50), 3, 1)
     assert take(queue, now=2) == []
-    queue.push(Entry(2, 1, "k", at=2, level=2))
+    queue.push(Entry(2, 1, "k", at=2, priority=2))
     assert take(queue, now=2) == [1, 2, 0]
 
 
 def test_a_newcomer_of_a_higher_level_can_make_a_full_key_smaller() -> None:
     queue: BatchQueue[int] = BatchQueue(levels(preferred=(4,), max_delay=50))
-    queue.push(Entry(0, 4, "k", at=0, level=2))
-    queue.push(Entry(1, 2, "k", at=1, level=1))
+    queue.push(Entry(0, 4, "k", at=0, priority=2))
+    queue.push(Entry(1, 2, "k", at=1, priority=1))
     assert take(queue, now=1) == [1]
     assert take(queue, now=1) == [0]
 
@@ -271,13 +272,13 @@ def test_a_newcomer_of_a_higher_level_can_make_a_full_key_smaller() -> None:
 def test_of_two_full_keys_the_one_with_the_higher_level_goes_first() -> None:
     queue: BatchQueue[int] = BatchQueue(levels(max_rows=2, max_delay=50))
     for item, (key, level) in enumerate([("a", 2), ("a", 2), ("b", 2), ("b", 1)]):
-        queue.push(Entry(item, 1, key, at=item, level=level))
+        queue.push(Entry(item, 1, key, at=item, priority=level))
     assert [take(queue, now=3), take(queue, now=3)] == [[3, 2], [0, 1]]
 
 
 def test_a_low_level_that_has_waited_its_delay_runs_behind_the_higher_ones_of_its_key() -> None:
     queue = queue_of_levels(levels(max_delay=50), 3)
-    queue.push(Entry(1, 1, "k", at=49, level=1))
+    queue.push(Entry(1, 1, "k", at=49, priority=1))
     assert queue.take(49) == ([], 50)
     assert take(queue, now=50) == [1, 0]
 
@@ -286,8 +287,8 @@ def test_what_is_delayed_still_goes_before_a_lower_level() -> None:
     queue = queue_of_levels(
         levels(max_rows=1, timeout=10, timeout_action=TimeoutAction.DELAY), 1, 1, 2
     )
-    queue.push(Entry(3, 1, "k", at=9, level=1))
-    queue.push(Entry(4, 1, "k", at=11, level=2))
+    queue.push(Entry(3, 1, "k", at=9, priority=1))
+    queue.push(Entry(4, 1, "k", at=11, priority=2))
     assert queue.expire(11) == []
     assert [take(queue, now=11) for _ in range(5)] == [[3], [0], [1], [2], [4]]
 
@@ -296,8 +297,8 @@ def test_each_level_has_a_queue_policy_of_its_own() -> None:
     strict = QueuePolicy(max_queue=1, timeout=5)
     queue = queue_of_levels(levels(level_queues={1: strict}), 1, 2, 2)
     with pytest.raises(Overloaded, match="Exceeds maximum queue size of 1 requests"):
-        queue.push(Entry(3, 1, "k", at=3, level=1))
-    assert [entry.item for entry in queue.expire(5)] == [0]
+        queue.push(Entry(3, 1, "k", at=3, priority=1))
+    assert [entry.item for entry, _ in queue.expire(5)] == [0]
     assert take(queue) == [1, 2]
 
 
@@ -414,7 +415,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.now += wait
         deadline = None if patience is None else self.now + patience
         level = self.policy.level(priority)
-        entry = Entry(self.pushed, rows, key, self.now, deadline, queue_timeout, level)
+        entry = Entry(self.pushed, rows, key, self.now, deadline, queue_timeout, priority)
         if self.naive.waiting_at(level) == self.policy.queue_at(level).max_queue:
             with pytest.raises(Overloaded):
                 self.queue.push(entry)
@@ -445,7 +446,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         """One turn of the batcher with a slot to give away."""
-        expired = [entry.item for entry in self.queue.expire(self.now)]
+        expired = [entry.item for entry, _ in self.queue.expire(self.now)]
         assert set(expired) == self.naive.expired(self.now)
         self.leave(expired)
         waiting = {entry.item: entry for entry in self.naive.entries}
@@ -461,9 +462,10 @@ class QueueMachine(RuleBasedStateMachine):
         assert sum(entry.rows for entry in batch) <= self.policy.max_rows
         assert len(batch) <= 1 or self.policy.merge
         assert len({entry.key for entry in batch}) <= 1
-        stay = [e for e in self.naive.entries if e not in batch and batch and e.key == batch[0].key]
-        if self.policy.merge:
-            assert all(e.level >= max(entry.level for entry in batch) for e in stay)
+        if batch and self.policy.merge:
+            lowest = max(self.policy.level(entry.priority) for entry in batch)
+            stay = [e for e in self.naive.entries if e not in batch and e.key == batch[0].key]
+            assert all(self.policy.level(entry.priority) >= lowest for entry in stay)
 
     def check_wake(self, served: bool, wake_at: int | None) -> None:
         """`wake_at` is the first moment at which anything happens if nothing else does."""
@@ -475,7 +477,8 @@ class QueueMachine(RuleBasedStateMachine):
             return
         assert wake_at > self.now
         early = copy.deepcopy(self.queue)
-        assert early.expire(wake_at - 1) == early.take(wake_at - 1)[0] == []
+        assert not early.expire(wake_at - 1)
+        assert not early.take(wake_at - 1)[0]
         due = copy.deepcopy(self.queue)
         expiry = due.expires_at
         assert due.expire(wake_at) or due.take(wake_at)[0] or due.expires_at != expiry

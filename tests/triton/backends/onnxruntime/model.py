@@ -34,6 +34,10 @@ class TritonPythonModel:
         named = {tensor["name"] for tensor in config["input"]}
         optional = self.session.get_overridable_initializers()
         inputs = [*self.session.get_inputs(), *(one for one in optional if one.name in named)]
+        # Triton itself says what is in the control inputs of a sequence.
+        controls = config.get("sequence_batching", {}).get("control_input", ())
+        hidden = {control["name"] for control in controls}
+        inputs = [tensor for tensor in inputs if tensor.name not in hidden]
         _check(config["input"], inputs, self.batches)
         _check(config["output"], self.session.get_outputs(), self.batches)
 

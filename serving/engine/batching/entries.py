@@ -1,0 +1,93 @@
+"""What waits, and the seam between how it is scheduled and what runs it.
+
+A queue is a data structure without a runtime or a clock. Times are nanoseconds of one monotonic
+clock that the caller reads; durations are nanoseconds.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from serving.errors import ServingError
+
+T = TypeVar("T", bound=Hashable)
+
+SequenceId: TypeAlias = int | str
+
+
+@dataclass(slots=True)
+class Step:
+    """Where a request stands in its sequence; `slot` is the sequence's, once the step is taken.
+
+    An instance has as many slots as it takes sequences at a time; until its sequence has ended, no
+    other has that slot of that instance.
+    """
+
+    sequence: SequenceId
+    start: bool
+    end: bool
+    slot: int = -1
+
+
+@dataclass(slots=True, eq=False)
+class Entry(Generic[T]):
+    """One request that waits; `item` is unique among those waiting.
+
+    `rows`           what it counts for in a batch
+    `key`            entries of equal keys may run in one batch
+    `at`             when it arrived; not before the entry pushed before it
+    `deadline`       when its caller stops waiting
+    `queue_timeout`  how long it wishes to wait at most; 0 leaves it to the policy
+    `priority`       which level of the policy it asks for; 0 leaves it to the policy
+    `step`           its place in a sequence, if it belongs to one
+    """
+
+    item: T
+    rows: int
+    key: Hashable
+    at: int
+    deadline: int | None = None
+    queue_timeout: int = 0
+    priority: int = 0
+    step: Step | None = None
+
+
+class Refusal(NamedTuple, Generic[T]):
+    """An entry that has left without being taken, and why."""
+
+    entry: Entry[T]
+    error: ServingError
+
+
+class Queue(Protocol[T]):
+    """The requests that wait for the instances of one model version."""
+
+    def __len__(self) -> int:
+        """Requests that wait."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+
+    @property
+    def expires_at(self) -> int | None:
+        """When `expire` will have something to do."""
+
+    def push(self, entry: Entry[T]) -> None:
+        """Let `entry` wait; a ServingError if it may not."""
+
+    def discard(self, item: T) -> bool:
+        """Forget `item`; False if it does not wait here (any more)."""
+
+    def expire(self, now: int) -> list[Refusal[T]]:
+        """Remove the entries that shall wait no longer; to be called before `take`."""
+
+    def take(self, now: int, instance: int = 0) -> tuple[list[Entry[T]], int | None]:
+        """Remove and return the next batch for `instance`, which is idle; no entries to wait.
+
+        Beside it: the earliest time at which `take` or `expire` could give something (more). A
+        time that has passed means at once; None means not before another push.
+        """
+
+    def flush(self) -> None:
+        """From now on, nothing waits for company."""

@@ -1,0 +1,65 @@
+"""How the requests for one version come to its sessions: its configuration decides."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from serving.engine.batching.batcher import Batch, Executed
+from serving.engine.batching.entries import Queue, Step
+from serving.engine.batching.queue import BatchQueue
+from serving.engine.batching.sequencer import Sequencer
+from serving.engine.execution import Execution
+from serving.engine.sequences import SequenceExecution, SequenceInstance, Steps
+from serving.engine.servable import Opened
+from serving.engine.validation import Admitted
+from serving.types import Array, InferenceRequest
+
+ReadStep: TypeAlias = Callable[[InferenceRequest, Admitted], Step | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling:
+    """What a batcher is made of.
+
+    `queue`     which requests run together
+    `execute`   runs a batch of them on one of `slots`, which are the version's instances
+    `step`      where in its sequence a request stands; InvalidArgument if it had to say and did not
+    `preserve_ordering`  whether answers leave in the order in which the requests came
+    """
+
+    queue: Queue[Any]
+    execute: Callable[[Batch[Admitted, Any]], Executed[dict[str, Array]]]
+    slots: Sequence[Any]
+    step: ReadStep
+    preserve_ordering: bool
+
+
+def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
+    """The scheduling of `opened`; `default_max_queue` holds where it does not say how many wait."""
+    if opened.config.has_sequences:
+        return _sequences(opened, default_max_queue)
+    policy = opened.config.batch_policy(default_max_queue)
+    return Scheduling(
+        BatchQueue(policy),
+        Execution(opened.config),
+        opened.sessions,
+        _no_step,
+        policy.preserve_ordering,
+    )
+
+
+def _sequences(opened: Opened, default_max_queue: int) -> Scheduling:
+    config = opened.config
+    policy = config.sequence_policy(default_max_queue)
+    return Scheduling(
+        Sequencer(policy, len(opened.sessions), config.name),
+        SequenceExecution(opened),
+        [SequenceInstance(session) for session in opened.sessions],
+        Steps(config),
+        # An instance answers in the order in which it runs, which is all that is asked of it.
+        preserve_ordering=False,
+    )
+
+
+def _no_step(request: InferenceRequest, admitted: Admitted) -> None:
+    """Requests belong to no sequences; what they say of one is for others, as with Triton."""
