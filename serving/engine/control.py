@@ -42,16 +42,13 @@ class ModelControl:
         """Have `changed` called after each load and unload, whatever became of it."""
         self._watchers.append(changed)
 
-    async def load(
-        self, name: str, given: LoadOverride = AS_IT_LIES, required: bool = True
-    ) -> None:
+    async def load(self, name: str, given: LoadOverride = AS_IT_LIES) -> None:
         """Serve the model as it lies in the repository, or as it is `given`.
 
         LoadFailed or InvalidArgument say in Triton's words why that is not possible; then what
-        served before goes on, and if nothing did and it is `required`, the server is not ready.
-        Once begun, a load goes on even if its caller goes away.
+        served before goes on. Once begun, a load goes on even if its caller goes away.
         """
-        await self._change(self._load_given(name, given, required))
+        await self._change(self._load_given(name, given))
 
     async def unload(self, name: str, with_parts: bool = False) -> None:
         """Take the model, and those that are made of it, out of service.
@@ -88,17 +85,8 @@ class ModelControl:
         for changed in self._watchers:
             changed()
 
-    async def _load_given(self, name: str, given: LoadOverride, required: bool) -> None:
-        try:
-            override = await self._rollout.in_thread(_override, name, given)
-            await self._load_from(name, given, override)
-        except ServingError:
-            record = self._registry.get(name)
-            if record and record.wanted and required:
-                record.required = True
-            raise
-
-    async def _load_from(self, name: str, given: LoadOverride, override: Override | None) -> None:
+    async def _load_given(self, name: str, given: LoadOverride) -> None:
+        override = await self._rollout.in_thread(_override, name, given)
         if not given.files:
             await self._load(self._repository, name, override, by_name=True)
             return

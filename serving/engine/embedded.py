@@ -94,6 +94,8 @@ class EmbeddedEngine:
             return ""
         if not isinstance(outcome, ServingError):
             raise outcome
+        # Whatever the reason: it was to be there from the start.
+        self._registry.require(name)
         record = self._registry.get(name)
         return f"failed to load '{name}': {record.failure}" if record else outcome.message
 

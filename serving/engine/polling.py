@@ -58,11 +58,13 @@ class Poller:
         if self._seen.get(name) == found:
             return
         self._seen[name] = found
+        was_required = self._registry.requires(name)
         try:
-            # One that appears and is not whole yet keeps nobody from asking the others.
-            await self._control.load(name, required=False)
+            await self._control.load(name)
         except ServingError as error:
             logger.error("%s", error)
+            # What appears and is not whole yet keeps nobody from asking the others.
+            self._registry.require(name, was_required)
 
     def _look(self, name: str) -> Snapshot | str:
         """What lies in the model's folder, or why that cannot be told."""

@@ -35,7 +35,7 @@ class Record:
         self.serving: Mapping[str, Served] = {}
         # Asked for, and not unloaded since; by its own name, not as a part of another only.
         self.wanted = self.explicit = False
-        # Was in service or should have been: the server is not ready without it.
+        # The server is not ready without it: it was in service, or failed when it was opened.
         self.required = False
         # Out of service because a part of it was unloaded; comes back with the part.
         self.suspended = False
@@ -88,8 +88,10 @@ class Record:
         if version is None:
             self.fault = reason
         else:
-            opened = self._loading - self.serving.keys()
+            # They are opened in order; those before this one were, and are closed again.
+            opened = {one for one in self._loading - self.serving.keys() if int(one) < version}
             self._reasons |= dict.fromkeys(opened, UNLOADED) | {str(version): reason}
+            self.required = True
         self._loading = frozenset()
 
     def swap(self, serving: Mapping[str, Served]) -> list[tuple[str, Served]]:
@@ -176,6 +178,16 @@ class Registry:
     def serves(self, name: str) -> bool:
         """Whether any version of the model is in service."""
         return bool(self.versions(name))
+
+    def requires(self, name: str) -> bool:
+        """Whether the server is not ready without the model."""
+        record = self._records.get(name)
+        return record is not None and record.required
+
+    def require(self, name: str, required: bool = True) -> None:
+        """Have the server not ready without the model, if anything is known of it; or ready."""
+        if record := self._records.get(name):
+            record.required = required
 
     def ready(self) -> bool:
         """Whether every model answers that has to."""

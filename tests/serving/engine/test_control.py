@@ -80,7 +80,7 @@ async def test_a_model_without_a_folder_is_refused_and_leaves_no_trace(folders: 
 async def test_a_version_that_does_not_open_takes_the_whole_load_down(
     folders: Folders, backend: Numbers
 ) -> None:
-    folders.add("a", 1, config=ALL)
+    folders.add("a", 1, 3, config=ALL)
     folders.put("a", 2, "broken")
     async with engine_over(folders.root, backend=backend) as engine:
         error = await refusal(engine, "a")
@@ -111,6 +111,8 @@ async def test_a_configuration_that_cannot_be_served_is_the_models_reason(
         [(name, state, reason)] = await index(engine)
         assert (name, state) == ("a", "UNAVAILABLE")
         assert "has no field 'nonsense'" in reason
+        # As in Triton, only what failed when it was opened is missed.
+        assert await engine.ready()
 
 
 async def test_a_policy_that_leaves_no_version_is_refused(folders: Folders) -> None:
@@ -184,6 +186,21 @@ async def test_ready_means_that_all_that_is_wanted_answers(folders: Folders) -> 
         await engine.unload("b")
         assert await engine.ready()
         await engine.unload("a")
+        assert await engine.ready()
+
+
+@pytest.mark.parametrize("fault", ["config", "version"])
+async def test_what_was_to_be_served_from_the_start_is_missed_whatever_is_wrong_with_it(
+    folders: Folders, fault: str
+) -> None:
+    folders.add("a", 1)
+    folders.add("b", 1, config="nonsense: 1" if fault == "config" else "")
+    folders.put("b", 1, "broken")
+    names = ("a", "b")
+    async with engine_over(folders.root, load_model=names, exit_on_error=False) as engine:
+        assert not await engine.ready()
+        folders.add("b", 1)
+        await engine.load("b", PLAIN)
         assert await engine.ready()
 
 
