@@ -230,6 +230,17 @@ class Settings:
     log_info: bool = field(default=True, metadata=_flag("Whether to log what goes on.", bool))
     log_warning: bool = field(default=True, metadata=_flag("Whether to log warnings.", bool))
     log_error: bool = field(default=True, metadata=_flag("Whether to log errors.", bool))
+    trace_config: tuple[str, ...] = field(
+        default=(),
+        metadata=_flag(
+            "A trace setting, as [MODE,]SETTING=VALUE; may be given several times. "
+            "level=TIMESTAMPS (or TENSORS), rate and count say which requests are traced; "
+            "triton,file where the traces go and triton,log-frequency how many make a file; "
+            "mode=opentelemetry sends them to opentelemetry,url instead.",
+            str,
+            multiple=True,
+        ),
+    )
     log_file: str = field(
         default="",
         metadata=_flag("The file that the log is added to; else it goes to standard error.", str),

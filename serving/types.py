@@ -163,13 +163,17 @@ class SequencePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time of one request went; durations in nanoseconds."""
+    """Where the time of one request went; durations in nanoseconds.
+
+    `queued_at` is when its queue began; 0 where it had none of its own.
+    """
 
     queue: int
     compute_input: int
     compute_infer: int
     compute_output: int
     batch_rows: int
+    queued_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ FLOORS: Final = (
         "serving.statistics",
         "serving.threads",
     ),
-    ("serving.logs",),
+    ("serving.logs", "serving.tracing"),
     ("serving.config", "serving.wire", "serving.metrics"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
     (
@@ -64,7 +64,7 @@ FLOORS: Final = (
         "serving.gateway.metrics",
     ),
     ("serving.gateway.access", "serving.gateway.health"),
-    ("serving.gateway.calls", "serving.gateway.routing"),
+    ("serving.gateway.calls", "serving.gateway.routing", "serving.gateway.traced"),
     (
         "serving.gateway.cuda_shared_memory",
         "serving.gateway.generate",
@@ -72,6 +72,7 @@ FLOORS: Final = (
         "serving.gateway.repository",
         "serving.gateway.shared_memory",
         "serving.gateway.streaming",
+        "serving.gateway.trace_settings",
     ),
     ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
     ("serving.gateway.app",),

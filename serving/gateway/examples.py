@@ -222,6 +222,21 @@ LOG_SETTINGS_REQUEST: Final = {
     "requestBody": {"required": True, "content": _json({"log_verbose_level": 0})},
 }
 
+TRACE_SETTINGS: Final = _answer(
+    "The settings in force.",
+    {
+        "trace_level": ["OFF"],
+        "trace_rate": "1000",
+        "trace_count": "-1",
+        "log_frequency": "0",
+        "trace_file": "",
+        "trace_mode": "triton",
+    },
+)
+TRACE_SETTINGS_REQUEST: Final = {
+    "requestBody": {"required": True, "content": _json({"trace_rate": "1000"})},
+}
+
 _FILE: Final = {"type": "string", "format": "binary"}
 PREDICT: Final = {
     "requestBody": {

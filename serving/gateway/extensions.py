@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from serving.logs import Logs
 from serving.settings import Settings
 from serving.shared_memory import Regions
+from serving.tracing.tracer import Tracer, open_tracer
 from serving.types import ServerMetadata
 
 
@@ -16,16 +17,21 @@ class Extensions:
     """
 
     logs: Logs
+    tracer: Tracer
     regions: Regions | None
 
     @classmethod
     def of(cls, settings: Settings, logs: Logs) -> "Extensions":
-        """What the settings allow."""
-        return cls(logs=logs, regions=Regions() if settings.allow_client_shm else None)
+        """What the settings allow; ServingError where they contradict themselves."""
+        return cls(
+            logs=logs,
+            tracer=open_tracer(settings.trace_config),
+            regions=Regions() if settings.allow_client_shm else None,
+        )
 
     def added_to(self, metadata: ServerMetadata) -> ServerMetadata:
         """An engine's metadata, with the extensions that it knows nothing of."""
-        names = [*metadata.extensions, "logging"]
+        names = [*metadata.extensions, "trace", "logging"]
         if self.regions is not None:
             names.append("system_shared_memory")
         return replace(metadata, extensions=tuple(names))
@@ -34,3 +40,4 @@ class Extensions:
         """Release what clients have left behind."""
         if self.regions is not None:
             self.regions.clear()
+        self.tracer.close()

@@ -14,6 +14,7 @@ from serving.gateway import (
     log_settings,
     repository,
     shared_memory,
+    trace_settings,
 )
 from serving.gateway.disconnect import unless_gone
 from serving.gateway.extensions import Extensions
@@ -38,6 +39,7 @@ def create_router(
     shared_memory.add_routes(router, extensions.regions, limit)
     cuda_shared_memory.add_routes(router)
     log_settings.add_routes(router, extensions.logs, limit)
+    trace_settings.add_routes(router, engine, extensions.tracer, limit)
     _inference(router, engine, extensions, limit)
     return router
 

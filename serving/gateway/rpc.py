@@ -19,6 +19,8 @@ from serving.gateway import (
     repository,
     shared_memory,
     streaming,
+    trace_settings,
+    traced,
 )
 from serving.gateway.calls import Context, Method
 from serving.gateway.errors import statuses
@@ -55,11 +57,12 @@ class InferenceService:
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
-            "ModelInfer": self._model_infer,
+            "ModelInfer": traced.unary(self._model_infer, extensions.tracer),
             **repository.methods(engine),
             **shared_memory.methods(extensions.regions),
             **cuda_shared_memory.methods(),
             **log_settings.methods(extensions.logs),
+            **trace_settings.methods(engine, extensions.tracer),
         }
 
     async def _server_live(self, _: Message, __: Context) -> Message:
@@ -109,9 +112,7 @@ class RpcServer:
         self._service = InferenceService(engine, lifecycle, extensions)
         self._statuses = statuses(settings.triton_status_codes)
         self._streams = streaming.Streams(
-            streaming.Service(
-                engine, extensions.regions, settings.http_max_input_size, self._statuses
-            )
+            streaming.Service(engine, extensions, settings.http_max_input_size, self._statuses)
         )
         self._lifecycle = lifecycle
         self._settings = settings

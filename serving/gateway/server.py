@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from serving.engine.base import Engine
 from serving.errors import ServingError
-from serving.gateway import access
+from serving.gateway import access, traced
 from serving.gateway.app import create_app
 from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
@@ -102,6 +102,7 @@ async def serve(
     The ports open first, live but not ready; then `load` makes the models ready and `announce` is
     told where to call. Raises ServingError where a port or a model cannot be had.
     """
+    engine = traced.engine(engine, extensions.tracer)
     lifecycle = Lifecycle(engine)
     stopping = asyncio.Event()
     with _stop_on_signals(stopping):
@@ -137,7 +138,8 @@ async def _listen(
     if settings.allow_http:
         app = create_app(engine, lifecycle, settings, extensions)
         listener = _bind(settings.http_address, settings.http_port, "--http-port")
-        http = await stack.enter_async_context(_http(app, listener, settings))
+        tracing = traced.http(app, extensions.tracer)
+        http = await stack.enter_async_context(_http(tracing, listener, settings))
     if settings.allow_grpc:
         server = RpcServer(engine, lifecycle, settings, extensions)
         grpc = await stack.enter_async_context(server.listen())

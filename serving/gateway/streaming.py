@@ -16,11 +16,11 @@ from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
 from serving.errors import Code, Internal, ServingError, Unavailable
-from serving.gateway import calls
+from serving.gateway import calls, traced
 from serving.gateway.access import Access
 from serving.gateway.calls import Context
 from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses
-from serving.shared_memory import Regions
+from serving.gateway.extensions import Extensions
 from serving.wire import proto, proto_stream
 
 logger = logging.getLogger("penstock.grpc")
@@ -35,7 +35,7 @@ class Service(NamedTuple):
     """What all streams share; each has at most `limit` bytes of requests under way."""
 
     engine: Engine
-    regions: Regions | None
+    extensions: Extensions
     limit: int
     statuses: Statuses
 
@@ -130,7 +130,8 @@ class _Stream:
     async def _answer(self, message: Any, size: int, turn: _Turn) -> None:
         access = Access("grpc", METHOD, GRPC_STATUS[Code.CANCELLED].name, message.model_name)
         try:
-            await self._infer(message, turn)
+            with traced.streamed(self._service.extensions.tracer, self._context):
+                await self._infer(message, turn)
             access.status = grpc.StatusCode.OK.name
         except grpc.aio.InternalError:
             raise
@@ -148,7 +149,8 @@ class _Stream:
 
     async def _infer(self, message: Any, turn: _Turn) -> None:
         wants_end = proto_stream.wants_empty_final(message)
-        request, places = proto.decode_infer_with(self._service.regions, message, self._deadline)
+        regions = self._service.extensions.regions
+        request, places = proto.decode_infer_with(regions, message, self._deadline)
         async with aclosing(self._service.engine.stream(request)) as responses:
             async for response in responses:
                 answer = proto_stream.answer(response, places, is_final=not turn.is_decoupled)

@@ -5,6 +5,7 @@
     proto_stream               what a stream adds to them
     generate                   JSON whose keys are a model's inputs
     log_settings               the logging extension's settings by name
+    trace_settings             the trace extension's
     json_examples, images      what people send to /predict
         json_tensors           lists to arrays and back          elements   checked conversion
         raw_tensors            little-endian bytes to arrays and back

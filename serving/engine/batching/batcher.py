@@ -307,7 +307,7 @@ class Batcher(Generic[T, R, S]):
             if entry.item.future.done():
                 abandoned += entry.rows
             else:
-                answer = result, Timing(queue, *times, rows)
+                answer = result, Timing(queue, *times, rows, entry.at)
                 self._settle(entry.item.future, partial(entry.item.future.set_result, answer))
         return BatchReport(rows, len(flight.entries), waited, *times, abandoned)
 
