@@ -1,5 +1,6 @@
 """config.pbtxt <-> the `inference.ModelConfig` message."""
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
 from serving import dtypes
-from serving.config.source import Located, Refused, tokens_of
+from serving.config.source import Located, Position, Refused, tokens_of
 from serving.errors import InvalidArgument
 
 # The message `inference.ModelConfig`; its module carries no type information.
@@ -36,6 +37,9 @@ def parse(text: str, source: str) -> Proto:
         line, column = error.GetLine() or 1, error.GetColumn() or 1
         reason = _explain(_reason(error, text, line, column))
         raise _refused(source, line, column, reason) from None
+    except ValueError as error:  # a number that no enum can hold; the parser does not say where
+        line, column = _place_of_number(text, str(error))
+        raise _refused(source, line, column, str(error)) from None
 
 
 def _refused(source: str, line: int, column: int, reason: str) -> Refused:
@@ -81,6 +85,15 @@ def _refuse_unknown_escapes(text: str, source: str) -> None:
         if token[0] in "\"'" and "\\" in _ESCAPE.sub("", token):
             reason = f"invalid escape sequence in {token}: write a backslash as \\\\"
             raise _refused(source, line, column, reason)
+
+
+def _place_of_number(text: str, reason: str) -> Position:
+    """Where `text` has the number that `reason` ends with; (0, 0) if nowhere."""
+    for token, position in tokens_of(text):
+        with contextlib.suppress(ValueError):
+            if reason.endswith(f" {int(token, 0)}"):
+                return position
+    return 0, 0
 
 
 def _reason(error: text_format.ParseError, text: str, line: int, column: int) -> str:

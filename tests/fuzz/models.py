@@ -102,7 +102,15 @@ def _served(parsed: Proto, source: Source) -> object:
 _CONFIG_WORDS: Final = (
     *(b"{", b"}", b"[", b"]", b"<", b">", b":", b";", b",", b"#", b'"', b"'", b"\\", b"\n"),
     *(b"-1", b"input {", b"output {", b"dims: ", b"name: ", b"reshape { shape: [ ] }"),
-    *(b"data_type: TYPE_", b"FP32", b"STRING", b"max_batch_size: ", b"optional: true"),
+    *(
+        b"kind: 1",
+        b"data_type: 11",
+        b"data_type: TYPE_",
+        b"FP32",
+        b"STRING",
+        b"max_batch_size: ",
+        b"optional: true",
+    ),
     *(b"version_policy { all { } }", b"instance_group { ", b"kind: KIND_CPU", b"count: "),
     *(b"dynamic_batching { ", b"preferred_batch_size: ", b"ensemble_scheduling { step { "),
     *(b'parameters { key: "execution_mode" value { string_value: "', b"sequence_batching { "),

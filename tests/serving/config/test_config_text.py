@@ -43,6 +43,12 @@ max_batch_size: 8, platform: "onnxruntime_onnx"
         ),
         ("max_batch_size: many", "c:1:17: Couldn't parse integer: many"),
         ("max_batch_size: 99999999999", "c:1:17: Value out of range: 99999999999"),
+        ("input {\n data_type: 4294967297 }", "c:2:13: Value out of range: 4294967297"),
+        ("instance_group { kind: -0x80000001 }", "c:1:24: Value out of range: -2147483649"),
+        (
+            "version_policy { specific { versions: 8589934592 } } input { data_type: 4294967297 }",
+            "c:1:73: Value out of range: 4294967297",
+        ),
         ('input { name: "x"', 'c:1:15: Expected "}".'),
         ('name: "a', "c:1:7: String missing ending quote: '\"a'"),
         ('name: "a"\nname: "b"', 'should not have multiple "name" fields'),
