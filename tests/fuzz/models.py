@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from google.protobuf import json_format
@@ -12,7 +14,7 @@ from serving.config.commented import commented
 from serving.dtypes import Datatype
 from serving.engine.override import check_files
 from serving.types import LoadOverride, Signature, TensorSpec
-from serving.wire import repository_requests, rest_documents, shared_memory_requests
+from serving.wire import log_settings, repository_requests, rest_documents, shared_memory_requests
 from tests.fuzz.fuzzer import Target
 from tests.fuzz.messages import parsed
 from tests.fuzz.structure import after_byte, in_config, in_json, in_message
@@ -24,8 +26,17 @@ _SIGNATURE: Final = Signature(
 )
 
 
+# What else is asked of a server by small documents.
+_CONTROLS: Final[Mapping[bytes, Callable[[bytes], object]]] = {
+    b"\1": repository_requests.unload_from_json,
+    b"\2": rest_documents.index_request,
+    b"\3": partial(shared_memory_requests.register_from_json, "r"),
+    b"\4": log_settings.from_json,
+}
+
+
 def _load_seeds() -> list[bytes]:
-    """For the first byte 0 loads, 1 unloads, 2 asks for the index, 3 registers shared memory."""
+    """For the first byte 0: a load, or what `_CONTROLS` has for others."""
     files = {"file:1/model.onnx": "AAEC", "file:labels.txt": "YQpiCg=="}
     return [
         b"\0" + json.dumps({"parameters": {"config": '{"max_batch_size": 8}', **files}}).encode(),
@@ -33,18 +44,15 @@ def _load_seeds() -> list[bytes]:
         b'\1{"parameters": {"unload_dependents": true}}',
         b'\2{"ready": true}',
         b'\3{"key": "/r", "offset": 0, "byte_size": 8}',
+        b'\4{"log_info": true, "log_verbose_level": 1, "log_format": "default"}',
     ]
 
 
 def _decode_load(content: bytes) -> object:
-    choice, body = content[:1], content[1:]
-    if choice == b"\1":
-        return repository_requests.unload_from_json(body)
-    if choice == b"\2":
-        return rest_documents.index_request(body)
-    if choice == b"\3":
-        return shared_memory_requests.register_from_json("r", body)
-    return _checked(repository_requests.load_from_json(body))
+    decode = _CONTROLS.get(content[:1])
+    if decode is not None:
+        return decode(content[1:])
+    return _checked(repository_requests.load_from_json(content[1:]))
 
 
 def _load_message_seeds() -> list[bytes]:
