@@ -118,7 +118,72 @@ SHARED_MEMORY: Final[dict[str, Call]] = {
     ),
 }
 
+
+def _logging(**settings: Any) -> Http:
+    return Http("POST", "/v2/logging", json.dumps(settings).encode())
+
+
+def _log_settings(**settings: Any) -> Rpc:
+    message = service_pb2.LogSettingsRequest()
+    for name, value in settings.items():
+        kind = {bool: "bool_param", int: "uint32_param", str: "string_param"}[type(value)]
+        setattr(message.settings[name], kind, value)
+    return Rpc("LogSettings", message)
+
+
+LOGGING: Final[dict[str, Call]] = {
+    "settings": Http("GET", "/v2/logging"),
+    "nothing": _logging(),
+    "what is set already": _logging(log_info=True, log_verbose_level=0),
+    "an unknown setting": _logging(log_everything=True),
+    "a text for a boolean": _logging(log_info="yes"),
+    "a number for a boolean": _logging(log_info=1),
+    "a text for the level": _logging(log_verbose_level="1"),
+    "a negative level": _logging(log_verbose_level=-1),
+    "an unknown format": _logging(log_format="poem"),
+    "no JSON": Http("POST", "/v2/logging", b"nope"),
+    "a list": Http("POST", "/v2/logging", b"[]"),
+    "PUT": Http("PUT", "/v2/logging", b"{}"),
+    "settings over gRPC": _log_settings(),
+    "an unknown setting over gRPC": _log_settings(log_everything=True),
+    "a text for a boolean over gRPC": _log_settings(log_info="yes"),
+    "an unknown format over gRPC": _log_settings(log_format="poem"),
+}
+
+
+def _trace(path: str = "", **settings: Any) -> Http:
+    return Http("POST", f"/v2{path}/trace/setting", json.dumps(settings).encode())
+
+
+def _trace_setting(model: str = "", **settings: Any) -> Rpc:
+    message = service_pb2.TraceSettingRequest(model_name=model)
+    for name, values in settings.items():
+        message.settings[name].value.extend(values)
+    return Rpc("TraceSetting", message)
+
+
+TRACING: Final[dict[str, Call]] = {
+    "settings": Http("GET", "/v2/trace/setting"),
+    "settings of a model": Http("GET", "/v2/models/simple/trace/setting"),
+    "settings of an unknown model": Http("GET", "/v2/models/nobody/trace/setting"),
+    "nothing": _trace(),
+    "an unknown setting": _trace(trace_everything="1"),
+    "an unknown level": _trace(trace_level=["LOUD"]),
+    "a rate that is a text": _trace(trace_rate="often"),
+    "a count that is a text": _trace(trace_count="all"),
+    "a level that is a number": _trace(trace_level=5),
+    "no JSON": Http("POST", "/v2/trace/setting", b"nope"),
+    "settings over gRPC": _trace_setting(),
+    "settings of a model over gRPC": _trace_setting("simple"),
+    "settings of an unknown model over gRPC": _trace_setting("nobody"),
+    "an unknown setting over gRPC": _trace_setting(trace_everything=["1"]),
+    "an unknown level over gRPC": _trace_setting(trace_level=["LOUD"]),
+    "a rate that is a text over gRPC": _trace_setting(trace_rate=["often"]),
+}
+
 CASES: Final[dict[str, Call]] = {
+    **{f"logging: {name}": call for name, call in LOGGING.items()},
+    **{f"tracing: {name}": call for name, call in TRACING.items()},
     **{f"generate: {name}": call for name, call in GENERATE.items()},
     "generate_stream: two inputs of a batching model": _generate(_BOTH, route="generate_stream"),
     "generate_stream: a missing input": _generate({"INPUT0": [1]}, route="generate_stream"),

@@ -116,6 +116,13 @@ DIFFERENCES: Final = (
             "generate: a list",
             "generate: nothing at all",
             "shared memory: register what is no JSON",
+            "logging: a text for a boolean",
+            "logging: a number for a boolean",
+            "logging: a text for the level",
+            "logging: a negative level",
+            "logging: no JSON",
+            "tracing: a level that is a number",
+            "tracing: no JSON",
         ),
         like_triton=NOTHING,
     ),
@@ -160,7 +167,7 @@ DIFFERENCES: Final = (
         "405 names the methods that are allowed",
         "RFC 9110 asks for Allow.",
         HEADERS,
-        ("wrong method *", "generate: GET", "shared memory: register by GET"),
+        ("wrong method *", "generate: GET", "shared memory: register by GET", "logging: PUT"),
     ),
     Difference(
         "who answers",
@@ -183,6 +190,10 @@ DIFFERENCES: Final = (
             "binary: a packed body that ends early",
             "grpc: more raw contents than inputs",
             "grpc*: a negative timeout",
+            "logging: a list",
+            "logging: an unknown setting*",
+            "tracing: an unknown setting*",
+            "tracing: an unknown level*",
         ),
     ),
     Difference(
@@ -308,6 +319,12 @@ DIFFERENCES: Final = (
         ("shared memory: register an unknown key*",),
     ),
     Difference(
+        "a format that is none is the client's fault",
+        "Triton answers 503 over REST, as if it were out of service.",
+        STATUS,
+        ("logging: an unknown format",),
+    ),
+    Difference(
         "a region is looked for first",
         "Where a tensor has data too, or no size, both faults are there to be told.",
         STATUS,
@@ -320,3 +337,40 @@ DIFFERENCES: Final = (
         ("json: a region without its size",),
     ),
 )
+
+# Fields of a configuration in force: in which models ("" for all of them), and why.
+CONFIGURATION: Final = {
+    "runtime": (
+        "",
+        "The backend's file: Triton runs a stand-in in Python for its ONNX Runtime backend.",
+    ),
+    "instance_group[0].count": (
+        "mnist-cnn",
+        "Where the configuration does not say, Triton runs two instances on a CPU, which compete "
+        "for the same processors; ours gives them to one.",
+    ),
+}
+# Families of metrics that only Triton has.
+METRICS: Final = {
+    "nv_pinned_memory_pool_total_bytes": "There is no pool of pinned memory.",
+    "nv_pinned_memory_pool_used_bytes": "There is no pool of pinned memory.",
+}
+# Counts in statistics and metrics.
+COUNTS: Final = {
+    "failed requests": "A request that does not fit its model has failed; Triton forgets it.",
+    "successful executions": "Lower, where the stand-in for Triton's backend counts failed ones.",
+}
+
+
+def as_table() -> str:
+    """The differences as docs/compatibility.md shows them."""
+    reasons = {difference.name: difference.reason for difference in DIFFERENCES}
+    reasons |= {f"`{path}` in `/config`": why for path, (_, why) in CONFIGURATION.items()}
+    reasons |= {f"`{name}` in `/metrics`": why for name, why in METRICS.items()}
+    reasons |= {f"the count of {name}": why for name, why in COUNTS.items()}
+    rows = [f"| {name} | {reason} |" for name, reason in reasons.items()]
+    return "\n".join(("| what | why |", "|---|---|", *rows, ""))
+
+
+if __name__ == "__main__":
+    print(as_table(), end="")

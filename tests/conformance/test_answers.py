@@ -1,6 +1,8 @@
 """Both servers answer every case alike, but for the differences that are listed."""
 
 import re
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -8,7 +10,9 @@ from tests.conformance.calls import Call, Connection
 from tests.conformance.cases import CASES
 from tests.conformance.compare import WORDING, differing
 from tests.conformance.conftest import Pair
-from tests.conformance.differences import expected, unmatched
+from tests.conformance.differences import as_table, expected, unmatched
+
+DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -23,6 +27,10 @@ def test_the_answers_are_alike_but_for_what_is_listed(pair: Pair, name: str) -> 
 
 def test_every_listed_difference_is_that_of_a_case() -> None:
     assert unmatched(CASES) == []
+
+
+def test_the_document_shows_every_listed_difference() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8").endswith(f"\n{as_table()}")
 
 
 @pytest.mark.parametrize(("pattern", "name"), [item for item in WORDING.items() if item[1]])

@@ -1,7 +1,7 @@
 """Both servers show the same configuration in force, field by field, over both protocols."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -10,19 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tests.conformance.calls import SECONDS, Connection
 from tests.conformance.cases_documents import THERE
 from tests.conformance.conftest import Pair
-
-# The fields that differ: in which models ("" for all of them), and why.
-WANTED: Final = {
-    "runtime": (
-        "",
-        "The backend's file: Triton runs the stand-in for its ONNX Runtime backend in Python.",
-    ),
-    "instance_group[0].count": (
-        "mnist-cnn",
-        "Where the configuration does not say: Triton runs two instances of ONNX Runtime on a "
-        "CPU, which there compete for the same processors; ours shares them out to one.",
-    ),
-}
+from tests.conformance.differences import CONFIGURATION
 
 
 def _rest(server: Connection, model: str, version: str) -> Any:
@@ -60,4 +48,4 @@ def test_a_configuration_is_tritons_but_for_what_is_listed(
 
     found = set(_different(read(pair.ours, model, version), read(pair.triton, model, version)))
 
-    assert found == {path for path, (only, _) in WANTED.items() if only in ("", model)}
+    assert found == {path for path, (only, _) in CONFIGURATION.items() if only in ("", model)}

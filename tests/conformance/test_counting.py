@@ -12,18 +12,14 @@ import pytest
 from tests.conformance.calls import Connection
 from tests.conformance.cases_inference import ONES, SIXTEEN
 from tests.conformance.conftest import Pair
+from tests.conformance.differences import METRICS
 from tests.conformance.tensors import Infer, Input, Output, as_json, as_raw_contents
 
 MODEL: Final = "simple_fp32"
 FAMILY: Final = re.compile(r"^# TYPE (nv_\w+) (\w+)$", re.MULTILINE)
 SAMPLE: Final = re.compile(r"^(nv_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 
-# Triton's families that we do not have, and why.
-ABSENT: Final = {
-    "nv_pinned_memory_pool_total_bytes": "There is no pool of pinned memory.",
-    "nv_pinned_memory_pool_used_bytes": "There is no pool of pinned memory.",
-}
-# What a request that does not fit the model counts as, and only here: Triton forgets it.
+# The requests of `_ask` that do not fit the model: they count as failed, and for Triton as nothing.
 REFUSED: Final = 2
 
 
@@ -129,9 +125,9 @@ def _samples(text: str, model: str) -> dict[tuple[str, ...], float]:
 
 def test_the_metric_families_are_tritons(pair: Pair) -> None:
     ours, theirs = dict(FAMILY.findall(_scrape(pair.ours))), FAMILY.findall(_scrape(pair.triton))
-    expected = {name: kind for name, kind in theirs if name not in ABSENT}
+    expected = {name: kind for name, kind in theirs if name not in METRICS}
     assert ours == expected
-    assert ABSENT.keys() <= {name for name, _ in theirs}
+    assert METRICS.keys() <= {name for name, _ in theirs}
 
 
 @pytest.mark.parametrize("model", ["slow", "labelled"])
