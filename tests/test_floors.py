@@ -38,7 +38,7 @@ FLOORS: Final = (
         "serving.engine.validation",
     ),
     ("serving.engine.execution",),
-    ("serving.engine.sequences",),
+    ("serving.engine.ragged", "serving.engine.sequences"),
     ("serving.engine.scheduling",),
     (
         "serving.engine.cached",

@@ -10,6 +10,7 @@
     sequences   control inputs and states
     sequence_rules  what Triton refuses in them
     graph_sequences  controls and states against the graph
+    ragged      inputs of different sizes in one batch
     warmup      the samples to run before a model is ready
     paths       whether a file's name stays in its folder
     parameters  the free-form parameters that mean something
@@ -33,6 +34,7 @@ from serving.config.ensemble import Step, dependencies, is_ensemble
 from serving.config.ensemble_steps import step_faults
 from serving.config.model import ModelConfig, Reshape, choose
 from serving.config.parameters import RuntimeOptions, runtime_options
+from serving.config.ragged import BatchInput, BatchInputKind
 from serving.config.sequences import Control, ControlKind, State
 from serving.config.source import Located, Refused, Source, refuse
 from serving.config.text import Proto, from_json, parse, to_text
@@ -40,6 +42,8 @@ from serving.config.warmup import WarmupData, WarmupInput, WarmupSample
 
 __all__ = [
     "BACKENDS",
+    "BatchInput",
+    "BatchInputKind",
     "Control",
     "ControlKind",
     "Located",

@@ -14,6 +14,7 @@ from serving.config.graph import graph_faults
 from serving.config.honoured import unhonoured
 from serving.config.model import ModelConfig, Reshape, specs
 from serving.config.parameters import accelerator_faults, parameter_faults
+from serving.config.ragged import batch_targets, ragged_faults
 from serving.config.rules import KNOWN_BACKENDS, general_faults, tensor_faults
 from serving.config.sequences import hidden_inputs, hidden_outputs
 from serving.config.source import Fault, Source, refuse
@@ -107,7 +108,7 @@ def fill_tensors(proto: Proto, signature: Signature) -> None:
     What a sequence's requests carry along is not for clients.
     """
     for given, graph, hidden in (
-        (proto.input, signature.inputs, hidden_inputs(proto)),
+        (proto.input, signature.inputs, hidden_inputs(proto) | batch_targets(proto)),
         (proto.output, signature.outputs, hidden_outputs(proto)),
     ):
         if not given:
@@ -122,7 +123,7 @@ def unbatched(signature: Signature) -> list[TensorSpec]:
 
 
 def _read(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
-    refuse(tensor_faults(proto), source)
+    refuse([*tensor_faults(proto), *ragged_faults(proto)], source)
     return ModelConfig(
         proto,
         source,

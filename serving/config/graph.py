@@ -8,6 +8,12 @@ from collections.abc import Iterable, Iterator
 from tritonclient.grpc import model_config_pb2
 
 from serving.config.graph_sequences import sequence_graph_faults
+from serving.config.ragged import (
+    batch_outputs,
+    batch_targets,
+    ragged_graph_faults,
+    ragged_inputs,
+)
 from serving.config.sequences import hidden_inputs
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
@@ -17,6 +23,7 @@ from serving.types import Signature, TensorSpec
 def graph_faults(proto: Proto, signature: Signature) -> Iterator[Fault]:
     """Where the inputs and outputs of `proto` are not those of `signature`."""
     yield from _missing_inputs(proto, signature)
+    one_row = ragged_inputs(proto) | batch_outputs(proto).keys()
     for kind, tensors, graph in (
         ("input", proto.input, signature.inputs),
         ("output", proto.output, signature.outputs),
@@ -34,13 +41,16 @@ def graph_faults(proto: Proto, signature: Signature) -> Iterator[Fault]:
                 )
             else:
                 yield from _datatype(tensor, spec, path, kind)
-                yield from _shape(tensor, spec, path, proto.max_batch_size, kind == "output")
+                if tensor.name not in one_row:
+                    yield from _shape(tensor, spec, path, proto.max_batch_size, kind == "output")
     yield from _optional_inputs(proto, signature)
     yield from sequence_graph_faults(proto, signature)
+    yield from ragged_graph_faults(proto, signature)
 
 
 def _missing_inputs(proto: Proto, signature: Signature) -> Iterator[Fault]:
     given = {tensor.name for tensor in proto.input} | hidden_inputs(proto)
+    given |= batch_targets(proto)
     missing = [spec for spec in signature.inputs if not spec.optional and spec.name not in given]
     if missing:
         required = sum(not spec.optional for spec in signature.inputs)

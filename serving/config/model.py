@@ -9,6 +9,7 @@ from serving import dtypes
 from serving.config import ensemble, parameters
 from serving.config.ensemble import Step
 from serving.config.parameters import RuntimeOptions
+from serving.config.ragged import BatchInput, batch_inputs, batch_outputs, ragged_inputs
 from serving.config.sequences import Control, State, controls, states
 from serving.config.source import Source
 from serving.config.text import Proto
@@ -176,6 +177,21 @@ class ModelConfig:
             *(TensorSpec(control.name, control.datatype, (1,)) for control in self.controls),
             *(TensorSpec(state.input_name, state.datatype, state.dims) for state in self.states),
         )
+
+    @property
+    def ragged_inputs(self) -> frozenset[str]:
+        """The inputs that may differ in shape within a batch."""
+        return ragged_inputs(self.proto)
+
+    @property
+    def batch_inputs(self) -> tuple[BatchInput, ...]:
+        """The inputs that tell the graph what the requests of a batch are made of."""
+        return batch_inputs(self.proto)
+
+    @property
+    def batch_outputs(self) -> dict[str, str]:
+        """The outputs that are one row of all requests', with the input that says the shapes."""
+        return batch_outputs(self.proto)
 
     def sequence_policy(self, default_max_queue: int) -> SequencePolicy:
         """How sequences share the instances; no more than `default_max_queue` requests wait."""

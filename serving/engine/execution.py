@@ -1,7 +1,7 @@
 """How a batch of requests becomes one run of a session, and its outputs the requests' answers."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from serving.config import ModelConfig, Reshape
@@ -9,7 +9,7 @@ from serving.engine.backends.base import Session
 from serving.engine.batching.batcher import Batch, Executed
 from serving.engine.batching.merge import concat, split
 from serving.engine.validation import Admitted
-from serving.types import Array
+from serving.types import Array, Tensor
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -25,15 +25,26 @@ class Execution:
         """The outputs that each request asked for, in a worker thread."""
         begin = time.monotonic_ns()
         names = batch.items[0].outputs
-        inputs = self.to_graph(concat([item.inputs for item in batch.items]))
+        inputs = self.feed([item.inputs for item in batch.items])
         prepared = time.monotonic_ns()
         results = batch.slot.run(inputs, names)
         computed = time.monotonic_ns()
-        outputs = self.to_client(dict(zip(names, results, strict=True)))
-        answers = split(outputs, batch.rows) if self._batches else [outputs]
+        outputs = dict(zip(names, results, strict=True))
+        answers = self.share(outputs, batch.items, batch.rows)
         return Executed(
             answers, prepared - begin, computed - prepared, time.monotonic_ns() - computed
         )
+
+    def feed(self, requests: Sequence[Sequence[Tensor]]) -> dict[str, Array]:
+        """All that the graph takes for a batch of these requests, which are of one `merge_key`."""
+        return self.to_graph(concat(requests))
+
+    def share(
+        self, outputs: Mapping[str, Array], items: Sequence[Admitted], rows: Sequence[int]
+    ) -> list[dict[str, Array]]:
+        """Each request's part of the outputs; Internal if they have not the batch's rows."""
+        seen = self.to_client(outputs)
+        return split(seen, rows) if self._batches else [seen]
 
     def to_graph(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs in the shapes that the graph takes, of those that clients send."""

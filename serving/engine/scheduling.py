@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from serving.config import ModelConfig
 from serving.engine.batching.batcher import Batch, Executed
 from serving.engine.batching.entries import Queue, Step
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.batching.sequencer import Sequencer
 from serving.engine.execution import Execution
+from serving.engine.ragged import RaggedExecution
 from serving.engine.sequences import SequenceExecution, SequenceInstance, Steps
 from serving.engine.servable import Opened
 from serving.engine.validation import Admitted
@@ -41,11 +43,17 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
     policy = opened.config.batch_policy(default_max_queue)
     return Scheduling(
         BatchQueue(policy),
-        Execution(opened.config),
+        execution(opened.config),
         opened.sessions,
         _no_step,
         policy.preserve_ordering,
     )
+
+
+def execution(config: ModelConfig) -> Execution:
+    """How batches of requests that belong to no sequences run."""
+    ragged = config.ragged_inputs or config.batch_inputs or config.batch_outputs
+    return RaggedExecution(config) if ragged else Execution(config)
 
 
 def _sequences(opened: Opened, default_max_queue: int) -> Scheduling:

@@ -41,9 +41,10 @@ class Validator:
         self._required = {spec.name for spec in config.inputs if not spec.optional}
         self._outputs = tuple(spec.name for spec in config.outputs)
         self._finite_only = config.reject_non_finite_inputs
+        self._ragged = config.ragged_inputs
         # With every dimension fixed and every input required, all valid requests can be merged.
         self._uniform = len(self._required) == len(self._inputs) and all(
-            -1 not in spec.dims for spec in config.inputs
+            -1 not in spec.dims or spec.name in self._ragged for spec in config.inputs
         )
 
     def admit(self, request: InferenceRequest) -> Admitted:
@@ -58,7 +59,7 @@ class Validator:
                 rows = self._check_tensor(tensor, self._inputs[tensor.name], rows)
         except InvalidArgument as error:
             raise error.labelled(request.label) from None
-        key = outputs if self._uniform else merge_key(request.inputs, outputs)
+        key = outputs if self._uniform else merge_key(request.inputs, outputs, self._ragged)
         return Admitted(request.inputs, outputs, rows or 1, key)
 
     def _check_names(self, request: InferenceRequest) -> None:

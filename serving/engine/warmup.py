@@ -9,12 +9,12 @@ import numpy as np
 from serving.config import ModelConfig, WarmupData, WarmupInput, WarmupSample
 from serving.dtypes import Datatype
 from serving.engine.backends.base import Session
-from serving.engine.execution import Execution
 from serving.engine.raw_data import read_array
 from serving.engine.repository import ModelFolder
+from serving.engine.scheduling import execution
 from serving.engine.validation import Validator
 from serving.errors import LoadFailed, ServingError
-from serving.types import Array, InferenceRequest, Tensor
+from serving.types import Array, InferenceRequest, Tensor, TensorSpec
 
 logger = logging.getLogger("penstock.load")
 
@@ -47,16 +47,21 @@ def warm_sizes(config: ModelConfig) -> list[int]:
 
 def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
     """Inputs of `rows` rows that fit the graph; variable dimensions are 1."""
-    arrays = {}
-    for spec in (*config.inputs, *config.hidden_inputs):
-        if spec.optional:
-            continue
-        dims = tuple(1 if dim == -1 else dim for dim in spec.dims)
-        reshape = config.input_reshapes.get(spec.name)
-        dims = reshape.to_graph(dims) if reshape else dims
-        shape = (rows, *dims) if config.max_batch_size else dims
-        arrays[spec.name] = _nothing(spec.datatype, shape)
-    return arrays
+    sent = [
+        Tensor(spec.name, spec.datatype, _zeros(config, spec, rows))
+        for spec in config.inputs
+        if not spec.optional
+    ]
+    return _hidden_zeros(config, rows) | execution(config).feed([sent])
+
+
+def _hidden_zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
+    return {spec.name: _zeros(config, spec, rows) for spec in config.hidden_inputs}
+
+
+def _zeros(config: ModelConfig, spec: TensorSpec, rows: int) -> Array:
+    dims = tuple(1 if dim == -1 else dim for dim in spec.dims)
+    return _nothing(spec.datatype, (rows, *dims) if config.max_batch_size else dims)
 
 
 def _run_zeros(session: Session, config: ModelConfig, path: Path) -> None:
@@ -94,12 +99,12 @@ def _sample_inputs(
     rows = sample.rows if config.max_batch_size else 0
     tensors = tuple(_sample_tensor(given, folder, rows) for given in sample.inputs)
     # What clients do not send is zeros unless the sample says otherwise.
-    hidden = {spec.name for spec in config.hidden_inputs}
-    inputs = {name: array for name, array in zeros(config, rows or 1).items() if name in hidden}
+    inputs = _hidden_zeros(config, rows or 1)
+    hidden = inputs.keys()
     inputs |= {tensor.name: tensor.array for tensor in tensors if tensor.name in hidden}
     sent = tuple(tensor for tensor in tensors if tensor.name not in hidden)
     admitted = Validator(config).admit(InferenceRequest(config.name, sent))
-    return inputs | Execution(config).to_graph({item.name: item.array for item in admitted.inputs})
+    return inputs | execution(config).feed([admitted.inputs])
 
 
 def _sample_tensor(given: WarmupInput, folder: ModelFolder, rows: int) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.utils import InferenceServerException
 
+from tests import ragged_models
 from tests.e2e.clients import CLIENTS, Client, connect
 from tests.e2e.server import Server, penstock_server
 from tests.serving import graphs
@@ -34,6 +35,8 @@ parameters { key: "intra_op_thread_count" value { string_value: "1" } }
 parameters { key: "execution_mode" value { string_value: "1" } }
 """
 
+BATCHING = "dynamic_batching { max_queue_delay_microseconds: 20000 }"
+
 
 def adder() -> Any:
     """y = x + bias, where bias is [10, 20] unless a request gives another."""
@@ -57,6 +60,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for name, config in (("optional", OPTIONAL), ("sharing", SHARING)):
         graphs.write(adder(), repository / name / "1" / "model.onnx")
         (repository / name / "config.pbtxt").write_text(config)
+    graphs.write(ragged_models.summer(), repository / "ragged" / "1" / "model.onnx")
+    text = 'backend: "onnxruntime" max_batch_size: 8\n' + ragged_models.WHOLE + BATCHING
+    (repository / "ragged" / "config.pbtxt").write_text(text)
     with penstock_server(repository=repository) as running:
         yield running
 
@@ -109,3 +115,16 @@ async def test_instances_that_share_a_session_answer_beside_each_other(server: S
             *(client.infer("sharing", {"x": floats(number, 0)}) for number in range(60))
         )
     assert [answer.as_numpy("y")[0] for answer in answers] == [10.0 + n for n in range(60)]
+
+
+@pytest.mark.parametrize("protocol", ["http.aio", "grpc.aio"])
+async def test_requests_of_different_sizes_share_batches(server: Server, protocol: str) -> None:
+    sizes = [1, 5, 2, 9, 3, 1, 7, 4] * 4
+    async with connect(protocol, server) as client:
+        answers = await asyncio.gather(
+            *(client.infer("ragged", {"x": np.ones((1, size), np.float32)}) for size in sizes)
+        )
+        statistics = await client.call("get_inference_statistics", "ragged")
+    assert [answer.as_numpy("sum").tolist() for answer in answers] == [[[size]] for size in sizes]
+    assert [answer.as_numpy("double").shape for answer in answers] == [(1, s) for s in sizes]
+    assert statistics["model_stats"][0]["execution_count"] < len(sizes)

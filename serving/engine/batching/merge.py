@@ -1,6 +1,6 @@
 """Requests -> one batch -> requests: along axis 0, with no more copies than it takes."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -9,13 +9,22 @@ from serving.errors import Internal
 from serving.types import Array, Tensor
 
 
-def merge_key(inputs: Sequence[Tensor], outputs: Hashable = None) -> Hashable:
+def merge_key(
+    inputs: Sequence[Tensor], outputs: Hashable = None, ragged: Container[str] = ()
+) -> Hashable:
     """Equal for requests that may share a batch, in whatever order they list their inputs.
 
-    They have the same inputs with the same datatypes and shapes beyond the batch dimension, and
-    want the same `outputs`.
+    They have the same inputs with the same datatypes and shapes beyond the batch dimension, those
+    of `ragged` inputs aside, and want the same `outputs`.
     """
-    specs = [(tensor.name, tensor.datatype.value, tensor.array.shape[1:]) for tensor in inputs]
+    specs = [
+        (
+            tensor.name,
+            tensor.datatype.value,
+            () if tensor.name in ragged else tensor.array.shape[1:],
+        )
+        for tensor in inputs
+    ]
     if len(specs) > 1:
         specs.sort()
     return outputs, *specs

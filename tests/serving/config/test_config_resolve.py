@@ -213,7 +213,7 @@ def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, me
             "ensemble_scheduling.step.model_namespace",
         ),
         ("instance_group { gpus: 0 }", "instance_group.gpus"),
-        ("input { allow_ragged_batch: true }", "input.allow_ragged_batch"),
+        ("input { is_shape_tensor: true }", "input.is_shape_tensor"),
         ("instance_group { host_policy: 'a' }", "instance_group.host_policy"),
         ("optimization { cuda { graphs: true } }", "optimization.cuda.graphs"),
         ('metric_tags { key: "a" value: "b" }', "metric_tags"),
