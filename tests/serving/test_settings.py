@@ -44,8 +44,14 @@ TRITONS = (
     "--exit-on-error",
     "--strict-readiness",
     "--exit-timeout-secs",
+    "--log-error",
+    "--log-file",
     "--log-format",
+    "--log-info",
     "--log-verbose",
+    "--log-warning",
+    "--grpc-infer-response-compression-level",
+    "--trace-config",
 )
 
 
