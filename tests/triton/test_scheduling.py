@@ -1,0 +1,176 @@
+"""Priorities on a real Triton and on ours, and what both say of a scheduler's misconfiguration."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.grpc.aio
+from tritonclient.utils import InferenceServerException
+
+from serving.dtypes import Datatype
+from tests import sequence_models as models
+from tests.conformance.models import slow
+from tests.e2e.server import penstock_server
+from tests.serving import graphs
+from tests.triton.server import triton_server
+
+EXPLICIT: Final = "--model-control-mode=explicit"
+# Multiplications of a matrix that take long enough for the other requests to arrive.
+LONG: Final = 500
+
+LEVELS: Final = """\
+backend: "onnxruntime" max_batch_size: 1
+input { name: "IN" data_type: TYPE_INT64 dims: [1] }
+output { name: "OUT" data_type: TYPE_INT64 dims: [1] }
+dynamic_batching { priority_levels: 3 default_priority_level: 2 }
+"""
+ONE: Final = "instance_group { count: 1 kind: KIND_CPU }\n"
+PLAIN: Final = models.X + 'output { name: "y" data_type: TYPE_FP64 dims: 5 }\n'
+STATE: Final = 'state { input_name: "a" output_name: "b" data_type: TYPE_FP32 dims: 1 '
+
+
+def batching(text: str) -> str:
+    return f'backend: "onnxruntime" max_batch_size: 3\n{PLAIN}dynamic_batching {{ {text} }}\n'
+
+
+def sequences(text: str) -> str:
+    return models.config(PLAIN, text, 3)
+
+
+def controls(old: str, new: str) -> str:
+    assert old in models.CONTROLS
+    return sequences(models.CONTROLS.replace(old, new, 1))
+
+
+def initial(text: str) -> str:
+    return sequences(f"{models.CONTROLS}{STATE} initial_state {{ {text} }} }}")
+
+
+def warmup(text: str) -> str:
+    inputs = f'inputs {{ key: "x" value {{ {text} }} }}'
+    return batching(f'}} model_warmup {{ name: "w" batch_size: 1 {inputs}')
+
+
+MISCONFIGURED: Final = {
+    "levels-without-default": batching("priority_levels: 2"),
+    "default-above-levels": batching("priority_levels: 2 default_priority_level: 3"),
+    "policy-above-levels": batching(
+        "priority_levels: 2 default_priority_level: 1 priority_queue_policy { key: 3 value {} }"
+    ),
+    "ordered-levels": batching(
+        "priority_levels: 2 default_priority_level: 1 preserve_ordering: true"
+    ),
+    "ordered-delays": batching(
+        "preserve_ordering: true default_queue_policy { timeout_action: DELAY "
+        "default_timeout_microseconds: 1 }"
+    ),
+    "preferred-none": sequences("oldest { preferred_batch_size: 0 }" + models.CONTROLS),
+    "preferred-too-many": sequences("oldest { preferred_batch_size: 9 }" + models.CONTROLS),
+    "utilization": sequences("direct { minimum_slot_utilization: 1.5 }" + models.CONTROLS),
+    "control-without-name": controls('"start"', '""'),
+    "control-twice": controls('"start"', '"end"'),
+    "kind-twice": controls("CONTROL_SEQUENCE_END", "CONTROL_SEQUENCE_START"),
+    "no-values": controls("int32_false_true: [ 0, 1 ]", ""),
+    "two-kinds-of-values": controls(
+        "int32_false_true", "fp32_false_true: [ 0, 1 ] int32_false_true"
+    ),
+    "three-values": controls("int32_false_true: [ 0, 1 ]", "int32_false_true: [ 0, 1, 2 ]"),
+    "id-with-values": controls("data_type", "int32_false_true: [ 0, 1 ] data_type"),
+    "id-of-floats": controls("TYPE_UINT64", "TYPE_FP32"),
+    "state-without-name": initial("data_type: TYPE_FP32 dims: 1 zero_data: true"),
+    "state-of-other-dims": initial('name: "i" data_type: TYPE_FP32 dims: 2 zero_data: true'),
+    "state-of-more-dims": initial('name: "i" data_type: TYPE_FP32 dims: [ 1, 1 ] zero_data: true'),
+    "state-of-other-type": initial('name: "i" data_type: TYPE_INT32 dims: 1 zero_data: true'),
+    "sample-of-any-size": warmup("data_type: TYPE_FP32 dims: -1 zero_data: true"),
+    "sample-without-data": warmup("data_type: TYPE_FP32 dims: 1"),
+    "sample-of-other-type": warmup("data_type: TYPE_INT32 dims: 1 zero_data: true"),
+}
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    repository = tmp_path_factory.mktemp("repository")
+    rows = graphs.model({"x": (Datatype.FP32, ["n", 1])}, {"y": (Datatype.FP64, ["n", 5])})
+    for name, text in MISCONFIGURED.items():
+        made = models.witness() if "sequence_batching" in text else rows
+        models.add(repository, name, made, text + ONE)
+    slow(repository / "levels")
+    (repository / "levels" / "config.pbtxt").write_text(LEVELS + ONE)
+    load = "--load-model=levels"
+    with (
+        triton_server(repository, EXPLICIT, load) as triton,
+        penstock_server(EXPLICIT, load, repository=repository) as ours,
+    ):
+        yield {"triton": triton, "ours": ours}
+
+
+async def ask(client: Any, priority: int, products: int, answered: list[int]) -> None:
+    tensor = tritonclient.grpc.aio.InferInput("IN", [1, 1], "INT64")
+    tensor.set_data_from_numpy(np.full((1, 1), products, np.int64))
+    await client.infer("levels", [tensor], priority=priority)
+    answered.append(priority)
+
+
+async def waiting(server: Any, count: int) -> None:
+    """Until so many requests wait for the model."""
+    pending = f'nv_inference_pending_request_count{{model="levels",version="1"}} {count}'
+    async with httpx.AsyncClient() as client:
+        while True:
+            scraped = await client.get(f"http://{server.metrics}/metrics")
+            if re.search(rf"^{re.escape(pending)}(\.0)?$", scraped.text, re.MULTILINE):
+                return
+
+
+async def order(server: Any) -> list[int]:
+    """The priorities of requests in the order in which they are answered."""
+    answered: list[int] = []
+    async with tritonclient.grpc.aio.InferenceServerClient(server.grpc) as client:
+        # One of the first two runs while the others come.
+        asks = [asyncio.ensure_future(ask(client, 0, LONG, answered)) for _ in range(2)]
+        await waiting(server, 1)
+        for waits, priority in enumerate((3, 9, 1, 2), 2):
+            asks.append(asyncio.ensure_future(ask(client, priority, 1, answered)))
+            await waiting(server, waits)
+        await asyncio.gather(*asks)
+    return answered
+
+
+def test_requests_are_answered_in_the_same_order(servers: dict[str, Any]) -> None:
+    theirs, ours = (asyncio.run(order(server)) for server in servers.values())
+    assert ours == theirs
+    assert ours == [0, 1, 0, 9, 2, 3]
+
+
+def refusal(server: Any, name: str) -> str:
+    """What the client is told, and Triton's log where that says more."""
+    log = getattr(server, "log", None)
+    before = len(log.read_text()) if isinstance(log, Path) else 0
+    with (
+        tritonclient.grpc.InferenceServerClient(server.grpc) as client,
+        pytest.raises(InferenceServerException) as refused,
+    ):
+        client.load_model(name)
+    said = str(refused.value.message())
+    return said + log.read_text()[before:] if isinstance(log, Path) else said
+
+
+def sentence(said: str, name: str) -> str:
+    """The reason in what Triton says of a model that it does not load."""
+    found = re.search(
+        rf"Poll failed for model directory '{name}': (.*)\"|Invalid argument: (.*);", said
+    )
+    assert found, said
+    return (found[1] or found[2]).removesuffix(f" for {name}")
+
+
+@pytest.mark.parametrize("name", MISCONFIGURED)
+def test_a_mistake_is_told_in_the_same_words(servers: dict[str, Any], name: str) -> None:
+    theirs, ours = (refusal(server, name) for server in servers.values())
+    reason = sentence(theirs, name).removeprefix("[request id: <id_unknown>] ")
+    assert reason in ours
