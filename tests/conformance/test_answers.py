@@ -33,6 +33,16 @@ def test_the_document_shows_every_listed_difference() -> None:
     assert DOCUMENT.read_text(encoding="utf-8").endswith(f"\n{as_table()}")
 
 
+def test_the_document_names_tests_that_are_there() -> None:
+    named = set(re.findall(r"`((?:tests|bench)/[\w/]+(?:\.py|/))`", DOCUMENT.read_text("utf-8")))
+    named |= {
+        f"tests/conformance/{name}.py"
+        for name in re.findall(r"`((?:cases|test)_\w+)`", DOCUMENT.read_text("utf-8"))
+    }
+    assert named
+    assert [name for name in sorted(named) if not (DOCUMENT.parents[1] / name).exists()] == []
+
+
 @pytest.mark.parametrize(("pattern", "name"), [item for item in WORDING.items() if item[1]])
 def test_the_words_that_clients_match_are_tritons(
     triton: Connection, pattern: str, name: str
