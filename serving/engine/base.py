@@ -65,5 +65,8 @@ class Engine(Protocol):
     def watch(self, changed: Callable[[], None]) -> None:
         """Have `changed` called whenever what is ready may be other than before."""
 
+    async def finish_sequences(self) -> None:
+        """Have no sequence begin any more; returns once those that have begun are over."""
+
     async def close(self) -> None:
         """Refuse new requests, answer the accepted ones, release everything."""

@@ -47,6 +47,10 @@ class CachedVersion:
         self.statistics.cache_miss.add(looked_up + time.monotonic_ns() - begin)
         return response
 
+    async def finish_sequences(self) -> None:
+        """As the servable does."""
+        await self._servable.finish_sequences()
+
     async def close(self) -> None:
         """Close the servable and forget what it has answered."""
         await self._servable.close()

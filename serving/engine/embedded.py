@@ -208,6 +208,11 @@ class EmbeddedEngine:
         """Have `changed` called after each load and unload, whoever asked for it."""
         self._control.watch(changed)
 
+    async def finish_sequences(self) -> None:
+        """Have no sequence begin any more, of any model; returns once all are over."""
+        servables = [one.servable for record in self._registry for one in record.serving.values()]
+        await asyncio.gather(*(servable.finish_sequences() for servable in servables))
+
     async def close(self) -> None:
         """Refuse what comes, answer what was accepted, release the models."""
         self._closing = True

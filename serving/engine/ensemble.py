@@ -102,6 +102,9 @@ class Ensemble:
         self._statistics.record_success(admitted.rows, elapsed, response.timing)
         return response
 
+    async def finish_sequences(self) -> None:
+        """The steps' models see to theirs."""
+
     async def close(self) -> None:
         """Refuse new requests, answer the accepted ones; the models are not closed."""
         self._closing = True

@@ -104,6 +104,10 @@ class ModelVersion:
             timing=timing,
         )
 
+    async def finish_sequences(self) -> None:
+        """Have no sequence begin any more; returns once those that have begun are over."""
+        await self._batcher.finish_sequences()
+
     async def close(self) -> None:
         """Refuse new requests, answer the accepted ones, release the sessions."""
         await self._batcher.close()

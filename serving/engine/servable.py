@@ -41,6 +41,9 @@ class Servable(Protocol):
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answer one request; whatever comes of it is counted."""
 
+    async def finish_sequences(self) -> None:
+        """Have no sequence begin any more; returns once those that have begun are over."""
+
     async def close(self) -> None:
         """Refuse new requests, answer the accepted ones, release what is held."""
 

@@ -120,6 +120,9 @@ async def serve(
             lifecycle.drain()
             logger.info("stopping: no longer ready, finishing what was accepted")
             await asyncio.sleep(settings.exit_grace_secs)
+            with contextlib.suppress(TimeoutError):
+                # As long as the ports are open: their next requests are still to come.
+                await asyncio.wait_for(engine.finish_sequences(), settings.exit_timeout_secs)
     logger.info("stopped")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
@@ -14,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 from tests import sequence_models as models
 from tests.e2e.clients import Client, connect
 from tests.e2e.repositories import add_identity
-from tests.e2e.server import Server, penstock_server
+from tests.e2e.server import STOPPING, Server, penstock_server
 
 SLOW = "sequence_batching { max_sequence_idle_microseconds: 60000000 }"
 TWO = "instance_group { count: 2 kind: KIND_CPU }"
@@ -132,3 +133,36 @@ async def test_a_sequence_that_waits_too_long_for_a_slot_is_refused(server: Serv
             await ask(client, "slow", 2, 2, start=True, timeout=20_000)
         assert refused.value.status() == "503"
         assert await ask(client, "slow", 3, 1, end=True) == 3
+
+
+async def test_a_server_that_stops_lets_sequences_end(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    repository = tmp_path_factory.mktemp("repository")
+    idle = "max_sequence_idle_microseconds: 60000000\n"
+    models.add(repository, "adder", models.adder(), models.adder_config(idle))
+    with penstock_server(repository=repository) as server:
+        async with connect("http.aio", server) as client, connect("grpc.aio", server) as other:
+            assert await ask(client, "adder", 1, 1, start=True) == 1
+            assert await ask(other, "adder", 5, 2, start=True) == 5
+            server.send(signal.SIGTERM)
+            await asyncio.to_thread(server.wait_for, STOPPING)
+            with pytest.raises(InferenceServerException, match="Server is stopping") as refused:
+                await ask(client, "adder", 1, 3, start=True)
+            assert refused.value.status() == "503"
+            assert await ask(client, "adder", 2, 1) == 3
+            assert await ask(other, "adder", 6, 2, end=True) == 11
+            assert await ask(client, "adder", 3, 1, end=True) == 6
+        assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_a_server_that_stops_waits_for_no_sequence_beyond_its_time(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    repository = tmp_path_factory.mktemp("repository")
+    idle = "max_sequence_idle_microseconds: 60000000\n"
+    models.add(repository, "adder", models.adder(), models.adder_config(idle))
+    with penstock_server("--exit-timeout-secs=1", repository=repository) as server:
+        async with connect("http.aio", server) as client:
+            assert await ask(client, "adder", 1, 1, start=True) == 1
+        assert await asyncio.to_thread(server.stop) == 0

@@ -136,6 +136,7 @@ class Batcher(Generic[T, R, S]):
         self._timer_at = 0
         self._closing = False
         self._drained = asyncio.Event()
+        self._finished = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -181,6 +182,13 @@ class Batcher(Generic[T, R, S]):
         finally:
             # The traceback of an exception must not keep the request's tensors alive.
             del job, item
+
+    async def finish_sequences(self) -> None:
+        """Have no sequence begin any more; returns once those that have begun are over."""
+        self._queue.stop_sequences()
+        self._finished.clear()
+        self._pump_soon()
+        await self._finished.wait()
 
     async def close(self) -> None:
         """Refuse new requests, answer those accepted without further delay, end the threads."""
@@ -240,6 +248,8 @@ class Batcher(Generic[T, R, S]):
                 _tell(self._on_drop, error.code)
         if refused:
             self._pass_over()
+        if not self._queue.has_sequences:
+            self._finished.set()
         if self._closing and not self.running and not self._queue:
             self._drained.set()
 

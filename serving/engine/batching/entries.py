@@ -89,5 +89,12 @@ class Queue(Protocol[T]):
         time that has passed means at once; None means not before another push.
         """
 
+    @property
+    def has_sequences(self) -> bool:
+        """Whether sequences have begun that further requests may belong to."""
+
+    def stop_sequences(self) -> None:
+        """From now on, no sequence begins; those that have begun go on."""
+
     def flush(self) -> None:
         """From now on, nothing waits for company."""

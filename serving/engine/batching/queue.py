@@ -195,6 +195,14 @@ class BatchQueue(Generic[T]):
         self._judge(group)
         return [place.entry for place in places], self._wake_at()
 
+    @property
+    def has_sequences(self) -> bool:
+        """Never: no request has to do with another."""
+        return False
+
+    def stop_sequences(self) -> None:
+        """There are none."""
+
     def flush(self) -> None:
         """From now on, nothing waits for company."""
         self._delay = 0

@@ -78,7 +78,7 @@ class Sequencer(Generic[T]):
         self._places: dict[T, _Place[T]] = {}
         self._alarms: Alarms[_Place[T] | _Sequence[T]] = Alarms()
         self._refused: list[Refusal[T]] = []
-        self._flushing = False
+        self._stopping = self._flushing = False
         self._now = 0
 
     def __len__(self) -> int:
@@ -97,7 +97,8 @@ class Sequencer(Generic[T]):
     def push(self, entry: Entry[T]) -> None:
         """Let `entry` wait behind those of its sequence.
 
-        InvalidArgument if its sequence has not begun, Overloaded if `max_queue` requests wait.
+        InvalidArgument if its sequence has not begun, Unavailable if it may not begin any more,
+        Overloaded if `max_queue` requests wait.
         """
         if entry.step is None:
             raise ValueError("a request without a step belongs to no sequence")
@@ -162,6 +163,15 @@ class Sequencer(Generic[T]):
         times = [time for time in (wake_at, self.expires_at) if time is not None]
         return entries, min(times, default=None)
 
+    @property
+    def has_sequences(self) -> bool:
+        """Whether sequences have begun that have neither ended nor been given up."""
+        return bool(self._open)
+
+    def stop_sequences(self) -> None:
+        """From now on, a START is refused."""
+        self._stopping = True
+
     def flush(self) -> None:
         """From now on, nothing waits for company, nor a slot for requests that no longer come."""
         self._flushing = True
@@ -173,6 +183,11 @@ class Sequencer(Generic[T]):
 
     def _find(self, step: Step) -> _Sequence[T]:
         """The sequence of a request that comes; one that has not begun begins."""
+        if self._stopping and step.start:
+            raise Unavailable(
+                "Server is stopping, scheduler for model has stopped accepting new inference "
+                "requests"
+            )
         sequence = self._open.get(step.sequence)
         if sequence is None and not step.start:
             raise InvalidArgument(

@@ -20,7 +20,7 @@ from serving.engine.repository import ModelFolder
 from serving.engine.scheduling import schedule
 from serving.engine.sequences import read_initial_states
 from serving.engine.servable import Opened
-from serving.errors import Internal, InvalidArgument, LoadFailed
+from serving.errors import Internal, InvalidArgument, LoadFailed, Unavailable
 from serving.types import Array, InferenceRequest, Tensor
 from tests import sequence_models as models
 
@@ -198,6 +198,24 @@ async def test_a_step_that_fails_leaves_the_state_as_it_was(folder: Path) -> Non
             await ask(version, 2)
         watched(opened).fails = False
         assert await ask(version, 4) == [5]
+
+
+async def test_sequences_finish_once_their_last_request_has_come(folder: Path) -> None:
+    async with served(open_model(folder, models.adder(), models.adder_config())) as version:
+        assert await ask(version, 1, start=True) == [1]
+        finishing = asyncio.ensure_future(version.finish_sequences())
+        assert await ask(version, 2) == [3]
+        with pytest.raises(Unavailable, match="Server is stopping"):
+            await ask(version, 5, 8, start=True)
+        assert not finishing.done()
+        assert await ask(version, 3, end=True) == [6]
+        await finishing
+
+
+async def test_where_there_are_no_sequences_they_have_finished(folder: Path) -> None:
+    async with served(open_model(folder, models.adder(), models.adder_config())) as version:
+        await version.finish_sequences()
+        await version.finish_sequences()
 
 
 STRATEGIES = [

@@ -114,6 +114,9 @@ class ScriptedEngine:
     def watch(self, changed: Callable[[], None]) -> None:
         pass
 
+    async def finish_sequences(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

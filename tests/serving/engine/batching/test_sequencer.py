@@ -53,6 +53,9 @@ class Driver:
         entries, _ = self.queue.take(now, instance)
         return [entry.item for entry in entries]
 
+    def has_sequences(self) -> bool:
+        return self.queue.has_sequences
+
     def slots(self, *requests: str) -> list[int]:
         return [self.steps[request].slot for request in requests]
 
@@ -284,6 +287,31 @@ def test_the_delay_of_a_request_begins_when_its_predecessor_has_run() -> None:
     assert driver.take(now=50) == ["a("]
     assert driver.queue.take(60) == ([], 110)
     assert driver.take(now=110) == ["a1"]
+
+
+def test_once_sequences_are_stopped_none_begins_and_those_that_have_begun_go_on() -> None:
+    driver = Driver(sequences(slots=1))
+    driver.push("a(")
+    driver.push("b(")
+    driver.queue.stop_sequences()
+    for start in ("c(", "a(2"):
+        with pytest.raises(Unavailable, match="Server is stopping, scheduler for model has stopp"):
+            driver.push(start)
+    driver.push("a)")
+    assert driver.has_sequences()
+    driver.push("b)")
+    assert not driver.has_sequences()
+    assert [driver.take() for _ in range(4)] == [["a("], ["a)"], ["b("], ["b)"]]
+
+
+def test_a_sequence_that_is_given_up_is_over() -> None:
+    driver = Driver(sequences())
+    driver.push("a(")
+    assert driver.take(now=0) == ["a("]
+    assert driver.take(now=1) == []
+    assert driver.has_sequences()
+    assert driver.expire(1 + IDLE) == []
+    assert not driver.has_sequences()
 
 
 @pytest.mark.parametrize("policy", [sequences(slots=1), oldest(slots=1)])
