@@ -193,6 +193,11 @@ class ModelConfig:
         """The outputs that are one row of all requests', with the input that says the shapes."""
         return batch_outputs(self.proto)
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the rows of a batch need not be what the graph's first dimensions count."""
+        return bool(self.ragged_inputs or self.batch_inputs or self.batch_outputs)
+
     def sequence_policy(self, default_max_queue: int) -> SequencePolicy:
         """How sequences share the instances; no more than `default_max_queue` requests wait."""
         batching = self.proto.sequence_batching

@@ -52,8 +52,7 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
 
 def execution(config: ModelConfig) -> Execution:
     """How batches of requests that belong to no sequences run."""
-    ragged = config.ragged_inputs or config.batch_inputs or config.batch_outputs
-    return RaggedExecution(config) if ragged else Execution(config)
+    return RaggedExecution(config) if config.is_ragged else Execution(config)
 
 
 def _sequences(opened: Opened, default_max_queue: int) -> Scheduling:

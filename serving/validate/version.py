@@ -161,7 +161,7 @@ class VersionCheck:
                 f"model refuses zeros on purpose: {error.message.strip()}",
             )
             return
-        if config.max_batch_size:
+        if config.max_batch_size and not config.is_ragged:
             for name, array in zip(names, arrays, strict=True):
                 _check_rows(name, array, rows, self.path, self.findings)
 
