@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from serving import __version__
 from serving.engine.base import Engine
@@ -22,6 +23,8 @@ from serving.wire import rest_documents as documents
 
 logger = logging.getLogger("penstock.rest")
 
+# Those that any route has.
+_METHODS: Final = ("GET", "POST")
 _DESCRIPTION: Final = """
 Open Inference Protocol v2 with Triton's extensions, and `/predict` for people.
 Every error is `{"error": "what was wrong, where, and what was expected"}`.
@@ -90,7 +93,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """No such route, or not with that method."""
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return _error(error.status_code, message, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The router names the methods of the first route for the path only.
+        headers["Allow"] = ", ".join(method for method in _METHODS if _answers(request, method))
+    return _error(error.status_code, message, headers)
+
+
+def _answers(request: Request, method: str) -> bool:
+    """Whether the path of `request` is one that `method` is answered on."""
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
