@@ -14,7 +14,13 @@ from serving.config.commented import commented
 from serving.dtypes import Datatype
 from serving.engine.override import check_files
 from serving.types import LoadOverride, Signature, TensorSpec
-from serving.wire import log_settings, repository_requests, rest_documents, shared_memory_requests
+from serving.wire import (
+    log_settings,
+    repository_requests,
+    rest_documents,
+    shared_memory_requests,
+    trace_settings,
+)
 from tests.fuzz.fuzzer import Target
 from tests.fuzz.messages import parsed
 from tests.fuzz.structure import after_byte, in_config, in_json, in_message
@@ -32,6 +38,7 @@ _CONTROLS: Final[Mapping[bytes, Callable[[bytes], object]]] = {
     b"\2": rest_documents.index_request,
     b"\3": partial(shared_memory_requests.register_from_json, "r"),
     b"\4": log_settings.from_json,
+    b"\5": trace_settings.from_json,
 }
 
 
@@ -45,6 +52,7 @@ def _load_seeds() -> list[bytes]:
         b'\2{"ready": true}',
         b'\3{"key": "/r", "offset": 0, "byte_size": 8}',
         b'\4{"log_info": true, "log_verbose_level": 1, "log_format": "default"}',
+        b'\5{"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "trace_count": null}',
     ]
 
 
