@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 from tests import sequence_models as models
 from tests.e2e.clients import Client, connect
 from tests.e2e.repositories import add_identity
+from tests.e2e.scrape import scrape
 from tests.e2e.server import STOPPING, Server, penstock_server
 
 SLOW = "sequence_batching { max_sequence_idle_microseconds: 60000000 }"
@@ -34,6 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         models.adder_config("max_sequence_idle_microseconds: 50000\n", size=1),
     )
     add_identity(repository, "slow", delay_ms=300, more=SLOW)
+    add_identity(repository, "slower", delay_ms=2000, more=SLOW)
     with penstock_server(repository=repository) as running:
         yield running
 
@@ -56,8 +58,17 @@ async def ask(
         sequence_end=end,
         **options,
     )
-    output = "y" if model == "slow" else "total"
+    output = "y" if model.startswith("slow") else "total"
     return float(answer.as_numpy(output)[0, 0])
+
+
+async def pending(server: Server, count: int) -> None:
+    """Until so many requests wait for their turn in the slowest model."""
+    name = "nv_inference_pending_request_count"
+    while True:
+        scraped = await asyncio.to_thread(scrape, server)
+        if scraped.value(name, model="slower", version="1") == count:
+            return
 
 
 @pytest.mark.parametrize("model", ["direct", "oldest"])
@@ -116,13 +127,19 @@ async def test_a_silent_sequence_gives_its_slot_to_the_next(server: Server) -> N
 async def test_a_client_that_goes_away_ends_its_sequence(server: Server) -> None:
     """Its second request waits behind the first, which takes a while; then the client is gone."""
     async with connect("grpc.aio", server) as client:
-        first = asyncio.ensure_future(ask(client, "slow", 1, 1, start=True))
-        with pytest.raises(InferenceServerException):
-            await ask(client, "slow", 2, 1, client_timeout=0.1)
+        first = asyncio.ensure_future(ask(client, "slower", 1, 1, start=True))
+        # Calls of one connection are taken in order, so the first is there once this is answered.
+        assert await client.call("is_server_live")
+        await pending(server, 0)
+        second = asyncio.ensure_future(ask(client, "slower", 2, 1))
+        await pending(server, 1)
+        second.cancel()
+        await pending(server, 0)
+        assert not first.done()
         assert await first == 1
         with pytest.raises(InferenceServerException, match="must specify the START flag"):
-            await ask(client, "slow", 3, 1)
-        assert await ask(client, "slow", 4, 2, start=True, end=True) == 4
+            await ask(client, "slower", 3, 1)
+        assert await ask(client, "slower", 4, 2, start=True, end=True) == 4
 
 
 async def test_a_sequence_that_waits_too_long_for_a_slot_is_refused(server: Server) -> None:
