@@ -2,9 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx
 import pytest
@@ -18,6 +18,12 @@ from tests.conformance.tensors import Infer, Input, Output, as_json, as_raw_cont
 MODEL: Final = "simple_fp32"
 FAMILY: Final = re.compile(r"^# TYPE (nv_\w+) (\w+)$", re.MULTILINE)
 SAMPLE: Final = re.compile(r"^(nv_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
+
+# The requests of `_ask` that run.
+EXECUTED: Final = 4
+SUCCESS: Final = ("nv_inference_request_success", f'model="{MODEL}"', 'version="1"')
+
+_Counts = TypeVar("_Counts")
 
 # The requests of `_ask` that do not fit the model: they count as failed, and for Triton as nothing.
 REFUSED: Final = 2
@@ -57,13 +63,31 @@ def _flat(document: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
             yield f"{path}{name}", value
 
 
+def _settled(read: Callable[[], _Counts], is_done: Callable[[_Counts], bool]) -> _Counts:
+    """What `read` gives in the end: once it is done, and the same twice."""
+    before, now = read(), read()
+    while now != before or not is_done(now):
+        before, now = now, read()
+    return now
+
+
+def _requests(statistics: Mapping[str, Any]) -> int:
+    return sum(int(statistics[f"inference_stats.{kind}.count"]) for kind in ("success", "fail"))
+
+
 @contextmanager
-def _counted(server: Connection, model: str) -> Iterator[Counter[str]]:
-    """What the block adds to the model's counts; filled at its end."""
+def _counted(server: Connection, model: str, requests: int) -> Iterator[Counter[str]]:
+    """What the block adds to the model's counts; filled at its end.
+
+    At least so many of its requests are counted: Triton does it after it has answered.
+    """
     added: Counter[str] = Counter()
     before = _statistics(server, model)
     yield added
-    after = _statistics(server, model)
+    after = _settled(
+        lambda: _statistics(server, model),
+        lambda counted: _requests(counted) - _requests(before) >= requests,
+    )
     for name, value in after.items():
         if isinstance(value, int) and name != "last_inference":
             added[name] = value - before.get(name, 0)
@@ -79,9 +103,9 @@ def test_statistics_have_the_same_members(pair: Pair) -> None:
 
 
 def test_the_same_requests_count_the_same(pair: Pair) -> None:
-    with _counted(pair.triton, MODEL) as theirs:
+    with _counted(pair.triton, MODEL, EXECUTED) as theirs:
         _ask(pair.triton)
-    with _counted(pair.ours, MODEL) as ours:
+    with _counted(pair.ours, MODEL, EXECUTED) as ours:
         _ask(pair.ours)
 
     counts = {name for name in theirs if not name.endswith("ns")}
@@ -96,7 +120,7 @@ def test_the_same_requests_count_the_same(pair: Pair) -> None:
 def test_a_failed_execution_counts_the_same(pair: Pair) -> None:
     counts = []
     for server in (pair.ours, pair.triton):
-        with _counted(server, "failing") as added:
+        with _counted(server, "failing", 2) as added:
             for index in (0, 7):
                 as_json(Infer("failing", [Input("IN", "INT64", [1], [index])])).send(server)
         counts.append({name: n for name, n in added.items() if not name.endswith("ns")})
@@ -114,6 +138,10 @@ def _scrape(server: Connection) -> str:
     return httpx.get(f"http://{server.address.metrics}/metrics").text
 
 
+def _scraped(server: Connection) -> dict[tuple[str, ...], float]:
+    return _samples(_scrape(server), MODEL)
+
+
 def _samples(text: str, model: str) -> dict[tuple[str, ...], float]:
     """Each sample of the model by its name and sorted labels."""
     return {
@@ -121,6 +149,16 @@ def _samples(text: str, model: str) -> dict[tuple[str, ...], float]:
         for name, labels, value in SAMPLE.findall(text)
         if f'model="{model}"' in labels
     }
+
+
+def _raised(server: Connection) -> dict[tuple[str, ...], float]:
+    """What the requests add to each sample."""
+    before = _scraped(server)
+    _ask(server)
+    after = _settled(
+        lambda: _scraped(server), lambda counts: counts[SUCCESS] >= before[SUCCESS] + EXECUTED
+    )
+    return {name: after[name] - before[name] for name in after}
 
 
 def test_the_metric_families_are_tritons(pair: Pair) -> None:
@@ -140,13 +178,7 @@ def test_series_have_tritons_labels_and_are_there_before_any_request(
 
 
 def test_the_same_requests_raise_the_same_metrics(pair: Pair) -> None:
-    raised = []
-    for server in (pair.ours, pair.triton):
-        before = _samples(_scrape(server), MODEL)
-        _ask(server)
-        after = _samples(_scrape(server), MODEL)
-        raised.append({name: after[name] - before[name] for name in after})
-    ours, theirs = raised
+    ours, theirs = _raised(pair.ours), _raised(pair.triton)
 
     found = {
         name: (ours[name], theirs[name])
