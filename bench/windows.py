@@ -1,0 +1,71 @@
+"""Interleaved windows, A B C A B C: what drifts on the machine drifts for all alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from bench.cases import Case
+from bench.contestants import Contestant, Window
+
+WARM_UP_SECONDS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of some values, the least, the greatest, and how many there were."""
+
+    median: float
+    least: float
+    most: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of at least one value."""
+        return cls(median(values), min(values), max(values), len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One case: the windows of each contestant, in the order in which they were measured."""
+
+    case: Case
+    windows: Mapping[str, Sequence[Window]]
+
+    def spread(self, name: str, figure: Callable[[Window], float]) -> Spread:
+        """A figure of one contestant over its windows."""
+        return Spread.of([figure(window) for window in self.windows[name]])
+
+    def ratio(self, name: str, base: str, figure: Callable[[Window], float]) -> Spread:
+        """A figure of one contestant over that of another, round by round."""
+        rounds = zip(self.windows[name], self.windows[base], strict=True)
+        return Spread.of([figure(one) / (figure(other) or float("nan")) for one, other in rounds])
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Requests that failed, of those contestants that had any."""
+        counted = {
+            name: sum(window.errors for window in windows) for name, windows in self.windows.items()
+        }
+        return {name: errors for name, errors in counted.items() if errors}
+
+
+def measure(
+    case: Case,
+    contestants: Sequence[Contestant],
+    rounds: int,
+    seconds: int,
+    advance: Callable[[], None] = lambda: None,
+) -> Result:
+    """Check every contestant's answer, warm it up, then take windows in turns."""
+    for contestant in contestants:
+        contestant.check(case)
+        contestant.window(case, WARM_UP_SECONDS)
+        advance()
+    windows: dict[str, list[Window]] = {contestant.name: [] for contestant in contestants}
+    for _ in range(rounds):
+        for contestant in contestants:
+            windows[contestant.name].append(contestant.window(case, seconds))
+            advance()
+    return Result(case, windows)
