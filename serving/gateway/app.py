@@ -13,11 +13,14 @@ from starlette.routing import Match
 
 from serving import __version__
 from serving.engine.base import Engine
-from serving.errors import Code, Overloaded, ServingError, Unsupported
-from serving.gateway import body, generate, predict, rest
-from serving.gateway.errors import UNEXPECTED, statuses
+from serving.errors import Code, ServingError
+from serving.gateway import answers, generate, predict, rest
+from serving.gateway.answers import Answer
+from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
+from serving.gateway.inference import Inference
 from serving.gateway.lifecycle import Lifecycle
+from serving.gateway.routing import response
 from serving.settings import Settings
 from serving.wire import rest_documents as documents
 
@@ -44,7 +47,8 @@ def create_app(
         redirect_slashes=False,
     )
     limit = settings.http_max_input_size
-    app.include_router(rest.create_router(engine, lifecycle, extensions, limit))
+    inference = Inference(engine, extensions.regions)
+    app.include_router(rest.create_router(engine, lifecycle, extensions, inference, limit))
     app.include_router(generate.create_router(engine, limit))
     app.include_router(predict.create_router(engine, limit))
     app.add_exception_handler(
@@ -57,9 +61,7 @@ def create_app(
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(
-        documents.error(message), status_code=status, media_type="application/json", headers=headers
-    )
+    return response(Answer(documents.error(message), status, headers=headers or {}))
 
 
 def _serving_error(
@@ -69,12 +71,7 @@ def _serving_error(
 
     async def answer(_: Request, error: Exception) -> Response:
         assert isinstance(error, ServingError)
-        headers = {}
-        if isinstance(error, Overloaded):
-            headers["Retry-After"] = str(max(1, round(error.retry_after)))
-        if isinstance(error, Unsupported):
-            headers["Accept-Encoding"] = body.ACCEPTED_ENCODINGS
-        return _error(status[error.code], error.message, headers)
+        return response(answers.of_error(error, status))
 
     return answer
 
@@ -108,4 +105,4 @@ def _answers(request: Request, method: str) -> bool:
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _error(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED)
+    return response(answers.BUG)

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serving.engine.base import Engine
-from serving.errors import InvalidArgument, NotFound
+from serving.errors import NotFound
 from serving.gateway import (
     body,
     cuda_shared_memory,
@@ -18,16 +18,20 @@ from serving.gateway import (
 )
 from serving.gateway.disconnect import unless_gone
 from serving.gateway.extensions import Extensions
+from serving.gateway.inference import Inference
 from serving.gateway.lifecycle import Lifecycle
-from serving.gateway.routing import for_model, json
-from serving.types import InferenceRequest
+from serving.gateway.routing import for_model, json, response
 from serving.wire import json_text
-from serving.wire import rest as wire
 from serving.wire import rest_documents as documents
+from serving.wire.rest import HEADER_LENGTH
 
 
 def create_router(
-    engine: Engine, lifecycle: Lifecycle, extensions: Extensions, limit: int
+    engine: Engine,
+    lifecycle: Lifecycle,
+    extensions: Extensions,
+    inference: Inference,
+    limit: int,
 ) -> APIRouter:
     """The routes under `/v2`; `limit` is the largest body in bytes."""
     router = APIRouter(prefix="/v2")
@@ -40,7 +44,7 @@ def create_router(
     cuda_shared_memory.add_routes(router)
     log_settings.add_routes(router, extensions.logs, limit)
     trace_settings.add_routes(router, engine, extensions.tracer, limit)
-    _inference(router, engine, extensions, limit)
+    _inference(router, inference, limit)
     return router
 
 
@@ -113,25 +117,7 @@ def _statistics(router: APIRouter, engine: Engine) -> None:
         return json(documents.statistics(await engine.statistics(model, version)))
 
 
-def _inference(router: APIRouter, engine: Engine, extensions: Extensions, limit: int) -> None:
-    async def read(
-        request: Request, model: str, version: str
-    ) -> tuple[InferenceRequest, wire.OutputEncoding]:
-        content = await body.read(request, limit)
-        header = request.headers.get(wire.HEADER_LENGTH)
-        try:
-            length = None if header is None else wire.parse_header_length(header, len(content))
-            if length != 0:
-                return wire.decode_infer(model, version, content, length, extensions.regions)
-        except InvalidArgument:
-            # Of two faults, that there is no such model is told, as Triton tells it.
-            await engine.model_metadata(model, version)
-            raise
-        metadata = await engine.model_metadata(model, version)
-        return wire.decode_raw_infer(
-            model, version, content, metadata.inputs, metadata.max_batch_size
-        )
-
+def _inference(router: APIRouter, inference: Inference, limit: int) -> None:
     @for_model(
         router,
         "POST",
@@ -142,11 +128,8 @@ def _inference(router: APIRouter, engine: Engine, extensions: Extensions, limit:
     )
     async def infer(request: Request, model: str, version: str) -> Response:
         """Run the model on JSON tensors, or on binary ones that follow the JSON."""
-        inference, encoding = await read(request, model, version)
-        response = await unless_gone(request, engine.infer(inference))
-        parts, json_length = wire.encode_infer(response, encoding)
-        answer, headers = await body.pack(parts, request.headers.get("accept-encoding", ""))
-        if json_length is None:
-            return Response(answer, media_type="application/json", headers=headers)
-        headers[wire.HEADER_LENGTH] = str(json_length)
-        return Response(answer, media_type="application/octet-stream", headers=headers)
+        content = await body.read(request, limit)
+        header_length = request.headers.get(HEADER_LENGTH)
+        accepted = request.headers.get("accept-encoding", "")
+        work = inference(model, version, content, header_length, accepted)
+        return response(await unless_gone(request, work))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 from fastapi import APIRouter, Path, Request, Response
 
 from serving.gateway import examples
+from serving.gateway.answers import Answer
 
 Model = Annotated[str, Path(description="The model's name.", openapi_examples=examples.MODEL)]
 Version = Annotated[
@@ -20,6 +21,13 @@ Handler: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
 def json(content: bytes) -> Response:
     """An answer of JSON."""
     return Response(content, media_type="application/json")
+
+
+def response(answer: Answer) -> Response:
+    """An answer as the framework has it."""
+    return Response(
+        answer.content, answer.status, headers=dict(answer.headers), media_type=answer.media_type
+    )
 
 
 def for_model(

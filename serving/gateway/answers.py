@@ -1,0 +1,39 @@
+"""What an HTTP client gets in the end, whichever way its request came in."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from serving.errors import Code, Decoupled, Overloaded, ServingError, Unauthenticated, Unsupported
+from serving.gateway import body
+from serving.gateway.errors import UNEXPECTED
+from serving.wire import rest_documents as documents
+
+JSON: Final = "application/json"
+BINARY: Final = "application/octet-stream"
+
+
+class Answer(NamedTuple):
+    """A response before it is a framework's object; `headers` are those beside type and length."""
+
+    content: bytes
+    status: int = 200
+    media_type: str = JSON
+    headers: Mapping[str, str] = {}
+
+
+def of_error(error: ServingError, status: Mapping[Code, int]) -> Answer:
+    """The answer to an error of the core, by that table."""
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Decoupled):
+        error = Decoupled.asked_over("HTTP end point")
+    elif isinstance(error, Unsupported):
+        headers["Accept-Encoding"] = body.ACCEPTED_ENCODINGS
+    return Answer(documents.error(error.message), status[error.code], headers=headers)
+
+
+# What is said of a bug of ours; the log has the rest.
+BUG: Final = Answer(documents.error(UNEXPECTED), 500)

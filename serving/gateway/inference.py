@@ -1,0 +1,70 @@
+"""From the body of an infer request to its answer: what the route and the hot lane share."""
+
+import time
+
+from serving.engine.base import Engine
+from serving.errors import InvalidArgument
+from serving.gateway import answers, body
+from serving.gateway.answers import Answer
+from serving.gateway.precedence import tell_of_the_model
+from serving.shared_memory import Regions
+from serving.types import InferenceRequest, Timing
+from serving.wire import rest as wire
+
+
+class Inference:
+    """Answers infer requests by `engine`; tensors may lie in `regions`, if there are any."""
+
+    def __init__(self, engine: Engine, regions: Regions | None) -> None:
+        self._engine = engine
+        self._regions = regions
+
+    async def __call__(
+        self, model: str, version: str, content: bytes, header_length: str | None, accepted: str
+    ) -> Answer:
+        """The answer to `content`, the unpacked body.
+
+        `header_length` is the header HEADER_LENGTH (None: not sent), `accepted` an Accept-Encoding.
+        Raises ServingError.
+        """
+        began = time.monotonic_ns()
+        request, encoding = await self._decode(model, version, content, header_length)
+        response = await self._engine.infer(request)
+        parts, json_length = wire.encode_infer(response, encoding)
+        packed, headers = await body.pack(parts, accepted)
+        if response.timing is not None:
+            elapsed = time.monotonic_ns() - began
+            headers["Server-Timing"] = server_timing(response.timing, elapsed)
+        if json_length is None:
+            return Answer(packed, headers=headers)
+        headers[wire.HEADER_LENGTH] = str(json_length)
+        return Answer(packed, media_type=answers.BINARY, headers=headers)
+
+    async def _decode(
+        self, model: str, version: str, content: bytes, header_length: str | None
+    ) -> tuple[InferenceRequest, wire.OutputEncoding]:
+        try:
+            length = None
+            if header_length is not None:
+                length = wire.parse_header_length(header_length, len(content))
+            if length != 0:
+                return wire.decode_infer(model, version, content, length, self._regions)
+        except InvalidArgument:
+            await tell_of_the_model(self._engine, model, version)
+            raise
+        metadata = await self._engine.model_metadata(model, version)
+        return wire.decode_raw_infer(
+            model, version, content, metadata.inputs, metadata.max_batch_size
+        )
+
+
+def server_timing(timing: Timing, total: int) -> str:
+    """A Server-Timing header: durations in milliseconds, and the rows of the batch.
+
+    `total` nanoseconds passed from the body to the encoded answer.
+    """
+    compute = timing.compute_input + timing.compute_infer + timing.compute_output
+    return (
+        f"queue;dur={timing.queue / 1e6:.3f}, compute;dur={compute / 1e6:.3f}, "
+        f'total;dur={total / 1e6:.3f}, batch;desc="{timing.batch_rows} rows"'
+    )

@@ -1,0 +1,248 @@
+"""Plain infer requests take the hot lane, all others the framework's way, and nobody can tell."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from serving.gateway import hot_lane
+from serving.gateway.app import create_app
+from serving.gateway.errors import OWN
+from serving.gateway.extensions import Extensions
+from serving.gateway.hot_lane import Lane
+from serving.gateway.inference import Inference
+from serving.gateway.lifecycle import Lifecycle
+from serving.logs import Logs
+from serving.settings import Settings
+from serving.types import InferenceRequest, InferenceResponse
+from tests.serving.gateway.scripted import ScriptedEngine, after, echo, response
+
+LIMIT = 4096
+JSON = b'{"id":"7","inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[3.5]}]}'
+HEAD = (
+    b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}}],'
+    b'"parameters":{"binary_data_output":true}}'
+)
+BINARY = HEAD + np.float32(3.5).tobytes()
+LENGTH = f"Inference-Header-Content-Length: {len(HEAD)}\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Client:
+    """One connection, written to byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def ask(self, request: bytes) -> Answer:
+        self.writer.write(request)
+        return await self.answer()
+
+    async def answer(self) -> Answer:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        status, *lines = head.rstrip().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        size = int(headers.get("content-length", 0))
+        return Answer(int(status.split()[1]), headers, await self.reader.readexactly(size))
+
+
+class Server:
+    """A uvicorn server with the lane; `elsewhere` counts what the framework was given."""
+
+    def __init__(self, engine: ScriptedEngine) -> None:
+        settings = Settings(http_max_input_size=LIMIT)
+        extensions = Extensions.of(settings, Logs(settings))
+        self._app = create_app(engine, Lifecycle(engine), settings, extensions)
+        self.is_open = True
+        self.lane = Lane(Inference(engine, None), OWN.http, LIMIT, lambda: self.is_open)
+        self.elsewhere = 0
+        self.port = 0
+        self.running: uvicorn.Server
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.elsewhere += 1
+        await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            yield Client(reader, writer)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def serving(**models: Any) -> AsyncIterator[tuple[Server, ScriptedEngine]]:
+    engine = ScriptedEngine(**models)
+    server = Server(engine)
+    config = uvicorn.Config(
+        server.app,
+        http=hot_lane.protocol(server.lane),
+        interface="asgi3",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        server_header=False,
+    )
+    running = server.running = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server.port = listener.getsockname()[1]
+    task = asyncio.create_task(running.serve([listener]))
+    try:
+        yield server, engine
+    finally:
+        running.should_exit = True
+        await task
+
+
+def post(
+    body: bytes,
+    *,
+    target: str = "/v2/models/m/infer",
+    headers: str = "",
+    line: str = "POST {} HTTP/1.1",
+    sized: bool = True,
+) -> bytes:
+    size = f"Content-Length: {len(body)}\r\n" if sized else ""
+    return f"{line.format(target)}\r\nHost: test\r\n{size}{headers}\r\n".encode() + body
+
+
+REQUESTS = {
+    "JSON": post(JSON),
+    "a version": post(JSON, target="/v2/models/m/versions/1/infer"),
+    "binary": post(BINARY, headers=LENGTH),
+    "raw": post(np.float32(2).tobytes(), headers="Inference-Header-Content-Length: 0\r\n"),
+    "packed answers": post(JSON, headers="Accept-Encoding: gzip\r\n"),
+    "no JSON": post(b"{"),
+    "no body": post(b""),
+    "no such input": post(JSON.replace(b'"x"', b'"y"').replace(b"[3.5]", b'"3.5"')),
+    "no such model": post(JSON, target="/v2/models/n/infer"),
+    "no such model, and no JSON": post(b"{", target="/v2/models/n/infer"),
+    "header length too large": post(JSON, headers="Inference-Header-Content-Length: 9999\r\n"),
+    "header length no number": post(JSON, headers="Inference-Header-Content-Length: \xe9\r\n"),
+    "a bug": post(JSON, target="/v2/models/broken/infer"),
+}
+
+
+async def broken(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+    if request.model:
+        raise RuntimeError("a bug")
+    yield response(request)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_both_ways_end_in_the_same_answer(name: str) -> None:
+    async with serving(m=echo, broken=broken) as (server, _), server.client() as client:
+        hot = await client.ask(REQUESTS[name])
+        assert server.elsewhere == 0
+        server.is_open = False
+        other = await client.ask(REQUESTS[name])
+        assert server.elsewhere == 1
+    for answer in (hot, other):
+        answer.headers.pop("date")
+    assert hot == other
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        pytest.param(post(JSON, target="/v2/models/m/infer?x=1"), 200, id="a query"),
+        pytest.param(post(JSON, target="/v2/models/%6d/infer"), 200, id="an escape"),
+        pytest.param(post(JSON, target="/v2/models/m/infer/"), 404, id="another path"),
+        pytest.param(post(JSON, line="PUT {} HTTP/1.1"), 405, id="another method"),
+        pytest.param(post(b"x", headers="Content-Encoding: gzip\r\n"), 400, id="packed"),
+        pytest.param(post(bytes(LIMIT + 1)), 413, id="too large"),
+        pytest.param(
+            post(
+                b"%x\r\n%b\r\n0\r\n\r\n" % (len(JSON), JSON),
+                headers="Transfer-Encoding: chunked\r\n",
+                sized=False,
+            ),
+            200,
+            id="in chunks",
+        ),
+        pytest.param(post(JSON, line="POST {} HTTP/1.0"), 200, id="HTTP/1.0"),
+        pytest.param(post(JSON, headers="Connection: close\r\n"), 200, id="the last"),
+    ],
+)
+async def test_whatever_asks_for_more_goes_the_whole_way(request_: bytes, status: int) -> None:
+    async with serving(m=echo) as (server, _), server.client() as client:
+        answer = await client.ask(request_)
+        assert (answer.status, server.elsewhere) == (status, 1)
+
+
+async def test_expecting_to_continue_goes_the_whole_way() -> None:
+    async with serving(m=echo) as (server, _), server.client() as client:
+        request = post(JSON, headers="Expect: 100-continue\r\n")
+        assert (await client.ask(request.removesuffix(JSON))).status == 100
+        assert (await client.ask(JSON)).status == 200
+        assert server.elsewhere == 1
+
+
+async def test_what_is_sent_at_once_is_answered_in_order() -> None:
+    gate = asyncio.Event()
+    async with (
+        serving(m=echo, slow=after(gate.wait)) as (server, engine),
+        server.client() as client,
+    ):
+        requests = [
+            post(JSON.replace(b"7", b"first"), target="/v2/models/slow/infer"),
+            post(JSON.replace(b"7", b"second")),
+            post(JSON, target="/v2/nothing"),
+            post(JSON.replace(b"7", b"third")),
+            post(JSON.replace(b"7", b"fourth")),
+        ]
+        client.writer.write(b"".join(requests))
+        await engine.until(lambda: engine.begun == ["first"])
+        gate.set()
+        answers = [await client.answer() for _ in requests]
+    assert [answer.status for answer in answers] == [200, 200, 404, 200, 200]
+    assert engine.begun == ["first", "second", "third", "fourth"]
+
+
+async def test_a_body_may_come_in_any_pieces() -> None:
+    async with serving(m=echo) as (server, _), server.client() as client:
+        request = post(BINARY, headers=LENGTH)
+        for place in range(len(request)):
+            client.writer.write(request[place : place + 1])
+            await client.writer.drain()
+            await asyncio.sleep(0)
+        assert (await client.answer()).body.endswith(np.float32(3.5).tobytes())
+        assert server.elsewhere == 0
+
+
+async def test_nothing_is_done_any_more_for_a_client_that_has_gone() -> None:
+    async with serving(slow=after(asyncio.Event().wait)) as (server, engine):
+        async with server.client() as client:
+            client.writer.write(post(JSON, target="/v2/models/slow/infer"))
+            await engine.until(lambda: engine.begun == ["7"])
+        await engine.until(lambda: engine.ended == ["7"])
+
+
+async def test_a_server_that_stops_answers_what_it_has_and_closes() -> None:
+    gate = asyncio.Event()
+    async with serving(slow=after(gate.wait)) as (server, engine), server.client() as client:
+        client.writer.write(post(JSON, target="/v2/models/slow/infer"))
+        await engine.until(lambda: engine.begun == ["7"])
+        for connection in server.running.server_state.connections:
+            connection.shutdown()
+        gate.set()
+        answer = await client.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await client.reader.read() == b""
