@@ -7,6 +7,7 @@
     ├── NotFound                 no such model, version or region
     ├── AlreadyExists            the name is taken
     ├── Unsupported              valid in the protocol, not offered by this server
+    │   └── Decoupled            one response asked of a model that gives any number of them
     ├── PermissionDenied         the caller may not do this
     ├── Unavailable              the model or the server does not answer requests now
     ├── Overloaded               refused to protect the requests already accepted
@@ -93,6 +94,15 @@ class Unsupported(ServingError):
     """The protocol knows it; this server does not offer it."""
 
     code = Code.UNSUPPORTED
+
+
+class Decoupled(Unsupported):
+    """One response was asked of a model that gives any number of them."""
+
+    @classmethod
+    def asked_over(cls, way: str) -> Self:
+        """The error in Triton's words, of which the way of asking is the first."""
+        return cls(f"{way} doesn't support models with decoupled transaction policy")
 
 
 class PermissionDenied(ServingError):

@@ -20,6 +20,8 @@ DURATION_BOUNDS: Final = (
     *(step * 10**exponent for exponent in range(4, 9) for step in (10, 25, 50)),
     10_000_000_000,
 )
+# Places of responses that are told apart: whoever asks for many must not make these grow for ever.
+MAX_PLACES: Final = 1024
 ROWS_BOUNDS: Final = tuple(2**exponent for exponent in range(11))
 
 
@@ -71,6 +73,38 @@ class BatchStatistics:
 
 
 @dataclass(slots=True)
+class ResponseStatistics:
+    """What decoupled models have sent in one place among the responses to a request.
+
+    `success` and what follows it count the outcomes: a response, an error in its place, the end
+    with no response, and a client that has gone; the phases are those of responses and errors.
+    """
+
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    empty_response: Duration = field(default_factory=Duration)
+    cancel: Duration = field(default_factory=Duration)
+
+    def succeeded(self, infer: int, output: int) -> None:
+        """Count a response."""
+        self.compute_infer.add(infer)
+        self.compute_output.add(output)
+        self.success.add(infer + output)
+
+    def failed(self, infer: int) -> None:
+        """Count an error."""
+        self.compute_infer.add(infer)
+        self.fail.add(infer)
+
+    def empty(self, infer: int) -> None:
+        """Count an end."""
+        self.compute_infer.add(infer)
+        self.empty_response.add(infer)
+
+
+@dataclass(slots=True)
 class CacheStatistics:
     """The response cache as a whole; `size` and `used` in bytes, times in nanoseconds."""
 
@@ -95,7 +129,8 @@ class VersionStatistics:
     `inference_count` is in rows, `execution_count` in batches, `last_inference` in milliseconds of
     the Unix epoch (0: never), `pending` the requests that wait in the queue now, `caches` whether
     the configuration allows answers from the response cache, which count in `success` and
-    `cache_hit` only, as Triton has it.
+    `cache_hit` only, as Triton has it, `responses` those of decoupled models by their place.
+    `first_response`, in milliseconds, is counted only where somebody has asked for it.
     """
 
     model: str
@@ -117,6 +152,8 @@ class VersionStatistics:
         default_factory=lambda: dict.fromkeys(FailureReason, 0)
     )
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
+    responses: dict[str, ResponseStatistics] = field(default_factory=dict)
+    first_response: Histogram | None = None
     request_histogram: Histogram = field(default_factory=_durations)
     queue_histogram: Histogram = field(default_factory=_durations)
     compute_histogram: Histogram = field(default_factory=_durations)
@@ -160,3 +197,16 @@ class VersionStatistics:
         self.compute_histogram.add(
             timing.compute_input + timing.compute_infer + timing.compute_output
         )
+
+    def response(self, place: int) -> ResponseStatistics:
+        """What is counted of the responses in that place, from 0; far ones are counted together."""
+        key = str(min(place, MAX_PLACES - 1))
+        found = self.responses.get(key)
+        if found is None:
+            found = self.responses[key] = ResponseStatistics()
+        return found
+
+    def record_first_response(self, elapsed: int) -> None:
+        """Count the first response to a request, after `elapsed` nanoseconds."""
+        if self.first_response is not None:
+            self.first_response.add(elapsed // 1_000_000)

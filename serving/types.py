@@ -178,7 +178,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class InferenceResponse:
-    """The answer to one request; `version` is the version that really ran."""
+    """The answer to one request, or one of several; `version` is the version that really ran.
+
+    `is_last` where it is known, as it comes, that the request gets no other behind it.
+    """
 
     model: str
     version: str
@@ -186,6 +189,7 @@ class InferenceResponse:
     id: str = ""
     parameters: Parameters = field(default_factory=dict)
     timing: Timing | None = None
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

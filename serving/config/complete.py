@@ -21,7 +21,7 @@ from serving.config.source import Fault, Source, refuse
 from serving.config.text import Proto
 from serving.types import Signature, TensorSpec
 
-BACKENDS: Final = ("onnxruntime", "identity")
+BACKENDS: Final = ("onnxruntime", "identity", "repeat")
 DEFAULT_MAX_BATCH_SIZE: Final = 4
 DEFAULT_SEQUENCE_IDLE: Final = 1_000_000  # microseconds
 

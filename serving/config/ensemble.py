@@ -58,6 +58,7 @@ def ensemble_faults(proto: Proto) -> Iterator[Fault]:
     if not is_ensemble(proto):
         return
     yield from _settings(proto)
+    yield from _decoupled(proto)
     faults = [*_missing(proto), *_written_twice(proto)]
     yield from faults
     if proto.HasField("ensemble_scheduling") and not faults:
@@ -91,6 +92,15 @@ def _settings(proto: Proto) -> Iterator[Fault]:
         if any(given.name == field for given, _ in proto.ListFields()):
             cure = "remove it, or move it to the models of the steps"
             yield Fault(field, f"{message} '{proto.name}': {cure}")
+
+
+def _decoupled(proto: Proto) -> Iterator[Fault]:
+    if proto.model_transaction_policy.decoupled:
+        yield Fault(
+            "model_transaction_policy.decoupled",
+            f"ensemble '{proto.name}' cannot be decoupled: the embedded engine does not serve "
+            "ensembles of decoupled models; remove it, or serve this model with a Triton server",
+        )
 
 
 def _missing(proto: Proto) -> Iterator[Fault]:

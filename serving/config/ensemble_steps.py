@@ -41,6 +41,7 @@ def step_faults(proto: Proto, models: Sequence[Proto]) -> Iterator[Fault]:
     }
     for index, (step, model) in enumerate(zip(proto.ensemble_scheduling.step, models, strict=True)):
         path = f"ensemble_scheduling.step[{index}]"
+        yield from _decoupled(proto, model, path)
         yield from _batch_size(proto, model, path)
         yield from _names(proto, step.input_map, model.input, model.name, path, "input")
         yield from _unmapped(proto, step, model, path)
@@ -50,6 +51,16 @@ def step_faults(proto: Proto, models: Sequence[Proto]) -> Iterator[Fault]:
             ("output_map", step.output_map, model.output),
         ):
             yield from _consistent(proto, mapping, tensors, model, f"{path}.{field}", kinds)
+
+
+def _decoupled(proto: Proto, model: Proto, path: str) -> Iterator[Fault]:
+    if model.model_transaction_policy.decoupled:
+        yield Fault(
+            f"{path}.model_name",
+            f"ensemble '{proto.name}' has a step of model '{model.name}', which is decoupled: the "
+            "embedded engine does not serve ensembles of decoupled models; ask the model itself, "
+            "or serve the ensemble with a Triton server",
+        )
 
 
 def _batch_size(proto: Proto, model: Proto, path: str) -> Iterator[Fault]:

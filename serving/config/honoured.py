@@ -134,6 +134,7 @@ HONOURED: Final = frozenset(
         "model_warmup.inputs.value.input_data_file",
         "model_warmup.count",
         "model_transaction_policy",
+        "model_transaction_policy.decoupled",
         "response_cache",
         "response_cache.enable",
     }

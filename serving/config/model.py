@@ -156,6 +156,11 @@ class ModelConfig:
         )
 
     @property
+    def is_decoupled(self) -> bool:
+        """Whether a request may get any number of responses."""
+        return bool(self.proto.model_transaction_policy.decoupled)
+
+    @property
     def has_sequences(self) -> bool:
         """Whether requests belong to sequences, each of which stays with one instance."""
         return bool(self.proto.HasField("sequence_batching"))

@@ -3,12 +3,12 @@
 import time
 
 from serving.engine.cache import ResponseCache, request_key
-from serving.engine.servable import Opened, Servable
+from serving.engine.servable import OneResponse, Opened, Servable
 from serving.statistics import VersionStatistics
 from serving.types import InferenceRequest, InferenceResponse, Tensor, Timing
 
 
-class CachedVersion:
+class CachedVersion(OneResponse):
     """Asks the cache before it asks `servable`, and lets it remember every answer.
 
     Equal requests that run at the same time run each; the cache keeps the answer to the last.

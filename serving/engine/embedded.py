@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 from serving import __version__
@@ -177,8 +178,11 @@ class EmbeddedEngine:
         return await self._find(request.model, request.version).infer(request)
 
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
-        """The one response that a model of this engine gives."""
-        yield await self.infer(request)
+        """The responses as they are made; one, unless the model is decoupled."""
+        servable = self._find(request.model, request.version)
+        async with aclosing(servable.stream(request)) as responses:
+            async for response in responses:
+                yield response
 
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Every model of the repositories and every version that is or was in service."""

@@ -16,7 +16,7 @@ from serving.config import ModelConfig, Step, refuse, step_faults
 from serving.config.source import Fault
 from serving.engine.classification import answer
 from serving.engine.ensemble_flow import Flow, Value
-from serving.engine.servable import Find, Opened
+from serving.engine.servable import Find, OneResponse, Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, NotFound, ServingError, Unavailable
 from serving.statistics import FailureReason, VersionStatistics
@@ -45,7 +45,7 @@ class _Run:
     timings: list[Timing] = field(default_factory=list)
 
 
-class Ensemble:
+class Ensemble(OneResponse):
     """Answers requests for one version; to be created on the event loop, after its models."""
 
     def __init__(self, opened: Opened, find: Find) -> None:

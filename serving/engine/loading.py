@@ -20,6 +20,7 @@ from serving.config import (
 from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
+from serving.engine.backends.repeat import RepeatBackend
 from serving.engine.repository import ModelFolder, Repository, check_passport
 from serving.engine.sequences import read_initial_states
 from serving.engine.servable import Opened
@@ -38,6 +39,7 @@ def default_backends() -> dict[str, Backend]:
     return {
         "onnxruntime": OrtBackend(threads=max(1, available_cpus() - 1)),
         "identity": IdentityBackend(),
+        "repeat": RepeatBackend(),
     }
 
 

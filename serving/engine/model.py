@@ -5,9 +5,11 @@ import time
 from typing import Any, Final
 
 from serving.engine.batching.batcher import Batcher, BatchReport
+from serving.engine.batching.forecast import Forecast
+from serving.engine.batching.loop_time import LoopTime
 from serving.engine.classification import answer
 from serving.engine.scheduling import Scheduling
-from serving.engine.servable import Opened
+from serving.engine.servable import OneResponse, Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
 from serving.statistics import FailureReason, VersionStatistics
@@ -19,7 +21,7 @@ from serving.types import (
     Timing,
 )
 
-_REASONS: Final = {
+REASONS: Final = {
     Code.OVERLOADED: FailureReason.REJECTED,
     Code.DEADLINE_EXCEEDED: FailureReason.REJECTED,
     Code.UNAVAILABLE: FailureReason.REJECTED,
@@ -27,13 +29,15 @@ _REASONS: Final = {
     Code.INTERNAL: FailureReason.BACKEND,
 }
 # What the queue says of a request, which it does not know by its id.
-_LABELLED: Final = (Code.OVERLOADED, Code.DEADLINE_EXCEEDED)
+LABELLED: Final = (Code.OVERLOADED, Code.DEADLINE_EXCEEDED)
 
 
-class ModelVersion:
+class ModelVersion(OneResponse):
     """Answers requests for one version; to be created on the event loop."""
 
-    def __init__(self, opened: Opened, scheduling: Scheduling) -> None:
+    def __init__(
+        self, opened: Opened, scheduling: Scheduling, loop_time: LoopTime | None = None
+    ) -> None:
         config = opened.config
         self._opened = opened
         self._config = config
@@ -50,6 +54,8 @@ class ModelVersion:
             scheduling.slots,
             preserve_ordering=scheduling.preserve_ordering,
             on_batch=self._record_batch,
+            forecast=_forecast(opened),
+            loop_time=loop_time,
             name=f"{config.name}-{opened.version}",
         )
 
@@ -86,9 +92,9 @@ class ModelVersion:
                 self._batches,
             )
         except ServingError as error:
-            reason = _REASONS.get(error.code, FailureReason.OTHER)
+            reason = REASONS.get(error.code, FailureReason.OTHER)
             self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
-            if error.code in _LABELLED:
+            if error.code in LABELLED:
                 raise error.labelled(request.label) from error.__cause__
             raise
         except asyncio.CancelledError:
@@ -130,3 +136,11 @@ class ModelVersion:
                     batch_rows=report.rows,
                 ),
             )
+
+
+def _forecast(opened: Opened) -> Forecast:
+    """What is known from the warm-up."""
+    forecast = Forecast()
+    for rows, duration in opened.run_times.items():
+        forecast.learn(rows, duration)
+    return forecast

@@ -1,7 +1,7 @@
 """What the engine keeps for each version of a model, whatever answers inside."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 from serving.config import ModelConfig
@@ -17,6 +17,7 @@ class Opened:
 
     `sessions` has one for each instance; instances that share one have the same. `initial_states`
     are what the states of a sequence are as it begins, by their inputs and without a batch.
+    `run_times` are how many nanoseconds a run of so many rows took while the version warmed up.
     """
 
     config: ModelConfig
@@ -25,6 +26,7 @@ class Opened:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     passport: Passport | None = None
     initial_states: Mapping[str, Array] = field(default_factory=dict)
+    run_times: Mapping[int, int] = field(default_factory=dict)
 
 
 class Servable(Protocol):
@@ -41,11 +43,26 @@ class Servable(Protocol):
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answer one request; whatever comes of it is counted."""
 
+    def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        """Answer one request by any number of responses; whoever closes it early cancels."""
+
     async def finish_sequences(self) -> None:
         """Have no sequence begin any more; returns once those that have begun are over."""
 
     async def close(self) -> None:
         """Refuse new requests, answer the accepted ones, release what is held."""
+
+
+class OneResponse:
+    """The stream of a servable that answers every request once."""
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Answer one request."""
+        raise NotImplementedError
+
+    async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        """The one response."""
+        yield replace(await self.infer(request), is_last=True)
 
 
 # Finds the version of a model that answers at this moment ("" leaves the version to the policy);

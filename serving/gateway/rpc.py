@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
-from serving.errors import InvalidArgument, ServingError
+from serving.errors import Decoupled, InvalidArgument, ServingError
 from serving.gateway import (
     calls,
     cuda_shared_memory,
@@ -27,6 +27,7 @@ from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
 from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
+from serving.gateway.precedence import tell_of_the_model
 from serving.settings import CompressionLevel, Settings
 from serving.wire import proto as wire
 from serving.wire import proto_documents as documents
@@ -93,12 +94,17 @@ class InferenceService:
 
     async def _model_infer(self, message: Any, context: Context) -> Message:
         try:
+            return await self._infer(message, context)
+        except Decoupled:
+            raise Decoupled.asked_over("ModelInfer RPC") from None
+
+    async def _infer(self, message: Any, context: Context) -> Message:
+        try:
             request, places = wire.decode_infer_with(
                 self._extensions.regions, message, calls.deadline(context)
             )
         except InvalidArgument:
-            # Of two faults, that there is no such model is told, as over REST.
-            await self._engine.model_metadata(message.model_name, message.model_version)
+            await tell_of_the_model(self._engine, message.model_name, message.model_version)
             raise
         return wire.encode_infer(await self._engine.infer(request), places)
 

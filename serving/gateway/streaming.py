@@ -151,12 +151,14 @@ class _Stream:
         wants_end = proto_stream.wants_empty_final(message)
         regions = self._service.extensions.regions
         request, places = proto.decode_infer_with(regions, message, self._deadline)
+        is_last = not turn.is_decoupled
         async with aclosing(self._service.engine.stream(request)) as responses:
             async for response in responses:
-                answer = proto_stream.answer(response, places, is_final=not turn.is_decoupled)
+                is_last = response.is_last or not turn.is_decoupled
+                answer = proto_stream.answer(response, places, is_last)
                 await turn.before.wait()
                 await self._write(answer)
-        if turn.is_decoupled and wants_end:
+        if wants_end and not is_last:
             await self._write(proto_stream.empty_final(message))
 
     async def _write(self, message: Message) -> None:

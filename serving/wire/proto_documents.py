@@ -83,6 +83,17 @@ def _version(version: VersionStatistics) -> Any:
             )
             for rows, batch in sorted(version.batches.items())
         ),
+        response_stats={
+            place: service_pb2.InferResponseStatistics(
+                compute_infer=_duration(response.compute_infer),
+                compute_output=_duration(response.compute_output),
+                success=_duration(response.success),
+                fail=_duration(response.fail),
+                empty_response=_duration(response.empty_response),
+                cancel=_duration(response.cancel),
+            )
+            for place, response in version.responses.items()
+        },
     )
 
 

@@ -11,6 +11,14 @@ from serving.types import IndexEntry, ModelMetadata, ServerMetadata, TensorSpec
 from serving.wire import json_text
 from serving.wire.fields import fault
 
+_RESPONSE_DURATIONS = (
+    "compute_infer",
+    "compute_output",
+    "success",
+    "fail",
+    "empty_response",
+    "cancel",
+)
 _INT64 = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 
 
@@ -107,7 +115,10 @@ def _version(version: VersionStatistics) -> dict[str, Any]:
         "inference_count": version.inference_count,
         "execution_count": version.execution_count,
         "inference_stats": {name: _duration(getattr(version, name)) for name in durations},
-        "response_stats": {},
+        "response_stats": {
+            place: {name: _duration(getattr(response, name)) for name in _RESPONSE_DURATIONS}
+            for place, response in version.responses.items()
+        },
         "batch_stats": [
             {
                 "batch_size": rows,

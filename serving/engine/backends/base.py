@@ -1,8 +1,8 @@
 """The seam between the engine and whatever executes one batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from serving.types import Array, Signature
 
@@ -26,6 +26,20 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Release what the session holds; once is enough, more often does no harm."""
+
+
+@runtime_checkable
+class StreamingSession(Session, Protocol):
+    """A session that gives a request any number of responses, if its model is decoupled."""
+
+    def stream(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str]
+    ) -> Generator[Sequence[Array], None, None]:
+        """Execute one request, in the thread that iterates; of each response the `outputs`.
+
+        Whoever has no more use for the responses closes it between two of them. What it raises
+        ends the request, as with `run`.
+        """
 
 
 class Backend(Protocol):

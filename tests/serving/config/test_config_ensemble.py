@@ -159,7 +159,7 @@ def test_an_ensemble_depends_on_each_of_its_models_once() -> None:
         ),
         (
             config(*CHAIN, tail="model_transaction_policy { decoupled: true }"),
-            "'model_transaction_policy.decoupled' is not honoured",
+            "ensemble 'e' cannot be decoupled",
         ),
         (
             config(step("a", "x=in", "y=out", more='model_namespace: "n"')),
