@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
-from serving.errors import InvalidArgument, PayloadTooLarge, Unsupported
+from serving.errors import Cancelled, InvalidArgument, PayloadTooLarge, Unsupported
 
 # zlib's window sizes: a gzip wrapper only; a zlib wrapper, which is what HTTP calls deflate.
 _WINDOWS: Final = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
@@ -22,7 +23,7 @@ async def read(request: Request, limit: int) -> bytes:
     """The body of `request`, at most `limit` bytes before and after decompression.
 
     Raises PayloadTooLarge, InvalidArgument for broken compressed data, Unsupported for a
-    Content-Encoding that is not accepted.
+    Content-Encoding that is not accepted, Cancelled if the client goes before it has sent all.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     announced = request.headers.get("content-length", "0")
@@ -33,14 +34,21 @@ async def read(request: Request, limit: int) -> bytes:
         raise Unsupported(
             f"Content-Encoding is {encoding!r}, expected one of: {ACCEPTED_ENCODINGS}"
         )
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(f"more than {limit} bytes", limit)
-        chunks.append(chunk)
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    body = await _received(request, limit)
     return _unpack(body, encoding, limit) if encoding in _WINDOWS else body
+
+
+async def _received(request: Request, limit: int) -> bytes:
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(f"more than {limit} bytes", limit)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise Cancelled("the client closed the connection before it had sent its request") from None
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def pack(parts: Sequence[bytes | memoryview], accepted: str) -> tuple[bytes, dict[str, str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from tests.fuzz.fuzzer import Crash, Fuzzer, refusal
+from tests.fuzz.fuzzer import Crash, Fuzzer, Progress, refusal
+from tests.fuzz.record import Record
 from tests.fuzz.targets import TARGETS
 
 # An input of some kilobytes that needs more than this is a way to bring a server down.
@@ -19,6 +20,12 @@ _MEMORY_BYTES = 4 * 1024**3
 @click.option("--executions", default=1_000_000, show_default=True, help="For each target.")
 @click.option("--seconds", default=3600.0, show_default=True, help="At most, for each target.")
 @click.option("--seed", default=0, show_default=True, help="The same seed, the same inputs.")
+@click.option("--rounds", default=1, show_default=True, help="Each with the next seed.")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A JSON file that each round is added to; the seeds go on from those it has.",
+)
 @click.option(
     "--crashes",
     default="crashes",
@@ -36,6 +43,8 @@ def main(
     executions: int,
     seconds: float,
     seed: int,
+    rounds: int,
+    record: Path | None,
     crashes: Path,
     replay: Path | None,
 ) -> None:
@@ -45,16 +54,25 @@ def main(
         [target] = targets
         click.echo(refusal(TARGETS[target], replay.read_bytes()) or "accepted")
         return
+    kept = Record(record) if record else None
+    seed += kept.rounds if kept else 0
     found = 0
-    for name in targets or TARGETS:
-        fuzzer = Fuzzer(TARGETS[name], seed)
-        for progress in fuzzer.run(executions, seconds):
-            click.echo(f"\r{progress}", nl=False)
-        click.echo()
-        found += len(fuzzer.progress.crashes)
-        for crash in fuzzer.progress.crashes:
-            _save(crash, crashes, name)
+    for each in range(seed, seed + rounds):
+        finished = [_run(name, each, executions, seconds, crashes) for name in targets or TARGETS]
+        found += sum(len(progress.crashes) for progress in finished)
+        if kept:
+            kept.add(each, finished)
     sys.exit(1 if found else 0)
+
+
+def _run(name: str, seed: int, executions: int, seconds: float, crashes: Path) -> Progress:
+    fuzzer = Fuzzer(TARGETS[name], seed)
+    for progress in fuzzer.run(executions, seconds):
+        click.echo(f"\r{progress}", nl=False)
+    click.echo()
+    for crash in fuzzer.progress.crashes:
+        _save(crash, crashes, name)
+    return fuzzer.progress
 
 
 def _save(crash: Crash, folder: Path, target: str) -> None:

@@ -4,13 +4,15 @@ import random
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from bisect import bisect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Final, TypeAlias
 
 from serving.errors import Code, LoadFailed, ServingError
+from tests.fuzz.coverage import Coverage
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.structure import Change
 
@@ -19,6 +21,10 @@ HANG_SECONDS: Final = 5.0
 # A recursion through the same lines is one kind, however deep.
 _INNERMOST: Final = 3
 _CHECK_EVERY: Final = 256  # executions between two looks at the clock
+_WATCH_EVERY: Final = 128  # executions of which one has its lines watched, which is slow
+# An input's chance to be started from falls with its length, as its executions get slower; an
+# input shorter than this is as good as any.
+_SHORT: Final = 128
 
 # Where in the code an input was refused; empty where it was accepted.
 Kind: TypeAlias = tuple[tuple[CodeType, int], ...]
@@ -50,12 +56,16 @@ class Crash:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is; `kinds` counts the places in the code that were seen to refuse an input."""
+    """How far a run is; `kinds` counts the places in the code that were seen to refuse an input.
+
+    `lines` are those of serving that were reached by the few inputs that were watched.
+    """
 
     target: str
     executions: int = 0
     accepted: int = 0
     kinds: int = 0
+    lines: int = 0
     seconds: float = 0.0
     crashes: list[Crash] = field(default_factory=list)
 
@@ -64,7 +74,8 @@ class Progress:
         share = 100 * self.accepted / self.executions if self.executions else 0.0
         return (
             f"{self.target:<12} {self.executions:>12,} executions {rate:>9,.0f}/s "
-            f"{share:>5.1f} % accepted {self.kinds:>4} kinds of refusal {len(self.crashes)} crashes"
+            f"{share:>5.1f} % accepted {self.kinds:>4} kinds of refusal {self.lines:>5} lines "
+            f"{len(self.crashes)} crashes"
         )
 
 
@@ -72,19 +83,40 @@ class Hang(Exception):
     """A decoder took too long."""
 
 
+class _Pool:
+    """Inputs to draw from, short ones more often."""
+
+    def __init__(self, inputs: Iterable[bytes]) -> None:
+        self._inputs: list[bytes] = []
+        self._ends: list[float] = []
+        for content in inputs:
+            self.add(content)
+
+    def add(self, content: bytes) -> None:
+        self._inputs.append(content)
+        weight = 1 / max(_SHORT, len(content))
+        self._ends.append(weight + (self._ends[-1] if self._ends else 0.0))
+
+    def draw(self, rng: random.Random) -> bytes:
+        return self._inputs[bisect(self._ends, rng.random() * self._ends[-1])]
+
+
 class Fuzzer:
     """Decodes mutated inputs. To be used in the main thread: a signal ends what hangs.
 
-    An input that is refused at a new place is mutated further, so that the run finds its way past
-    the first check. `hang_seconds` are the processor's, to which a busy machine adds nothing.
+    An input that is refused at a new place, or that reaches a new line, is mutated further, so that
+    the run finds its way past the first check. `hang_seconds` are the processor's, to which a busy
+    machine adds nothing.
     """
 
     def __init__(self, target: Target, seed: int, hang_seconds: float = HANG_SECONDS) -> None:
         self._target = target
         self._rng = random.Random(f"{target.name} {seed}")
         self._mutator = Mutator(self._rng, target.words)
-        self._corpus = list(target.seeds)
+        self._seeds = _Pool(target.seeds)
+        self._corpus = _Pool(target.seeds)
         self._kinds: set[Kind] = set()
+        self._coverage = Coverage()
         self._hang_seconds = hang_seconds
         self.progress = Progress(target.name)
 
@@ -104,9 +136,11 @@ class Fuzzer:
 
     def _step(self) -> None:
         content = self._input()
+        is_watched = self.progress.executions % _WATCH_EVERY == 0
         signal.setitimer(signal.ITIMER_VIRTUAL, self._hang_seconds)
         try:
-            error = refusal(self._target, content)
+            with self._coverage.watching() if is_watched else nullcontext():
+                error = refusal(self._target, content)
             kind = _places(error) if error else ()
         except Exception as error:  # which is what is looked for
             kind = _places(error)
@@ -116,21 +150,27 @@ class Fuzzer:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         self.progress.executions += 1
         self.progress.accepted += not kind
-        if kind and kind not in self._kinds:
+        self._learn(content, kind)
+
+    def _learn(self, content: bytes, kind: Kind) -> None:
+        """Keep an input that went where none went before."""
+        progress = self.progress
+        if len(self._coverage) > progress.lines or (kind and kind not in self._kinds):
+            self._corpus.add(content)
             self._kinds.add(kind)
-            self._corpus.append(content)
-            self.progress.kinds = len(self._kinds)
+            progress.kinds = len(self._kinds - {()})
+            progress.lines = len(self._coverage)
 
     def _input(self) -> bytes:
         """A seed, or what was found since, changed by its structure, by its bytes or by both."""
-        choice, chance = self._rng.choice, self._rng.random
-        start = choice(self._target.seeds if chance() < 0.7 else self._corpus)
+        chance = self._rng.random
+        start = (self._seeds if chance() < 0.5 else self._corpus).draw(self._rng)
         if self._target.change and chance() < 0.6:
             changed = self._target.change(self._rng, start)
             if changed is not None and chance() < 0.8:
                 return changed
             start = changed or start
-        return self._mutator.mutate(start, choice(self._corpus))
+        return self._mutator.mutate(start, self._corpus.draw(self._rng))
 
 
 def refusal(target: Target, content: bytes) -> ServingError | None:

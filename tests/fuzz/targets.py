@@ -2,8 +2,10 @@
 
 from typing import Final
 
-from tests.fuzz import bodies, messages, models
+from tests.fuzz import bodies, exchanges, messages, models
 
 TARGETS: Final = {
-    target.name: target for target in (*bodies.TARGETS, *messages.TARGETS, *models.TARGETS)
+    target.name: target
+    for module in (bodies, exchanges, messages, models)
+    for target in module.TARGETS
 }

@@ -1,15 +1,18 @@
 """A few thousand mutated inputs for every decoder; `python -m tests.fuzz` runs millions."""
 
+import json
 import signal
+from pathlib import Path
 
 import pytest
 
 from serving.errors import Internal, InvalidArgument, LoadFailed
 from tests.fuzz.fuzzer import Fuzzer, Progress, Target
+from tests.fuzz.record import Record
 from tests.fuzz.targets import TARGETS
 
 # So many that each target takes a fraction of a second.
-EXECUTIONS = {"config": 200, "proto": 1000, "image": 1000}
+EXECUTIONS = {"config": 200, "http": 500, "proto": 1000, "image": 1000}
 
 
 def run(target: Target, executions: int, **options: float) -> Progress:
@@ -107,3 +110,30 @@ def test_a_run_ends_when_its_time_is_up() -> None:
     *_, last = fuzzer.run(10**9, seconds=0.01)
 
     assert 0 < last.executions < 10**9
+
+
+def test_what_is_accepted_is_told_by_the_lines_that_it_reaches() -> None:
+    progress = run(TARGETS["json"], 2000)
+
+    assert progress.lines > 100
+
+
+def test_a_record_adds_up_what_its_rounds_have_found(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "fuzz.json"
+    first, second = run(TARGETS["raw"], 300), run(Target("planted", planted, [b"{}"], [b"{"]), 3000)
+    Record(path).add(0, [first, second])
+    record = Record(path)
+    assert record.rounds == 1
+
+    record.add(record.rounds, [first])
+
+    document = json.loads(path.read_text())
+    assert document["executions"] == 3600
+    assert document["crashes"] == 1
+    assert document["targets"]["raw"]["executions"] == 600
+    assert document["targets"]["raw"]["accepted"] == 2 * first.accepted
+    assert document["targets"]["planted"]["crashes"] == 1
+    assert [(made["seed"], made["executions"]) for made in document["rounds"]] == [
+        (0, 3300),
+        (1, 300),
+    ]

@@ -5,8 +5,10 @@ import zlib
 from collections.abc import Callable
 
 import pytest
+from fastapi import Request
 
-from serving.gateway.body import pack
+from serving.errors import Cancelled
+from serving.gateway.body import pack, read
 
 LONG = bytes(range(256)) * 400
 UNPACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}
@@ -43,3 +45,18 @@ async def test_an_answer_stays_plain_unless_a_packing_of_ours_is_asked_for(accep
 
 async def test_a_short_answer_stays_plain() -> None:
     assert await pack([LONG[:500], memoryview(LONG[:500])], "gzip") == (LONG[:500] * 2, {})
+
+
+async def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_server() -> None:
+    messages = iter(
+        [
+            {"type": "http.request", "body": b'{"inp', "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+
+    async def receive() -> dict[str, object]:
+        return next(messages)
+
+    with pytest.raises(Cancelled, match="before it had sent its request"):
+        await read(Request({"type": "http", "headers": []}, receive), limit=100)
