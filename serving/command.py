@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from serving import tritonserver
 from serving.errors import ServingError
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import Addresses
@@ -23,6 +24,7 @@ _MAX_EXAMPLE_ELEMENTS: Final = 1024
 
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @options
+@tritonserver.flags
 def serve(**values: Any) -> None:
     """Serve every model of the repositories over REST, gRPC and a metrics port.
 
@@ -65,21 +67,21 @@ async def _serve(settings: Settings, logs: Logs) -> None:
         announced[:] = [await engine.model_metadata(entry.name, entry.version) for entry in ready]
 
     extensions = Extensions.of(settings, logs)
-    await run_server(engine, settings, extensions, load, partial(_announce, announced))
+    await run_server(engine, settings, extensions, load, partial(_announce, announced, settings))
 
 
-def _announce(models: list[ModelMetadata], addresses: Addresses) -> None:
+def _announce(models: list[ModelMetadata], settings: Settings, addresses: Addresses) -> None:
     names = ", ".join(f"{model.name} (version {model.version})" for model in models) or "none"
     click.echo(f"Models   {names}")
     if addresses.http:
-        base = _url(addresses.http)
+        base = _rest_url(addresses.http, settings)
         click.echo(f"REST     {base}/v2        documentation {base}/docs")
     if addresses.grpc:
         click.echo(f"gRPC     {_reachable(addresses.grpc)}")
     if addresses.metrics:
         click.echo(f"Metrics  {_url(addresses.metrics)}/metrics")
     if addresses.http and models:
-        click.echo(f"\nTry it:\n{_curl(models, _url(addresses.http))}\n")
+        click.echo(f"\nTry it:\n{_curl(models, _rest_url(addresses.http, settings), settings)}\n")
     click.echo("Ctrl-C stops.")
     sys.stdout.flush()
 
@@ -94,13 +96,28 @@ def _url(address: str) -> str:
     return f"http://{_reachable(address)}"
 
 
-def _curl(models: list[ModelMetadata], base: str) -> str:
+def _rest_url(address: str, settings: Settings) -> str:
+    is_secure = settings.http_use_ssl or settings.http_use_ssl_mutual
+    return f"{'https' if is_secure else 'http'}://{_reachable(address)}"
+
+
+def _command(settings: Settings) -> str:
+    """curl, with what the server asks of a caller as far as it can be told."""
+    words = ["curl -s"]
+    if settings.http_use_ssl_mutual:
+        words.append("--cert CERTIFICATE --key KEY")
+    if settings.api_keys_file:
+        words.append("-H 'Authorization: Bearer API_KEY'")
+    return " ".join(words)
+
+
+def _curl(models: list[ModelMetadata], base: str, settings: Settings) -> str:
     """A command that asks the model with the smallest input, as it can be pasted."""
     size, model = min(
         ((_elements(model), model) for model in models), key=lambda candidate: candidate[0]
     )
     if size > _MAX_EXAMPLE_ELEMENTS or any(spec.datatype.itemsize == 0 for spec in model.inputs):
-        return f"curl -s {base}/v2/models/{model.name}"
+        return f"{_command(settings)} {base}/v2/models/{model.name}"
     inputs = [
         {
             "name": spec.name,
@@ -111,7 +128,7 @@ def _curl(models: list[ModelMetadata], base: str) -> str:
         for spec in model.inputs
     ]
     body = json_text.dumps({"inputs": inputs}).decode()
-    return f"curl -s {base}/v2/models/{model.name}/infer -d '{body}'"
+    return f"{_command(settings)} {base}/v2/models/{model.name}/infer -d '{body}'"
 
 
 def _elements(model: ModelMetadata) -> int:

@@ -8,7 +8,9 @@
     ├── AlreadyExists            the name is taken
     ├── Unsupported              valid in the protocol, not offered by this server
     │   └── Decoupled            one response asked of a model that gives any number of them
+    ├── Unauthenticated          who the caller is has not been shown
     ├── PermissionDenied         the caller may not do this
+    ├── Restricted               asked for without the header that opens it
     ├── Unavailable              the model or the server does not answer requests now
     ├── Overloaded               refused to protect the requests already accepted
     ├── DeadlineExceeded         the caller's time was up before an answer existed
@@ -35,7 +37,9 @@ class Code(Enum):
     NOT_FOUND = "not found"
     ALREADY_EXISTS = "already exists"
     UNSUPPORTED = "unsupported"
+    UNAUTHENTICATED = "unauthenticated"
     PERMISSION_DENIED = "permission denied"
+    RESTRICTED = "restricted"
     UNAVAILABLE = "unavailable"
     OVERLOADED = "overloaded"
     DEADLINE_EXCEEDED = "deadline exceeded"
@@ -105,10 +109,22 @@ class Decoupled(Unsupported):
         return cls(f"{way} doesn't support models with decoupled transaction policy")
 
 
+class Unauthenticated(ServingError):
+    """An API key is needed; there is none, or it is not known."""
+
+    code = Code.UNAUTHENTICATED
+
+
 class PermissionDenied(ServingError):
     """The caller may not do this."""
 
     code = Code.PERMISSION_DENIED
+
+
+class Restricted(ServingError):
+    """Restricted to those who send a certain header, which the message names."""
+
+    code = Code.RESTRICTED
 
 
 class Unavailable(ServingError):

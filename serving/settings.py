@@ -12,6 +12,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from serving.restrictions import Restriction, RestrictionType, by_group
+
 ENVIRONMENT_PREFIX: Final = "PENSTOCK_"
 
 PORT: Final = click.IntRange(0, 65535)
@@ -134,6 +136,74 @@ class Settings:
         metadata=_flag(
             "The largest request in bytes, over REST and over gRPC alike.",
             click.IntRange(1, 2**31 - 1),
+        ),
+    )
+    http_use_ssl: bool = field(default=False, metadata=_flag("Whether REST speaks TLS.", bool))
+    http_use_ssl_mutual: bool = field(
+        default=False,
+        metadata=_flag("Whether REST speaks TLS and takes clients with certificates only.", bool),
+    )
+    http_server_cert: str = field(
+        default="", metadata=_flag("REST's certificate and those that vouch for it, PEM.", str)
+    )
+    http_server_key: str = field(
+        default="", metadata=_flag("The private key of REST's certificate, PEM.", str)
+    )
+    http_root_cert: str = field(
+        default="",
+        metadata=_flag("The certificates that vouch for REST's clients, PEM.", str),
+    )
+    grpc_use_ssl: bool = field(default=False, metadata=_flag("Whether gRPC speaks TLS.", bool))
+    grpc_use_ssl_mutual: bool = field(
+        default=False,
+        metadata=_flag("Whether gRPC speaks TLS and takes clients with certificates only.", bool),
+    )
+    grpc_server_cert: str = field(
+        default="", metadata=_flag("gRPC's certificate and those that vouch for it, PEM.", str)
+    )
+    grpc_server_key: str = field(
+        default="", metadata=_flag("The private key of gRPC's certificate, PEM.", str)
+    )
+    grpc_root_cert: str = field(
+        default="",
+        metadata=_flag("The certificates that vouch for gRPC's clients, PEM.", str),
+    )
+    api_keys_file: str = field(
+        default="",
+        metadata=_flag(
+            "A file of lines NAME KEY [RIGHTS], read anew when it changes: callers must have such "
+            "a key, in the header Authorization: Bearer KEY. Rights are infer (the default), admin "
+            "or groups as --http-restricted-api has them.",
+            str,
+        ),
+    )
+    http_restricted_api: tuple[Restriction, ...] = field(
+        default=(),
+        metadata=_flag(
+            "GROUP[,GROUP...]:KEY=VALUE: who calls such a part of REST must send that header; may "
+            "be given several times.",
+            RestrictionType("api"),
+            multiple=True,
+        ),
+    )
+    grpc_restricted_protocol: tuple[Restriction, ...] = field(
+        default=(),
+        metadata=_flag(
+            "The same for gRPC, where the header is triton-grpc-protocol-KEY.",
+            RestrictionType("protocol"),
+            multiple=True,
+        ),
+    )
+    max_connections: int = field(
+        default=4096,
+        metadata=_flag("Connections that each port takes at a time.", click.IntRange(1)),
+    )
+    connection_idle_secs: float = field(
+        default=75.0,
+        metadata=_flag(
+            "How long a client may keep the server waiting, for its next request or for the rest "
+            "of one, before its connection is closed.",
+            click.FloatRange(0, min_open=True),
         ),
     )
     triton_status_codes: bool = field(
@@ -260,6 +330,9 @@ class Settings:
                 "Incompatible flags --cache-config and --response-cache-byte-size both provided. "
                 "Please provide one or the other."
             )
+
+        by_group(self.http_restricted_api, "api")
+        by_group(self.grpc_restricted_protocol, "protocol")
 
     @property
     def cache_size(self) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +12,8 @@ from serving.errors import Code
 from serving.gateway.errors import HTTP_STATUS
 
 LOGGER: Final = logging.getLogger("penstock.access")
+# The name of the API key that a request came with; "" where none was asked for.
+CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")
 
 
 @dataclass(slots=True)
@@ -29,28 +32,36 @@ class Access:
 
     def log(self) -> None:
         """Write the line: a text, and its parts as fields for the JSON format."""
+        caller = CALLER.get()
         milliseconds = (time.monotonic_ns() - self.began) / 1e6
         LOGGER.info(
-            "%s %s %s in %.3f ms",
+            "%s %s %s in %.3f ms%s",
             self.protocol,
             self.call,
             self.status,
             milliseconds,
+            f" for {caller}" if caller else "",
             extra={
                 "protocol": self.protocol,
                 "call": self.call,
                 "model": self.model,
+                "caller": caller,
                 "status": self.status,
                 "duration_ms": round(milliseconds, 3),
             },
         )
 
 
+def is_logged() -> bool:
+    """Whether requests leave lines in the log now."""
+    return LOGGER.isEnabledFor(logging.INFO)
+
+
 def logged(app: ASGIApp) -> ASGIApp:
     """`app`, with a line for each request while the log is verbose."""
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        if not LOGGER.isEnabledFor(logging.INFO):
+        if not is_logged():
             await app(scope, receive, send)
             return
         access = Access("http", f"{scope['method']} {scope['path']}", HTTP_STATUS[Code.CANCELLED])

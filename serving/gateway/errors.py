@@ -17,7 +17,9 @@ HTTP_STATUS: Final[dict[Code, int]] = {
     Code.NOT_FOUND: 404,
     Code.ALREADY_EXISTS: 400,  # as Triton has it
     Code.UNSUPPORTED: 501,
+    Code.UNAUTHENTICATED: 401,
     Code.PERMISSION_DENIED: 403,
+    Code.RESTRICTED: 403,
     Code.UNAVAILABLE: 503,
     Code.OVERLOADED: 429,
     Code.DEADLINE_EXCEEDED: 504,
@@ -32,7 +34,9 @@ GRPC_STATUS: Final[dict[Code, grpc.StatusCode]] = {
     Code.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Code.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
     Code.UNSUPPORTED: grpc.StatusCode.UNIMPLEMENTED,
+    Code.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
     Code.PERMISSION_DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    Code.RESTRICTED: grpc.StatusCode.UNAVAILABLE,  # as Triton has it
     Code.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Code.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Code.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -1,5 +1,6 @@
 """The gRPC service of the Open Inference Protocol; each method asks the engine one thing."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -14,11 +15,14 @@ from serving.engine.base import Engine
 from serving.errors import Decoupled, InvalidArgument, ServingError
 from serving.gateway import (
     calls,
+    connections,
     cuda_shared_memory,
+    guard,
     log_settings,
     repository,
     shared_memory,
     streaming,
+    tls,
     trace_settings,
     traced,
 )
@@ -28,6 +32,7 @@ from serving.gateway.extensions import Extensions
 from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.precedence import tell_of_the_model
+from serving.gateway.security import Security
 from serving.settings import CompressionLevel, Settings
 from serving.wire import proto as wire
 from serving.wire import proto_documents as documents
@@ -113,7 +118,12 @@ class RpcServer:
     """Listens on the gRPC port and answers inference, health and reflection."""
 
     def __init__(
-        self, engine: Engine, lifecycle: Lifecycle, settings: Settings, extensions: Extensions
+        self,
+        engine: Engine,
+        lifecycle: Lifecycle,
+        settings: Settings,
+        extensions: Extensions,
+        security: Security,
     ) -> None:
         self._service = InferenceService(engine, lifecycle, extensions)
         self._statuses = statuses(settings.triton_status_codes)
@@ -122,25 +132,23 @@ class RpcServer:
         )
         self._lifecycle = lifecycle
         self._settings = settings
+        self._security = security
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[str]:
         """Serve while the block runs; requests in flight finish at its end. Gives host:port."""
-        limit = self._settings.http_max_input_size
-        level = self._settings.grpc_infer_response_compression_level
         server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.default_compression_level", _LEVELS[level]),
-                # A second server on the same port must fail to start, not share the traffic.
-                ("grpc.so_reuseport", 0),
-            ]
+            options=_options(self._settings),
+            interceptors=guard.interceptors(self._security.grpc, self._statuses),
         )
         self._register(server)
         address = f"{self._settings.grpc_address}:{self._settings.grpc_port}"
+        identities = self._security.grpc_identities
         try:
-            port = server.add_insecure_port(address)
+            if identities is None:
+                port = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(address, tls.grpc_credentials(identities))
         except RuntimeError as error:
             raise ServingError(
                 f"cannot listen on {address}: {error}; choose another with --grpc-port"
@@ -167,6 +175,23 @@ class RpcServer:
         reflection.enable_server_reflection(
             (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    """gRPC's channel arguments that the settings come to."""
+    level = settings.grpc_infer_response_compression_level
+    patience = math.ceil(settings.connection_idle_secs * 1000)
+    return [
+        ("grpc.max_receive_message_length", settings.http_max_input_size),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", connections.MAX_HEAD),
+        ("grpc.absolute_max_metadata_size", connections.MAX_HEAD),
+        ("grpc.default_compression_level", _LEVELS[level]),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_connection_idle_ms", patience),
+        ("grpc.server_handshake_timeout_ms", patience),
+        *settings.grpc_channel_arguments,
+    ]
 
 
 def _request_type(method: str) -> type[Message]:

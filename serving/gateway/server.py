@@ -3,24 +3,32 @@
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from serving.engine.base import Engine
 from serving.errors import ServingError
-from serving.gateway import access, traced
+from serving.gateway import access, connections, guard, tls, traced
 from serving.gateway.app import create_app
+from serving.gateway.connections import Connections, Guarded
+from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
+from serving.gateway.hot_lane import HotLane, Lane
+from serving.gateway.inference import Inference
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.metrics import metrics_app
 from serving.gateway.rpc import RpcServer
+from serving.gateway.security import Security
+from serving.gateway.tls import Identities
 from serving.settings import Settings
 
 logger = logging.getLogger("penstock.server")
@@ -50,11 +58,17 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def _bind(address: str, port: int, flag: str) -> socket.socket:
+class _GuardedLane(Guarded, HotLane):
+    """A connection with the lane, which has its place among others."""
+
+
+def _bind(address: str, port: int, flag: str, reuse: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((address, port))
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -67,27 +81,47 @@ def _bind(address: str, port: int, flag: str) -> socket.socket:
 
 
 @asynccontextmanager
-async def _http(app: ASGIApp, listener: socket.socket, settings: Settings) -> AsyncIterator[str]:
-    """Serve `app` on `listener` while the block runs; requests in flight finish at its end."""
+async def _http(
+    app: ASGIApp,
+    listener: socket.socket,
+    settings: Settings,
+    lane: Lane | None = None,
+    identities: Identities | None = None,
+) -> AsyncIterator[str]:
+    """Serve `app` on `listener` while the block runs; requests in flight finish at its end.
+
+    What `lane` takes does not come to `app`. Without `identities` the port is plain.
+    """
+    others = Connections(settings)
     server = _HttpServer(
         uvicorn.Config(
             access.logged(app),
-            http="httptools",
+            http=_protocol(others, lane),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=settings.exit_timeout_secs,
+            # Never first: `others` says who is closed.
+            timeout_keep_alive=math.ceil(settings.connection_idle_secs * 2),
+            ssl_context_factory=(lambda *_: tls.http_context(identities)) if identities else None,
         )
     )
     host, port = listener.getsockname()[:2]
     running = asyncio.create_task(server.serve(sockets=[listener]))
+    watching = asyncio.create_task(others.watch())
     try:
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     finally:
         server.should_exit = True
         await running
+        watching.cancel()
+
+
+def _protocol(others: Connections, lane: Lane | None) -> Any:
+    """What uvicorn makes a protocol for each connection with."""
+    return partial(Guarded, others) if lane is None else partial(_GuardedLane, others, lane)
 
 
 async def serve(
@@ -135,18 +169,38 @@ async def _listen(
 ) -> Addresses:
     """Open every allowed port; the stack closes them before it closes the engine."""
     http = grpc = metrics = None
+    security = Security.of(settings)
+    stack.callback(asyncio.create_task(security.follow()).cancel)
+    connections.allow_files(settings)
     if settings.allow_metrics:
-        listener = _bind(settings.metrics_address, settings.metrics_port, "--metrics-port")
+        address = settings.metrics_address or settings.http_address
+        listener = _bind(address, settings.metrics_port, "--metrics-port")
         metrics = await stack.enter_async_context(_http(metrics_app(engine), listener, settings))
     if settings.allow_http:
         app = create_app(engine, lifecycle, settings, extensions)
-        listener = _bind(settings.http_address, settings.http_port, "--http-port")
+        reuse = settings.reuse_http_port
+        listener = _bind(settings.http_address, settings.http_port, "--http-port", reuse)
         tracing = traced.http(app, extensions.tracer)
-        http = await stack.enter_async_context(_http(tracing, listener, settings))
+        guarded = guard.http(tracing, security.http, statuses(settings.triton_status_codes).http)
+        lane = _lane(engine, settings, extensions, security)
+        identities = security.http_identities
+        serving = _http(guarded, listener, settings, lane, identities)
+        http = await stack.enter_async_context(serving)
     if settings.allow_grpc:
-        server = RpcServer(engine, lifecycle, settings, extensions)
+        server = RpcServer(engine, lifecycle, settings, extensions, security)
         grpc = await stack.enter_async_context(server.listen())
     return Addresses(http, grpc, metrics)
+
+
+def _lane(engine: Engine, settings: Settings, extensions: Extensions, security: Security) -> Lane:
+    return Lane(
+        Inference(engine, extensions.regions),
+        statuses(settings.triton_status_codes).http,
+        settings.http_max_input_size,
+        is_open=lambda: (
+            extensions.tracer.is_idle and not access.is_logged() and not security.http.is_on
+        ),
+    )
 
 
 async def _unless(stopping: asyncio.Event, work: Awaitable[None]) -> bool:

@@ -13,6 +13,7 @@ from serving.errors import NotFound
 from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.rpc import RpcServer
+from serving.gateway.security import Security
 from serving.logs import Logs
 from serving.settings import Settings
 from serving.statistics import VersionStatistics
@@ -162,6 +163,8 @@ def message(model: str, id: str = "", value: float = 0.0, **parameters: bool | s
 async def serving(engine: ScriptedEngine, **settings: Any) -> AsyncIterator[str]:
     """A gRPC server of ours over `engine` for the block; gives its address."""
     chosen = Settings(grpc_address="127.0.0.1", grpc_port=0, exit_timeout_secs=30, **settings)
-    rpc = RpcServer(engine, Lifecycle(engine), chosen, Extensions.of(chosen, Logs(chosen)))
+    rpc = RpcServer(
+        engine, Lifecycle(engine), chosen, Extensions.of(chosen, Logs(chosen)), Security.of(chosen)
+    )
     async with rpc.listen() as address:
         yield address

@@ -1,0 +1,220 @@
+"""Bounds what clients can hold open: connections, the heads of requests, and the server's patience.
+
+A connection on which the server waits for its client costs nothing but its place. When no place is
+left, the connection that has been idle for longest is closed for a new one; where none is idle, the
+new one is refused. Whoever keeps the server waiting for too long is cut off.
+"""
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serving.settings import Settings
+from serving.wire import rest_documents as documents
+
+logger = logging.getLogger("penstock.server")
+
+# What the head of a request, or gRPC's metadata, may have in bytes.
+MAX_HEAD: Final = 64 * 1024
+# What the process has open beside connections: models, libraries, logs.
+_OTHER_FILES: Final = 256
+
+
+class Connections:
+    """The connections of one port: at most `limit`, each silent for at most `patience` seconds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit = settings.max_connections
+        self._patience = settings.connection_idle_secs
+        self._open: set[Guarded] = set()
+        # Since when the server waits for a client; the longest wait comes first.
+        self._waiting: dict[Guarded, float] = {}
+        self._is_full = False
+
+    def admit(self, connection: "Guarded") -> bool:
+        """Whether there is a place for `connection`, which it takes then."""
+        if len(self._open) >= self._limit and not self._make_room():
+            return False
+        self._open.add(connection)
+        self.wait_for(connection)
+        return True
+
+    def _make_room(self) -> bool:
+        if not self._is_full:
+            self._is_full = True
+            logger.warning("%d connections are open, which is all there may be", self._limit)
+        longest = next((one for one in self._waiting if one.is_idle), None)
+        if longest is None:
+            return False
+        self._cut_off(longest)
+        return True
+
+    def leave(self, connection: "Guarded") -> None:
+        """Free the place of `connection`, if it has one."""
+        self.go_on(connection)
+        self._open.discard(connection)
+        if len(self._open) <= self._limit // 2:
+            self._is_full = False
+
+    def wait_for(self, connection: "Guarded") -> None:
+        """From now on, the server waits for this client."""
+        self._waiting.pop(connection, None)
+        if connection in self._open:
+            self._waiting[connection] = connection.loop.time()
+
+    def go_on(self, connection: "Guarded") -> None:
+        """From now on, the client waits for the server."""
+        self._waiting.pop(connection, None)
+
+    async def watch(self) -> None:
+        """Cut off who keeps the server waiting for too long, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._patience / 4)
+            latest = loop.time() - self._patience
+            for connection in [one for one, since in self._waiting.items() if since <= latest]:
+                if connection.has_read_on():
+                    self.wait_for(connection)
+                else:
+                    self._cut_off(connection)
+
+    def _cut_off(self, connection: "Guarded") -> None:
+        connection.transport.abort()
+        self.leave(connection)
+
+
+class Guarded(HttpToolsProtocol):
+    """A connection that has a place among others; to be mixed in before other protocols."""
+
+    def __init__(self, others: Connections, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._others = others
+        self._is_in_head = True
+        self._head_bytes = 0
+        self._unread = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request has come that is not answered, to the last byte."""
+        return self._is_answered() and not self.transport.get_write_buffer_size()
+
+    def has_read_on(self) -> bool:
+        """Whether the client has read of its answer since this was asked, and has more to read."""
+        before, self._unread = self._unread, self.transport.get_write_buffer_size()
+        return self._unread not in (0, before)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place, or say that there is none."""
+        super().connection_made(transport)
+        if not self._others.admit(self):
+            self._refuse(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "the server has as many connections as it takes (--max-connections)",
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free the place."""
+        self._others.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, unless it is a head that does not end."""
+        if self.transport.is_closing():
+            return
+        if self._is_in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._is_in_head:
+            if not self._is_answered():
+                self._others.wait_for(self)
+        elif self._head_bytes > MAX_HEAD:
+            self.send_400_response("")
+
+    def on_headers_complete(self) -> None:
+        """Begin with a request whose head is not too large."""
+        # Few heads come together with so much else that they must be measured.
+        if self._head_bytes > MAX_HEAD and self._head_size() > MAX_HEAD:
+            raise ValueError("too large a head ends the parsing")
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._others.go_on(self)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._is_in_head = True
+        if not self._is_answered():
+            self._others.go_on(self)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, if it is not there already."""
+        super().on_response_complete()
+        if self._is_answered():
+            self._others.wait_for(self)
+
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read its answer."""
+        super().pause_writing()
+        self._others.wait_for(self)
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        super().resume_writing()
+        if not self._is_answered():
+            self._others.go_on(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """What becomes of a request that cannot be parsed."""
+        if self._is_in_head and self._head_bytes > MAX_HEAD:
+            self._refuse(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"the head of the request has more than {MAX_HEAD} bytes",
+            )
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _is_answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        if self.transport.is_closing():
+            return
+        content = documents.error(message)
+        again = b"retry-after: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else b""
+        self.transport.write(
+            STATUS_LINE[status]
+            + b"content-type: application/json\r\ncontent-length: %d\r\n" % len(content)
+            + again
+            + b"connection: close\r\n\r\n"
+            + content
+        )
+        self.transport.close()
+
+
+def allow_files(settings: Settings) -> None:
+    """Let the process have as many connections as the settings promise, as far as it may."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows has no such limit
+    wanted = _OTHER_FILES + settings.max_connections * (
+        settings.allow_http + settings.allow_grpc + settings.allow_metrics
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < wanted:
+        logger.warning(
+            "the process may open %d files, and --max-connections=%d wants %d: raise `ulimit -n`",
+            hard,
+            settings.max_connections,
+            wanted,
+        )
+        wanted = hard
+    if soft not in (resource.RLIM_INFINITY,) and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
