@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
@@ -12,6 +12,7 @@ from serving.types import (
     Array,
     InferenceRequest,
     InferenceResponse,
+    Parameters,
     RequestedOutput,
     Tensor,
     TensorSpec,
@@ -48,6 +49,32 @@ ALL_JSON: Final = OutputEncoding(default=False)
 ALL_BINARY: Final = OutputEncoding(default=True)
 
 
+class _Json(NamedTuple):
+    """The data of an input, as JSON has it."""
+
+    data: Any
+
+
+# Where an input's data are: in the JSON, in shared memory, or so many bytes of what follows.
+_Source: TypeAlias = _Json | Place | int
+
+
+class _Head(NamedTuple):
+    """What the JSON of a request says; nothing of it is ever changed."""
+
+    id: str
+    parameters: Parameters
+    inputs: tuple[tuple[TensorHeader, _Source], ...]
+    outputs: tuple[RequestedOutput, ...]
+    encoding: OutputEncoding
+
+
+# Heads by their text, thrown away all at once where clients never send the same.
+_REMEMBERED: Final[dict[bytes, _Head]] = {}
+_MOST_REMEMBERED: Final = 512
+_WORTH_REMEMBERING: Final = 2048
+
+
 def parse_header_length(value: str | bytes, body_size: int) -> int:
     """The JSON part's size in bytes from the header `HEADER_LENGTH` of a body of `body_size` bytes.
 
@@ -77,29 +104,23 @@ def decode_infer(
     in `regions`. Raises InvalidArgument; NotFound and Unsupported for tensors in shared memory
     that is not there.
     """
-    text, binary = body, memoryview(b"")
+    text, binary = bytes(body), memoryview(b"")
     if header_length is not None:
         view = memoryview(body)
-        text, binary = view[:header_length], view[header_length:]
-    document = _object(json_text.loads(bytes(text)), "request")
-    identifier = document.get("id", "")
-    if type(identifier) is not str:
-        raise fault("id", "a string", identifier)
-    parameters = _object(document.get("parameters", {}), "parameters")
-    is_binary = parameters.pop("binary_data_output", False)
-    is_binary = _boolean(is_binary, "parameters.binary_data_output")
-    wanted = _list(document.get("outputs", []), "outputs")
-    outputs, encoding = _decode_outputs(wanted, is_binary, regions)
-    inputs = _list(document.get("inputs"), "inputs")
+        text, binary = bytes(view[:header_length]), view[header_length:]
+    head = _REMEMBERED.get(text) if len(text) <= _WORTH_REMEMBERING else None
+    if head is None:
+        head = _head(text, regions)
+        _remember(text, head)
     request = InferenceRequest(
         model=model,
         version=version,
-        id=identifier,
-        parameters=request_parameters(parameters),
-        inputs=_decode_inputs(inputs, binary, model, identifier, regions),
-        outputs=outputs,
+        id=head.id,
+        parameters=head.parameters,
+        inputs=_read_inputs(head, binary, model),
+        outputs=head.outputs,
     )
-    return request, encoding
+    return request, head.encoding
 
 
 def decode_raw_infer(
@@ -161,11 +182,39 @@ def encode_infer(
     return buffers, len(buffers[0]) if is_binary else None
 
 
+def _head(text: bytes, regions: Regions | None) -> _Head:
+    document = _object(json_text.loads(text), "request")
+    identifier = document.get("id", "")
+    if type(identifier) is not str:
+        raise fault("id", "a string", identifier)
+    parameters = _object(document.get("parameters", {}), "parameters")
+    is_binary = parameters.pop("binary_data_output", False)
+    is_binary = _boolean(is_binary, "parameters.binary_data_output")
+    wanted = _list(document.get("outputs", []), "outputs")
+    outputs, encoding = _decode_outputs(wanted, is_binary, regions)
+    inputs = _list(document.get("inputs"), "inputs")
+    checked = request_parameters(parameters)
+    return _Head(identifier, checked, _decode_inputs(inputs, regions), outputs, encoding)
+
+
+def _remember(text: bytes, head: _Head) -> None:
+    """Keep the head of a request whose data all follow it: the next one is likely to be the same.
+
+    A client that sends image after image repeats the JSON byte by byte.
+    """
+    if len(text) > _WORTH_REMEMBERING or head.encoding.places:
+        return
+    if any(type(source) is not int for _, source in head.inputs):
+        return
+    if len(_REMEMBERED) >= _MOST_REMEMBERED:
+        _REMEMBERED.clear()
+    _REMEMBERED[text] = head
+
+
 def _decode_inputs(
-    items: list[Any], binary: memoryview, model: str, identifier: str, regions: Regions | None
-) -> tuple[Tensor, ...]:
-    inputs: dict[str, Tensor] = {}
-    position = 0
+    items: list[Any], regions: Regions | None
+) -> tuple[tuple[TensorHeader, _Source], ...]:
+    inputs: dict[str, tuple[TensorHeader, _Source]] = {}
     for index, member in enumerate(items):
         where = f"inputs[{index}]"
         item = _object(member, where)
@@ -173,28 +222,35 @@ def _decode_inputs(
         header = tensor_header(
             item.get("name"), item.get("datatype"), item.get("shape"), where, inputs
         )
+        inputs[header.name] = header, source
+    return tuple(inputs.values())
+
+
+def _read_inputs(head: _Head, binary: memoryview, model: str) -> tuple[Tensor, ...]:
+    inputs = []
+    position = 0
+    for index, (header, source) in enumerate(head.inputs):
         array: Array
-        if source is None:
-            array = json_tensors.decode(item["data"], header, f"{where}.data")
+        if isinstance(source, _Json):
+            array = json_tensors.decode(source.data, header, f"inputs[{index}].data")
         elif isinstance(source, Place):
-            array = raw_tensors.decode(source.read(), header, model, identifier)
+            array = raw_tensors.decode(source.read(), header, model, head.id)
         else:
             data = binary[position : position + source]
             position += source
             if len(data) < source:
                 raise _incomplete(header, model, source - len(data))
-            array = raw_tensors.decode(data, header, model, identifier)
-        inputs[header.name] = Tensor(header.name, header.datatype, array)
+            array = raw_tensors.decode(data, header, model, head.id)
+        inputs.append(Tensor(header.name, header.datatype, array))
     if position != len(binary):
         raise InvalidArgument(
             f"unexpected additional input data for model '{model}': the binary_data_size "
             f"parameters sum to {position} bytes, got {len(binary)}"
         )
-    return tuple(inputs.values())
+    return tuple(inputs)
 
 
-def _source(item: dict[str, Any], where: str, regions: Regions | None) -> Place | int | None:
-    """The input's place in shared memory, or the size of its binary data; None: it is JSON."""
+def _source(item: dict[str, Any], where: str, regions: Regions | None) -> _Source:
     parameters = _object(item.get("parameters", {}), f"{where}.parameters")
     place = shared_memory.place(parameters, item.get("name"), where, regions)
     if place:
@@ -209,7 +265,7 @@ def _source(item: dict[str, Any], where: str, regions: Regions | None) -> Place 
             f"got {'both' if 'data' in item else 'neither'}"
         )
     if "data" in item:
-        return None
+        return _Json(item["data"])
     size = parameters["binary_data_size"]
     if type(size) is not int or size < 0:
         raise fault(f"{where}.parameters.binary_data_size", "a non-negative integer", size)

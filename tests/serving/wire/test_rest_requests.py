@@ -35,8 +35,12 @@ def data_of(content: bytes) -> Any:
 
 
 def refusal(content: bytes, header_length: int | None = None) -> str:
+    return refusal_of("m", content, header_length)
+
+
+def refusal_of(model: str, content: bytes, header_length: int | None) -> str:
     with pytest.raises(ServingError) as caught:
-        rest.decode_infer("m", "", content, header_length)
+        rest.decode_infer(model, "", content, header_length)
     assert isinstance(caught.value, InvalidArgument)
     return caught.value.message
 
@@ -371,6 +375,42 @@ def test_shared_memory_is_refused_as_unsupported(field: str) -> None:
     item = INT_INPUT | {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 4}}
     with pytest.raises(Unsupported, match=rf"^{field}\[0\]\.parameters\.shared_memory_region: "):
         rest.decode_infer("m", "", body(**{field: [item]}))
+
+
+def test_a_head_that_comes_again_says_the_same_of_other_data() -> None:
+    """Also where the first of them did not fit, or was for another model."""
+    head = json.dumps(
+        {
+            "id": "7",
+            "parameters": {"timeout": 5, "binary_data_output": True},
+            "inputs": [
+                {
+                    "name": "x",
+                    "shape": [2],
+                    "datatype": "INT32",
+                    "parameters": {"binary_data_size": 8},
+                }
+            ],
+            "outputs": [{"name": "y", "parameters": {"binary_data": False}}],
+        }
+    ).encode()
+    for model, data in (("a", [1]), ("a", [1, 2]), ("b", [3, 4]), ("b", [5, 6, 7])):
+        content = head + np.array(data, np.int32).tobytes()
+        if len(data) != 2:
+            assert f"for model '{model}'" in refusal_of(model, content, len(head))
+            continue
+        request, encoding = rest.decode_infer(model, "", content, len(head))
+        assert (request.model, request.id, request.parameters) == (model, "7", {"timeout": 5})
+        assert request.inputs[0].array.tolist() == data
+        assert [output.name for output in request.outputs] == ["y"]
+        assert (encoding.is_binary("y"), encoding.is_binary("z")) == (False, True)
+
+
+def test_many_different_heads_are_read_as_well() -> None:
+    for identifier in map(str, range(2000)):
+        content = binary_input(4, shape=[1]).replace(b"{", b'{"id": "%s",' % identifier.encode(), 1)
+        request, _ = rest.decode_infer("m", "", content + bytes(4), len(content))
+        assert request.id == identifier
 
 
 @pytest.mark.parametrize("value", ["0", "7", b"10", "010"])
