@@ -17,6 +17,7 @@ class Opened:
 
     `sessions` has one for each instance; instances that share one have the same. `initial_states`
     are what the states of a sequence are as it begins, by their inputs and without a batch.
+    `load_duration` is how long the load took, in nanoseconds, and
     `run_times` are how many nanoseconds a run of so many rows took while the version warmed up.
     """
 
@@ -27,6 +28,7 @@ class Opened:
     passport: Passport | None = None
     initial_states: Mapping[str, Array] = field(default_factory=dict)
     run_times: Mapping[int, int] = field(default_factory=dict)
+    load_duration: int = 0
 
 
 class Servable(Protocol):

@@ -1,6 +1,7 @@
 """Runs a model before it is ready, so that no client pays for the first time."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,8 +30,9 @@ _RUNS: Final = 2
 def warm_up(session: Session, config: ModelConfig, folder: ModelFolder) -> dict[int, int]:
     """Run the samples of `model_warmup`, or else zeros at every batch size that is likely.
 
-    How many nanoseconds the last run of so many rows took. LoadFailed if a sample fails, as whoever wrote it down wants to know; zeros that a model
-    refuses do not make it unfit for real inputs.
+    Returns how many nanoseconds the last run of so many rows took. LoadFailed if a sample fails,
+    as whoever wrote it down wants to know; zeros that a model refuses do not make it unfit for
+    real inputs.
     """
     samples = config.warmup_samples
     if not samples:
@@ -65,39 +67,50 @@ def _zeros(config: ModelConfig, spec: TensorSpec, rows: int) -> Array:
     return _nothing(spec.datatype, (rows, *dims) if config.max_batch_size else dims)
 
 
-def _run_zeros(session: Session, config: ModelConfig, path: Path) -> None:
+def _run_zeros(session: Session, config: ModelConfig, path: Path) -> dict[int, int]:
     names = [spec.name for spec in config.outputs]
+    times: dict[int, int] = {}
     for rows in warm_sizes(config):
-        for _ in range(_RUNS):
-            try:
-                _execute(session, zeros(config, rows), names, config)
-            except ServingError as error:
-                logger.warning("%s: warm-up with %d rows of zeros failed: %s", path, rows, error)
-                return
+        try:
+            inputs = zeros(config, rows)
+            for _ in range(_RUNS):
+                times[rows] = _execute(session, inputs, names, config)
+        except ServingError as error:
+            logger.warning("%s: warm-up with %d rows of zeros failed: %s", path, rows, error)
+            break
+    return times
 
 
 def _run_sample(
     session: Session, config: ModelConfig, folder: ModelFolder, sample: WarmupSample
-) -> None:
+) -> int:
+    names = [spec.name for spec in config.outputs]
+    took = 0
     try:
         inputs = _sample_inputs(config, folder, sample)
         for _ in range(sample.runs):
-            _execute(session, inputs, [spec.name for spec in config.outputs], config)
+            took = _execute(session, inputs, names, config)
     except ServingError as error:
         raise LoadFailed(
             f"{config.source.at(sample.path)}: failed to run warmup sample '{sample.name}': "
             f"{error.message}"
         ) from error
+    return took
 
 
 def _execute(
     session: Session, inputs: Mapping[str, Array], names: Sequence[str], config: ModelConfig
-) -> None:
-    """Run as requests will be run: of a decoupled model, up to its last response."""
+) -> int:
+    """Run as requests will be run: of a decoupled model, up to its last response.
+
+    Returns how many nanoseconds it took.
+    """
+    began = time.monotonic_ns()
     if config.is_decoupled and isinstance(session, StreamingSession):
         deque(session.stream(inputs, names), maxlen=0)
     else:
         session.run(inputs, names)
+    return time.monotonic_ns() - began
 
 
 def _sample_inputs(

@@ -1,7 +1,8 @@
 """Runs the queue on an event loop: requests in, batches to worker threads, answers out.
 
 Everything but `execute` happens on the loop's thread. A batch costs one hop to a worker thread
-and one back, however many requests it holds.
+and one back, however many requests it holds; one that will be over sooner than that, and has the
+loop for itself, runs where it is.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from serving.engine.batching.entries import Entry, Queue, Step
+from serving.engine.batching.forecast import Forecast
+from serving.engine.batching.loop_time import LoopTime
 from serving.engine.batching.ordering import InOrder
 from serving.engine.batching.worker import Worker
 from serving.errors import Code, Internal, ServingError, Unavailable
@@ -105,6 +108,8 @@ class Batcher(Generic[T, R, S]):
     `on_drop`   told of each request that got no result for another reason than a failed
                 execution, on the loop's thread: OVERLOADED, DEADLINE_EXCEEDED, CANCELLED or
                 UNAVAILABLE
+    `forecast`  learns how long executions take
+    `loop_time` says what may be executed on the loop instead of in a thread; None: nothing
     `clock`     monotonic nanoseconds
     """
 
@@ -117,6 +122,8 @@ class Batcher(Generic[T, R, S]):
         preserve_ordering: bool = False,
         on_batch: Callable[[BatchReport], object] = lambda report: None,
         on_drop: Callable[[Code], object] = lambda reason: None,
+        forecast: Forecast | None = None,
+        loop_time: LoopTime | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         name: str = "batcher",
     ) -> None:
@@ -127,6 +134,8 @@ class Batcher(Generic[T, R, S]):
         self._execute = execute
         self._on_batch = on_batch
         self._on_drop = on_drop
+        self._forecast = forecast or Forecast()
+        self._loop_time = loop_time
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._workers = [Worker(index, slot, name) for index, slot in enumerate(slots)]
@@ -237,10 +246,12 @@ class Batcher(Generic[T, R, S]):
         times = []
         for worker in reversed(self._idle.copy()):
             entries, wake_at = self._queue.take(now, worker.index)
-            if entries:
-                self._launch(worker, entries)
-            else:
+            if not entries:
                 times.append(wake_at)
+            elif self._launch(worker, entries):
+                # What came meanwhile is to be read before the next batch: first come, first served.
+                self._pump_soon()
+                break
         self._wake(_earliest(times) if times else self._queue.expires_at, now)
         for entry, error in refused:
             if not entry.item.future.done():
@@ -270,13 +281,25 @@ class Batcher(Generic[T, R, S]):
         self._timer = None
         self._pump()
 
-    def _launch(self, worker: Worker[S], entries: list[Entry[_Job[T, R]]]) -> None:
-        self._idle.remove(worker)
+    def _launch(self, worker: Worker[S], entries: list[Entry[_Job[T, R]]]) -> bool:
+        """Start a batch; True if it has run already."""
         items = [entry.item.item for entry in entries]
         rows = [entry.rows for entry in entries]
         steps = [entry.step for entry in entries if entry.step is not None]
         flight = _Flight(worker, Batch(worker.slot, items, rows, steps), entries)
+        if self._is_short(sum(rows)):
+            flight.started = self._clock()
+            self._conclude(flight, self._attempt(flight.batch))
+            return True
+        self._idle.remove(worker)
         worker.run(partial(self._fly, flight))
+        return False
+
+    def _is_short(self, rows: int) -> bool:
+        """Whether a batch of so many rows may run on the loop."""
+        if self._loop_time is None:
+            return False
+        return self._loop_time.grant(self, self._forecast.predict(rows), self._clock())
 
     def _fly(self, flight: _Flight[T, R, S]) -> None:
         """Run a batch, in a worker thread."""
@@ -301,6 +324,9 @@ class Batcher(Generic[T, R, S]):
         """Hand out what a batch came to, back on the loop's thread."""
         self._idle.append(flight.worker)
         self._pump()
+        self._conclude(flight, outcome)
+
+    def _conclude(self, flight: _Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
         if isinstance(outcome, BaseException):
             report = self._hand_out_error(flight, outcome)
         else:
@@ -310,6 +336,7 @@ class Batcher(Generic[T, R, S]):
     def _hand_out_results(self, flight: _Flight[T, R, S], executed: Executed[R]) -> BatchReport:
         rows = executed.rows or sum(flight.batch.rows)
         times = executed.compute_input, executed.compute_infer, executed.compute_output
+        self._forecast.learn(rows, sum(times))
         waited = abandoned = 0
         for entry, result in zip(flight.entries, executed.results, strict=True):
             queue = flight.started - entry.at
