@@ -1,14 +1,19 @@
-"""The accuracy gate: on the data that the checkpoint was measured on, as many right answers."""
+"""The accuracy gate: on the data that the checkpoint was measured on, as many right answers, or an
+error no larger."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from export.errors import AccuracyRefused, DataRefused
 from export.runners import Runner
-from serving.passport import AccuracyProof
+from serving.passport import AccuracyProof, ErrorProof
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 
 BATCH = 256
+SCORED_BY_ERROR = ("reconstruction", "decoding", "forecast")
+ROUNDING = 1e-5  # the share by which sums of another order may differ
 
 
 def check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
@@ -25,17 +30,14 @@ def check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
         )
 
 
-def check(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> AccuracyProof:
-    """Counts the right answers over the whole test set; AccuracyRefused if they are fewer."""
+def check(
+    candidate: Runner, dataset: Dataset, checkpoint: Checkpoint
+) -> AccuracyProof | ErrorProof:
+    """Measures the whole test set; AccuracyRefused if it comes out worse than was stated."""
     total = len(dataset.test_y)
-    stated, stated_n = (checkpoint.metrics.get(name) for name in ("test_accuracy", "test_n"))
-    if stated is None or stated_n is None:
-        raise AccuracyRefused("the checkpoint states no test accuracy to hold the export against")
-    if stated_n != total:
-        raise AccuracyRefused(
-            f"the checkpoint states its accuracy over {stated_n} samples, but the test set of "
-            f"{dataset.name} has {total}"
-        )
+    if checkpoint.task in SCORED_BY_ERROR:
+        return _check_error(candidate, dataset, checkpoint)
+    stated = _stated(checkpoint, "test_accuracy", dataset)
     right, expected = count_right(candidate, dataset), round(stated * total)
     if right < expected:
         raise AccuracyRefused(
@@ -45,10 +47,52 @@ def check(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> Accura
     return AccuracyProof(value=right / total, n=total, checkpoint=stated)
 
 
+def _check_error(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> ErrorProof:
+    stated = _stated(checkpoint, "test_mse", dataset)
+    value = squared_error(candidate, dataset, checkpoint)
+    if not value <= stated * (1 + ROUNDING):
+        raise AccuracyRefused(
+            f"ONNX Runtime has a mean squared error of {value:.6g} over the test samples, more "
+            f"than the checkpoint's {stated:.6g}"
+        )
+    return ErrorProof(value=value, n=len(dataset.test_y), checkpoint=stated)
+
+
+def _stated(checkpoint: Checkpoint, name: str, dataset: Dataset) -> float:
+    stated, stated_n = (checkpoint.metrics.get(metric) for metric in (name, "test_n"))
+    if stated is None or stated_n is None:
+        what = name.replace("_", " ")
+        raise AccuracyRefused(f"the checkpoint states no {what} to hold the export against")
+    if stated_n != len(dataset.test_y):
+        raise AccuracyRefused(
+            f"the checkpoint states its accuracy over {stated_n} samples, but the test set of "
+            f"{dataset.name} has {len(dataset.test_y)}"
+        )
+    return stated
+
+
 def count_right(candidate: Runner, dataset: Dataset) -> int:
     right = 0
-    for start in range(0, len(dataset.test_y), BATCH):
-        rows = slice(start, start + BATCH)
-        best = candidate(dataset.test_x[rows])["logits"].argmax(axis=-1)
+    for rows in _batches(dataset):
+        best = candidate(dataset.test_x[rows])["probabilities"].argmax(axis=-1)
         right += int(np.count_nonzero(best == dataset.test_y[rows]))
     return right
+
+
+def squared_error(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> float:
+    """Over the whole test set, in the terms of training."""
+    total = 0.0
+    for rows in _batches(dataset):
+        answer, wanted = candidate(dataset.test_x[rows]), dataset.test_y[rows]
+        found = answer[checkpoint.signature.outputs[-1].name]
+        if checkpoint.task == "forecast":
+            off = (found - wanted) / np.array(checkpoint.normalisation.std)
+        else:
+            off = found - wanted / np.float64(255)
+        total += float(np.square(off, dtype=np.float64).mean()) * len(wanted)
+    return total / len(dataset.test_y)
+
+
+def _batches(dataset: Dataset) -> Iterator[slice]:
+    for start in range(0, len(dataset.test_y), BATCH):
+        yield slice(start, min(start + BATCH, len(dataset.test_y)))

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from export.errors import ExportError, InvalidName
-from export.job import MAX_BATCH_SIZE, OPSET, OPSETS, REPOSITORY, Job, Tolerance
+from export.job import MAX_BATCH_SIZE, OPSET, OPSETS, PARTS, REPOSITORY, Job, Tolerance
 from training.data.files import DATA_VARIABLE
 from training.errors import TrainingError
 
@@ -50,6 +50,12 @@ def _model_name(context: click.Context, option: click.Parameter, name: str | Non
     type=click.IntRange(min=1),
     show_default=f"that of the model's config.pbtxt, else {MAX_BATCH_SIZE}",
     help="Most rows in one execution.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(PARTS),
+    show_default="the whole network",
+    help="Part of the network to export as a model of its own; give it a --name.",
 )
 @click.option(
     "--opset",

@@ -8,6 +8,7 @@ REPOSITORY = Path("model_repository")
 OPSET = 18
 OPSETS = (18, 24)
 MAX_BATCH_SIZE = 64
+PARTS = ("decoder",)  # of networks, that can be exported as models of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +34,6 @@ class Job:
     version: int | None = None
     opset: int = OPSET
     max_batch_size: int | None = None
+    part: str | None = None  # see export.parts; None for the whole network
     data_dir: Path | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)

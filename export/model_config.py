@@ -1,6 +1,6 @@
 """The model's `config.pbtxt`, which Penstock's own server and Triton read alike."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,18 @@ HEADER: Final = """\
 """
 
 
-def build(name: str, signature: Signature, max_batch_size: int) -> Proto:
+# By task, what `/predict` shall make of the outputs; class scores are told by their name.
+PREDICTIONS: Final = {"reconstruction": "image", "decoding": "image", "forecast": "forecast"}
+
+
+def build(
+    name: str,
+    signature: Signature,
+    max_batch_size: int,
+    task: str = "classification",
+    columns: Sequence[str] = (),
+) -> Proto:
+    """`columns` names the places along the last dimension of the input; none where it is empty."""
     config = model_config_pb2.ModelConfig(
         name=name,
         platform=PLATFORM,
@@ -42,7 +53,10 @@ def build(name: str, signature: Signature, max_batch_size: int) -> Proto:
             added.format = model_config_pb2.ModelInput.FORMAT_NCHW
     for field in signature.outputs:
         config.output.add(
-            name=field.name, data_type=_type(field), dims=field.shape, label_filename=LABELS
+            name=field.name,
+            data_type=_type(field),
+            dims=field.shape,
+            label_filename="" if task in PREDICTIONS else LABELS,
         )
     if max_batch_size > 1:
         batching = config.dynamic_batching
@@ -51,6 +65,10 @@ def build(name: str, signature: Signature, max_batch_size: int) -> Proto:
         )
     if any(from_wire(field.datatype).is_float for field in signature.inputs):
         config.parameters["reject_non_finite_inputs"].string_value = "true"
+    if task in PREDICTIONS:
+        config.parameters["prediction"].string_value = PREDICTIONS[task]
+    if columns:
+        config.parameters["columns"].string_value = ",".join(columns)
     return config
 
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from export import accuracy, model_config, parity, provenance, samples
+from export import accuracy, model_config, parity, parts, provenance, samples
 from export.job import MAX_BATCH_SIZE, Job, Tolerance
 from export.publish import Model, check, check_name, publish
 from export.runners import Runner, onnx_runner, torch_runner
 from export.to_onnx import only_input, to_onnx
 from serving import passport as passports
-from serving.passport import AccuracyProof, DatasetProof, ParityProof, Passport
+from serving.passport import AccuracyProof, DatasetProof, ErrorProof, ParityProof, Passport
 from training import catalog
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint
@@ -43,10 +43,15 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
     steps = iter(STEPS)
     on_step(next(steps))
     checkpoint = checkpoints.load(job.checkpoint)
-    model = _model(job, checkpoint)
-    check(model, job.version)
+    only_input(checkpoint)
+    if not job.part:
+        check(_model(job, checkpoint), job.version)  # before the data is read
     dataset = catalog.load_dataset(checkpoint.dataset_name, job.data_dir)
     accuracy.check_data(dataset, checkpoint)
+    if job.part:
+        checkpoint, dataset = parts.take(job.part, checkpoint, dataset)
+    model = _model(job, checkpoint)
+    check(model, job.version)
 
     on_step(next(steps))
     graph = to_onnx(checkpoint, job.opset)
@@ -67,13 +72,14 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
 def _model(job: Job, checkpoint: Checkpoint) -> Model:
     name = job.name or checkpoint.recipe
     check_name(name)
-    only_input(checkpoint)
     rows = job.max_batch_size
     if rows is None:
         existing = model_config.read(job.repository / name / model_config.FILENAME)
         served = existing.max_batch_size if existing is not None else 0
         rows = served if served > 0 else MAX_BATCH_SIZE
-    config = model_config.build(name, checkpoint.signature, rows)
+    config = model_config.build(
+        name, checkpoint.signature, rows, checkpoint.task, checkpoint.columns
+    )
     return Model(job.repository, config, checkpoint.labels)
 
 
@@ -99,7 +105,7 @@ def _passport(
     name: str,
     opset: int,
     compared: ParityProof,
-    measured: AccuracyProof,
+    measured: AccuracyProof | ErrorProof,
     version: int,
     files: dict[str, str],
 ) -> Passport:
@@ -113,7 +119,9 @@ def _passport(
         recipe=checkpoint.recipe,
         seed=checkpoint.seed,
         dataset=DatasetProof(name=checkpoint.dataset_name, sha256=checkpoint.dataset_sha256),
-        accuracy=measured,
+        task=checkpoint.task,
+        accuracy=measured if isinstance(measured, AccuracyProof) else None,
+        error=measured if isinstance(measured, ErrorProof) else None,
         parity=compared,
         opset=opset,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -36,7 +36,7 @@ Seal: TypeAlias = Callable[[int, dict[str, str]], Passport]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What all versions of a model share."""
+    """What all versions of a model share; there may be no labels."""
 
     repository: Path
     config: Proto
@@ -128,7 +128,8 @@ def _publish(
         _write(stage / name, data)
     hashes = {name: passport.file_sha256(stage / name) for name in files}
 
-    _place(model.folder / model_config.LABELS, model.label_text, undo)
+    if model.labels:
+        _place(model.folder / model_config.LABELS, model.label_text, undo)
     _place(model.folder / model_config.FILENAME, model_config.render(model.config), undo)
     check(model, version)  # again: another export may have placed its files first
     while True:

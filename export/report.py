@@ -82,7 +82,13 @@ def _parity_table(passport: Passport) -> Table:
 
 
 def _accuracy(passport: Passport) -> str:
-    accuracy = passport.accuracy
+    accuracy, error = passport.accuracy, passport.error
+    if accuracy is None:
+        assert error is not None
+        return (
+            f"Error      torch {error.checkpoint:.6g}, ONNX Runtime {error.value:.6g} "
+            f"(mean square over {error.n:,} {error.split} samples)"
+        )
     return (
         f"Accuracy   torch {accuracy.checkpoint:.2%}, ONNX Runtime {accuracy.value:.2%} "
         f"({round(accuracy.value * accuracy.n):,} of {accuracy.n:,} {accuracy.split} samples)"

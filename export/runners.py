@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from export.errors import GateRefused
 from serving.types import Array
@@ -24,14 +24,37 @@ Runner: TypeAlias = Callable[[Array], Outputs]
 
 
 def torch_runner(checkpoint: Checkpoint) -> Runner:
-    model = nn.Sequential(Normalise(checkpoint.normalisation), checkpoint.build()).eval()
+    normalise, model = Normalise(checkpoint.normalisation), checkpoint.build()
 
     def run(raw: Array) -> Outputs:
         with torch.inference_mode():
-            logits = model(torch.tensor(raw))
-            return {"logits": logits.numpy(), "probabilities": logits.softmax(dim=-1).numpy()}
+            x = normalise(torch.tensor(raw))
+            answers = _answer(checkpoint, model, x)
+            return {name: answer.numpy() for name, answer in answers.items()}
 
     return run
+
+
+def _answer(checkpoint: Checkpoint, model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    match checkpoint.task:
+        case "binary":
+            logit = model(x)
+            yes = logit.sigmoid()
+            return {"logit": logit, "probabilities": torch.cat((1 - yes, yes), dim=1)}
+        case "reconstruction":
+            return {
+                "latent": model.get_submodule("encoder")(x),
+                "reconstruction": model(x).sigmoid(),
+            }
+        case "decoding":
+            return {"image": model(x).sigmoid()}
+        case "forecast":
+            by = checkpoint.normalisation
+            return {
+                "forecast": (model(x) * torch.tensor(by.std) + torch.tensor(by.mean)) / by.scale
+            }
+    logits = model(x)
+    return {"logits": logits, "probabilities": logits.softmax(dim=-1)}
 
 
 def onnx_runner(model: bytes) -> Runner:

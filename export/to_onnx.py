@@ -8,36 +8,14 @@ from contextlib import contextmanager
 import onnx
 import torch
 from google.protobuf.message import Message
-from torch import Tensor, nn
 
 from export.errors import ConversionFailed
+from export.served import ANSWERS, Served
 from serving.dtypes import from_wire
 from training.checkpoint import Checkpoint
-from training.spec import Normalisation, Signature, TensorField, classifier
+from training.spec import Signature, TensorField, binary, classifier
 
 DTYPES = {"UINT8": torch.uint8, "FP32": torch.float32}
-
-
-class Served(nn.Module):
-    """Raw input (B, C, ...) to logits and probabilities, both (B, classes)."""
-
-    gain: Tensor
-    offset: Tensor
-
-    def __init__(self, model: nn.Module, normalisation: Normalisation, ndim: int) -> None:
-        super().__init__()
-        self.model = model
-        # (x * scale - mean) / std as x * gain + offset: two passes over the input instead of
-        # three. The parity gate compares it with the step that training used.
-        mean = torch.tensor(normalisation.mean, dtype=torch.float64)
-        std = torch.tensor(normalisation.std, dtype=torch.float64)
-        per_channel = (1, -1) + (1,) * (ndim - 2)  # beside (B, C, ...)
-        self.register_buffer("gain", (normalisation.scale / std).float().view(per_channel))
-        self.register_buffer("offset", (-mean / std).float().view(per_channel))
-
-    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.model(raw.to(torch.float32) * self.gain + self.offset)
-        return logits, torch.softmax(logits, dim=-1)
 
 
 def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
@@ -48,7 +26,7 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
     """
     field = only_input(checkpoint)
     ndim = 1 + len(field.shape)
-    served = Served(checkpoint.build(), checkpoint.normalisation, ndim).eval()
+    served = Served(checkpoint.build(), checkpoint.normalisation, ndim, checkpoint.task).eval()
     # Two rows: the exporter would take a batch of one for a constant.
     example = torch.zeros((2, *field.shape), dtype=DTYPES[field.datatype])
     try:
@@ -76,18 +54,31 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
 def only_input(checkpoint: Checkpoint) -> TensorField:
     """The input of a model that this package can export; ConversionFailed for any other model."""
     signature = checkpoint.signature
-    field = signature.inputs[0] if len(signature.inputs) == 1 else None
-    if field is None or signature != classifier(field, len(checkpoint.labels)):
+    if checkpoint.task not in ANSWERS or len(signature.inputs) != 1:
         raise ConversionFailed(
-            "only a classifier can be exported: one input, and logits and probabilities for each "
-            f"of the {len(checkpoint.labels)} labels; this checkpoint has {signature}"
+            f"only a model with one input can be exported, for {', '.join(ANSWERS)}; this "
+            f"checkpoint is for {checkpoint.task} and has {signature}"
         )
+    field = signature.inputs[0]
+    _check_classes(checkpoint, field)
     if field.datatype not in DTYPES or min(field.shape, default=0) < 1:
         raise ConversionFailed(
             f"the input {field.name} is {field.datatype} {list(field.shape)}, but only "
             f"{' and '.join(DTYPES)} of fixed dimensions can be exported"
         )
     return field
+
+
+def _check_classes(checkpoint: Checkpoint, field: TensorField) -> None:
+    wanted = {
+        "classification": classifier(field, len(checkpoint.labels)),
+        "binary": binary(field) if len(checkpoint.labels) == 2 else None,
+    }
+    if wanted.get(checkpoint.task, checkpoint.signature) != checkpoint.signature:
+        raise ConversionFailed(
+            "a classifier has logits and probabilities for each of its labels, which are "
+            f"{len(checkpoint.labels)} labels here; this checkpoint has {checkpoint.signature}"
+        )
 
 
 def check(model: onnx.ModelProto, signature: Signature) -> None:
@@ -140,8 +131,9 @@ def _quiet() -> Iterator[None]:
     registration.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # Copying its own graph, it meets a check that torch itself has deprecated.
-            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", FutureWarning)
+            # Of checks that torch itself has deprecated, of weights that a recurrent layer keeps in
+            # a list, ...: whether the graph is right is the gates' to say.
+            warnings.simplefilter("ignore")
             yield
     finally:
         registration.setLevel(level)

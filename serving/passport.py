@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FILENAME: Final = "passport.json"
 SCHEMA: Final = "penstock.passport/1"
@@ -42,6 +42,19 @@ class AccuracyProof(_Part):
     n: int = Field(gt=0)
     split: str = "test"
     checkpoint: float = Field(ge=0, le=1)
+
+
+class ErrorProof(_Part):
+    """The mean squared error over `n` samples of `split`, for models that are never just right.
+
+    `value` and `checkpoint` as in AccuracyProof; in the terms of training: brightness from 0 to 1
+    for pictures, deviations for series.
+    """
+
+    value: float = Field(ge=0)
+    n: int = Field(gt=0)
+    split: str = "test"
+    checkpoint: float = Field(ge=0)
 
 
 class BatchParity(_Part):
@@ -78,12 +91,20 @@ class Passport(_Part):
     recipe: str
     seed: int
     dataset: DatasetProof
-    accuracy: AccuracyProof
+    task: str = "classification"
+    accuracy: AccuracyProof | None = None
+    error: ErrorProof | None = None
     parity: ParityProof
     opset: int = Field(gt=0)
     created: str
     commit: str | None = None
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _measured(self) -> "Passport":
+        if self.accuracy is None and self.error is None:
+            raise ValueError("accuracy: neither this nor error is there")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """The passport as plain values, as `passport.json` holds them."""

@@ -19,13 +19,25 @@ if TYPE_CHECKING:
     from training.data.dataset import Dataset
 
 ARCHITECTURES = {
+    "autoencoder": "training.models.autoencoder:Autoencoder",
     "cnn": "training.models.cnn:Cnn",
+    "dense": "training.models.dense:Dense",
+    "lstm-forecast": "training.models.lstm_forecast:LstmForecast",
     "mlp": "training.models.mlp:Mlp",
+    "stroke-cnn": "training.models.stroke_cnn:StrokeCnn",
+    "textbook-cnn": "training.models.textbook_cnn:TextbookCnn",
 }
 
 DATASETS = {
+    "breast-cancer": "training.data.breast_cancer:load",
+    "cifar10": "training.data.cifar10:load",
+    "cifar10-pair": "training.data.cifar10_pair:load",
+    "corner4x4": "training.data.corner4x4:load",
     "digits": "training.data.digits:load",
+    "etth1": "training.data.ett:load",
+    "fashion-mnist": "training.data.fashion_mnist:load",
     "mnist": "training.data.mnist:load",
+    "mnist-denoising": "training.data.mnist_denoising:load",
 }
 
 
@@ -34,16 +46,34 @@ class Recipe:
     summary: str
     dataset: str
     architecture: str
-    architecture_config: dict[str, int | float]
+    architecture_config: dict[str, int | float | str]
     config: TrainConfig
+    task: str = "classification"  # see training.tasks
 
+    def with_activation(self, name: str | None) -> dict[str, int | float | str]:
+        """The architecture's configuration with another activation; as it is for None. Raises
+        ConfigError where the architecture has none to choose."""
+        if name is None:
+            return self.architecture_config
+        if "activation" not in self.architecture_config:
+            raise ConfigError(
+                f"--activation: the architecture {self.architecture} of this recipe has none to "
+                "choose"
+            )
+        return self.architecture_config | {"activation": name}
+
+
+# Small shifts and mirror images, as suits pictures of things.
+_PICTURES = Augmentation(rotation=0, scale=0.05, shear=0, shift=2, mirror=True)
 
 RECIPES: Mapping[str, Recipe] = {
     "mnist-cnn": Recipe(
         summary="MNIST digits, convolutional",
         dataset="mnist",
         architecture="cnn",
-        architecture_config={"channels": 1, "width": 16, "hidden": 128, "classes": 10},
+        architecture_config={
+            "channels": 1, "width": 16, "hidden": 128, "classes": 10, "activation": "relu",
+        },
         config=TrainConfig(epochs=8, augmentation=Augmentation()),
     ),
     "mnist-mlp": Recipe(
@@ -52,8 +82,86 @@ RECIPES: Mapping[str, Recipe] = {
         architecture="mlp",
         architecture_config={
             "inputs": 784, "hidden": 512, "layers": 2, "classes": 10, "dropout": 0.2,
+            "activation": "relu",
         },
         config=TrainConfig(epochs=10),
+    ),
+    "fashion-cnn": Recipe(
+        summary="clothing, convolutional",
+        dataset="fashion-mnist",
+        architecture="cnn",
+        architecture_config={
+            "channels": 1, "width": 32, "hidden": 128, "classes": 10, "activation": "relu",
+        },
+        config=TrainConfig(epochs=16, augmentation=_PICTURES),
+    ),
+    "cifar10-cnn": Recipe(
+        summary="CIFAR-10, the convolutional net of every textbook",
+        dataset="cifar10",
+        architecture="textbook-cnn",
+        architecture_config={
+            "channels": 3, "side": 32, "width": 32, "hidden": 64, "outputs": 10,
+            "activation": "relu",
+        },
+        config=TrainConfig(epochs=12, augmentation=_PICTURES),
+    ),
+    "binary-cnn": Recipe(
+        summary="automobile or truck, 64x64 pixels, one sigmoid",
+        dataset="cifar10-pair",
+        architecture="textbook-cnn",
+        architecture_config={
+            "channels": 3, "side": 64, "width": 16, "hidden": 64, "outputs": 1, "dropout": 0.2,
+            "last_pool": 1, "activation": "relu",
+        },
+        config=TrainConfig(epochs=16, batch_size=100, label_smoothing=0.0, augmentation=_PICTURES),
+        task="binary",
+    ),
+    "binary-mlp": Recipe(
+        summary="benign or malignant, 8-10-1 with a sigmoid; needs no network",
+        dataset="breast-cancer",
+        architecture="dense",
+        architecture_config={"inputs": 8, "hidden": 10, "outputs": 1, "activation": "sigmoid"},
+        config=TrainConfig(epochs=50, batch_size=16, label_smoothing=0.0),
+        task="binary",
+    ),
+    "corner4x4-mlp": Recipe(
+        summary="strokes across or down in 4x4 pixels, fully connected; needs no network",
+        dataset="corner4x4",
+        architecture="dense",
+        architecture_config={"inputs": 16, "hidden": 16, "outputs": 1, "activation": "relu"},
+        config=TrainConfig(epochs=200, batch_size=16, label_smoothing=0.0),
+        task="binary",
+    ),
+    "corner4x4-cnn": Recipe(
+        summary="the same, convolutional; needs no network",
+        dataset="corner4x4",
+        architecture="stroke-cnn",
+        architecture_config={"kernels": 8, "outputs": 1, "activation": "relu"},
+        config=TrainConfig(epochs=200, batch_size=16, label_smoothing=0.0),
+        task="binary",
+    ),
+    "mnist-autoencoder": Recipe(
+        summary="MNIST digits from under noise, through 16 numbers",
+        dataset="mnist-denoising",
+        architecture="autoencoder",
+        architecture_config={"side": 28, "hidden": 512, "latent": 16, "activation": "relu"},
+        config=TrainConfig(
+            epochs=20,
+            lr=0.003,
+            optimizer="adamw",
+            augmentation=Augmentation(rotation=0, scale=0, shear=0, shift=0, noise=64),
+        ),
+        task="reconstruction",
+    ),
+    "ett-lstm": Recipe(
+        summary="seven series of a transformer, 96 hours in, 24 hours out",
+        dataset="etth1",
+        architecture="lstm-forecast",
+        architecture_config={"variables": 7, "hidden": 64, "horizon": 24, "dropout": 0.2},
+        config=TrainConfig(
+            epochs=6, batch_size=64, lr=0.001, optimizer="adamw", weight_decay=0.01, clip_norm=1.0
+        ),
+        task="forecast",
     ),
     "digits-mlp": Recipe(
         summary="scikit-learn's digits, fully connected; needs no network",
@@ -61,13 +169,14 @@ RECIPES: Mapping[str, Recipe] = {
         architecture="mlp",
         architecture_config={
             "inputs": 64, "hidden": 128, "layers": 1, "classes": 10, "dropout": 0.1,
+            "activation": "relu",
         },
         config=TrainConfig(epochs=20, batch_size=50),
     ),
 }  # fmt: skip
 
 
-def build_model(architecture: str, config: Mapping[str, int | float]) -> "nn.Module":
+def build_model(architecture: str, config: Mapping[str, int | float | str]) -> "nn.Module":
     build = _resolve(ARCHITECTURES, "architecture", architecture)
     try:
         model: nn.Module = build(**config)

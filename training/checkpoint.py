@@ -37,7 +37,7 @@ class DatasetRef:
 class Checkpoint:
     recipe: str
     architecture: str
-    architecture_config: dict[str, int | float]
+    architecture_config: dict[str, int | float | str]
     config: TrainConfig
     signature: Signature
     labels: tuple[str, ...]
@@ -48,6 +48,9 @@ class Checkpoint:
     commit: str | None
     versions: dict[str, str]
     created: str  # ISO 8601, UTC
+    task: str = "classification"  # see training.tasks
+    columns: tuple[str, ...] = ()  # names along the last dimension of the input
+    part: str = ""  # of the network, such as its decoder; the whole without
     weights_sha256: str = ""  # filled in by `save`
     folder: str = ""  # where it lies: filled in by `save` and `load`, not part of the file
 
@@ -86,7 +89,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{path}: does not fit the architecture that {RECORD} names: {error}"
             ) from error
-        return model.eval()
+        return (model.get_submodule(self.part) if self.part else model).eval()
 
 
 def save(path: Path, checkpoint: Checkpoint, model: "nn.Module") -> Checkpoint:

@@ -6,6 +6,22 @@ from dataclasses import dataclass
 from training.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda")
+# By name, each with the peak learning rate that suits it where nobody names one: the step of an
+# adaptive method is about as long as its learning rate, that of the others as the gradient says.
+OPTIMIZERS = {
+    "gd": 0.5,  # gradient descent on all samples at once
+    "sgd": 0.2,
+    "momentum": 0.1,
+    "nesterov": 0.1,
+    "adagrad": 0.02,
+    "rmsprop": 0.001,
+    "adadelta": 1.0,
+    "adam": 0.003,
+    "adamw": 0.003,
+}
+SCHEDULES = ("one-cycle", "cosine", "linear", "step", "constant")
+INITS = ("default", "gaussian", "uniform", "glorot", "he", "sparse")
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "maxout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +32,8 @@ class Augmentation:
     scale: float = 0.1  # fraction, for height and width apart
     shear: float = 0.1  # fraction of the height
     shift: float = 2.0  # pixels, for rows and columns apart
+    mirror: bool = False  # left and right exchanged, in every other image
+    noise: float = 0.0  # deviation, in grey levels of 0 to 255, drawn for each pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +48,11 @@ class TrainConfig:
     augmentation: Augmentation | None = None
     seed: int = 0
     device: str = "auto"  # auto: cuda where there is one, else cpu
+    optimizer: str = "nesterov"
+    schedule: str = "one-cycle"
+    init: str = "default"  # how the weights begin; default: as the layers' authors have it
+    clip_norm: float | None = None  # of all gradients together, at most
+    clip_value: float | None = None  # of each element of a gradient, at most, either way
 
     def __post_init__(self) -> None:
         self._require("epochs", self.epochs >= 1, "at least 1")
@@ -42,6 +65,18 @@ class TrainConfig:
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
         self._require("device", self.device in DEVICES, f"one of {', '.join(DEVICES)}")
         self._require("seed", 0 <= self.seed < 2**63, "in [0, 2^63)")
+
+        self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
+        self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        self._require("init", self.init in INITS, f"one of {', '.join(INITS)}")
+        for name in ("clip_norm", "clip_value"):
+            limit = getattr(self, name)
+            self._require(name, limit is None or 0 < limit < math.inf, "above 0 and finite")
+
+    @property
+    def full_batch(self) -> bool:
+        """Plain gradient descent takes all samples for each step."""
+        return self.optimizer == "gd"
 
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:

@@ -1,4 +1,4 @@
-"""The training loop, all of it: SGD with a one-cycle learning rate, and a test after each epoch.
+"""The training loop, all of it: batches in random order, and a test after each epoch.
 
 The weights of the last step are the result. The test set is looked at, never acted upon: no epoch
 is picked by it.
@@ -6,16 +6,15 @@ is picked by it.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from training import provenance
+from training import craft, provenance, tasks
 from training.augment import distort
 from training.catalog import RECIPES, build_model
 from training.checkpoint import Checkpoint, DatasetRef
@@ -24,7 +23,8 @@ from training.curve import Epoch
 from training.data.dataset import Dataset
 from training.errors import ConfigError, DivergenceError
 from training.normalise import Normalise
-from training.spec import classifier
+from training.spec import Signature, autoencoder, binary, classifier, forecaster
+from training.tasks import Task
 
 EVALUATION_BATCH = 500
 
@@ -35,28 +35,30 @@ def train(
     dataset: Dataset,
     on_batch: Callable[[], None] = lambda: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    activation: str | None = None,
 ) -> tuple[Checkpoint, nn.Module]:
     """One recipe, from a seed to a model and the record of how it came about."""
     recipe = RECIPES[name]
+    architecture_config = recipe.with_activation(activation)
     started = time.monotonic()
     commit = provenance.commit("training")  # now, lest the files change while we train
     config = replace(config, device=pick_device(config.device))
     torch.manual_seed(config.seed)
-    model = build_model(recipe.architecture, recipe.architecture_config)
-    history = fit(model, config, dataset, on_batch, on_epoch)
-    test_loss, test_accuracy = evaluate_rebuilt(model, dataset)
+    model = build_model(recipe.architecture, architecture_config)
+    craft.initialise(model, config.init)
+    task = tasks.make(recipe.task, dataset.normalisation)
+    history = fit(model, task, config, dataset, on_batch, on_epoch)
+    metrics = measure(model, task, dataset)
     checkpoint = Checkpoint(
         recipe=name,
         architecture=recipe.architecture,
-        architecture_config=recipe.architecture_config,
+        architecture_config=architecture_config,
         config=config,
-        signature=classifier(dataset.field, len(dataset.labels)),
+        signature=signature(recipe.task, dataset, architecture_config),
         labels=dataset.labels,
         normalisation=dataset.normalisation,
         metrics={
-            "test_accuracy": test_accuracy,
-            "test_n": len(dataset.test_y),
-            "test_loss": test_loss,
+            **metrics,
             "training_seconds": round(time.monotonic() - started, 2),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         },
@@ -65,12 +67,15 @@ def train(
         commit=commit,
         versions=provenance.versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=recipe.task,
+        columns=dataset.columns,
     )
     return checkpoint, model
 
 
 def fit(
     model: nn.Module,
+    task: Task,
     config: TrainConfig,
     dataset: Dataset,
     on_batch: Callable[[], None],
@@ -86,9 +91,9 @@ def fit(
     normalise = Normalise(dataset.normalisation).to(device)
     # Channels last: convolutions on CPUs run up to 1.5 times as fast.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, config)
+    optimizer = craft.optimizer(model, config)
     batches = batches_per_epoch(len(train_x), config)
-    size = min(config.batch_size, len(train_x))
+    size = len(train_x) if config.full_batch else min(config.batch_size, len(train_x))
     step, steps = 0, config.epochs * batches
     history: list[Epoch] = []
 
@@ -101,19 +106,20 @@ def fit(
             x, y = train_x[index].float(), train_y[index]  # (B, ...), (B,)
             if config.augmentation:
                 x = distort(x, config.augmentation)
-            logits = model(normalise(x))  # (B, classes)
-            loss = cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+            outputs = model(normalise(x))  # (B, ...)
+            loss = task.loss(outputs, y, config.label_smoothing)
 
-            lr = learning_rate(step, steps, config)
+            lr = craft.learning_rate(step, steps, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            craft.clip(model, config)
             optimizer.step()
             step += 1
 
             # Without the smoothing, so that it compares with the test loss.
-            plain = cross_entropy(logits.detach(), y).item()
+            plain = task.loss(outputs.detach(), y).item()
             if not math.isfinite(plain):
                 raise DivergenceError(
                     f"the loss became {plain} in epoch {epoch}, step {step} of {steps}: "
@@ -122,7 +128,7 @@ def fit(
             losses += plain
             on_batch()
 
-        test_loss, test_accuracy = evaluate(model, normalise, test_x, test_y)
+        test_loss, test_accuracy = evaluate(model, normalise, task, test_x, test_y)
         seconds = round(time.monotonic() - started, 2)
         history.append(Epoch(epoch, lr, losses / batches, test_loss, test_accuracy, seconds))
         on_epoch(history[-1])
@@ -131,49 +137,63 @@ def fit(
 
 def batches_per_epoch(samples: int, config: TrainConfig) -> int:
     """Whole batches only: a last batch of one sample has no variance to normalise by."""
-    return max(1, samples // config.batch_size)
+    return 1 if config.full_batch else max(1, samples // config.batch_size)
 
 
-def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """Rises linearly to `config.lr`, then falls to zero along half a cosine."""
-    rising = config.warmup * steps
-    if step < rising:
-        return config.lr * (step + 1) / (rising + 1)
-    return config.lr * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
-
-
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    parameters = list(model.parameters())
-    return torch.optim.SGD(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-    )
-
-
-def evaluate_rebuilt(model: nn.Module, dataset: Dataset) -> tuple[float, float]:
-    """Loss and accuracy as the checkpoint's reader will get them: on a CPU, in the plain memory
-    format. Other devices and formats round otherwise, which can turn a close call."""
+def measure(model: nn.Module, task: Task, dataset: Dataset) -> dict[str, int | float]:
+    """What is stated of a model, measured as the checkpoint's reader will measure it: on a CPU, in
+    the plain memory format. Other devices and formats round otherwise, which can turn a close
+    call."""
     model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    normalise = Normalise(dataset.normalisation)
     test_x, test_y = torch.tensor(dataset.test_x), torch.tensor(dataset.test_y)
-    return evaluate(model, Normalise(dataset.normalisation), test_x, test_y)
+    loss, accuracy = evaluate(model, normalise, task, test_x, test_y)
+    metrics: dict[str, int | float] = {"test_accuracy": accuracy} if accuracy is not None else {}
+    metrics |= {"test_n": len(test_y), "test_loss": loss}
+    metrics |= task.scores(predict(model, normalise, test_x), test_x, test_y)
+    for name, (probe_x, probe_y) in dataset.probes.items():
+        x, y = torch.tensor(probe_x), torch.tensor(probe_y)
+        probe_loss, probe_accuracy = evaluate(model, normalise, task, x, y)
+        metrics |= {f"{name}_n": len(y), f"{name}_loss": probe_loss}
+        metrics |= {} if probe_accuracy is None else {f"{name}_accuracy": probe_accuracy}
+    return metrics
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, normalise: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, normalise: nn.Module, task: Task, x: Tensor, y: Tensor
+) -> tuple[float, float | None]:
     """Mean loss and accuracy, over all samples."""
     model.eval()
     loss, correct = 0.0, 0
+    right: Tensor | None = None
     split = partial(torch.split, split_size_or_sections=EVALUATION_BATCH)
     for some_x, some_y in zip(split(x), split(y), strict=True):
-        logits = model(normalise(some_x))
-        loss += cross_entropy(logits, some_y, reduction="sum").item()
-        correct += int((logits.argmax(1) == some_y).sum())
-    return loss / len(y), correct / len(y)
+        outputs = model(normalise(some_x))
+        loss += task.loss(outputs, some_y, reduction="sum").item()
+        right = task.right(outputs, some_y)
+        correct += int(right.sum()) if right is not None else 0
+    return loss / len(y), correct / len(y) if right is not None else None
+
+
+@torch.no_grad()
+def predict(model: nn.Module, normalise: nn.Module, x: Tensor) -> Tensor:
+    """The outputs for all samples, raw ones in."""
+    model.eval()
+    return torch.cat([model(normalise(some)) for some in torch.split(x, EVALUATION_BATCH)])
+
+
+def signature(
+    task: str, dataset: Dataset, architecture_config: Mapping[str, int | float | str]
+) -> Signature:
+    match task:
+        case "binary":
+            return binary(dataset.field)
+        case "reconstruction":
+            return autoencoder(dataset.field, int(architecture_config["latent"]))
+        case "forecast":
+            return forecaster(dataset.field, dataset.test_y.shape[1:])
+    return classifier(dataset.field, len(dataset.labels))
 
 
 def pick_device(name: str) -> str:

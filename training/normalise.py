@@ -15,10 +15,11 @@ class Normalise(nn.Module):
     def __init__(self, normalisation: Normalisation) -> None:
         super().__init__()
         self.scale = normalisation.scale
+        self._broadcast = normalisation.broadcast
         self.register_buffer("mean", torch.tensor(normalisation.mean))  # (C,) or (1,)
         self.register_buffer("std", torch.tensor(normalisation.std))
 
     def forward(self, x: Tensor) -> Tensor:
-        per_channel = (-1,) + (1,) * (x.ndim - 2)  # beside (B, C, ...)
-        mean, std = self.mean.view(per_channel), self.std.view(per_channel)
+        shape = self._broadcast(x.ndim)
+        mean, std = self.mean.view(shape), self.std.view(shape)
         return (x.float() * self.scale - mean) / std

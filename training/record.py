@@ -1,10 +1,11 @@
-"""Dataclasses to JSON and back. Reading is strict: every field present, nothing unknown, every
-type as annotated, so that a damaged file is named for what it is and not met later as a riddle."""
+"""Dataclasses to JSON and back. Reading is strict: nothing unknown, every type as annotated, every
+field present but those with a default, which older files lack; so that a damaged file is named for
+what it is and not met later as a riddle."""
 
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -40,11 +41,17 @@ def _decode_dataclass(kind: Any, value: object, where: str) -> object:
     table: Mapping[str, object] = _expect(dict, value, where)
     hints = typing.get_type_hints(kind)
     names = [field.name for field in fields(kind)]
-    if missing := [name for name in names if name not in table]:
+    required = [field.name for field in fields(kind) if not _has_default(field)]
+    if missing := [name for name in required if name not in table]:
         raise ValueError(f"{_join(where, missing[0])} is missing")
     if unknown := [key for key in table if key not in names]:
         raise ValueError(f"{_join(where, unknown[0])} is not a known field")
-    return kind(**{name: _decode(hints[name], table[name], _join(where, name)) for name in names})
+    present = [name for name in names if name in table]
+    return kind(**{name: _decode(hints[name], table[name], _join(where, name)) for name in present})
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def _decode_union(kinds: tuple[Any, ...], value: object, where: str) -> object:

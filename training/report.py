@@ -1,5 +1,6 @@
 """What the person at the terminal sees of a training run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +18,8 @@ from training.curve import Epoch
 
 COLUMNS = "{:>7}{:>10}{:>12}{:>12}{:>15}{:>10}"
 HEADER = COLUMNS.format("epoch", "lr", "train loss", "test loss", "test accuracy", "seconds")
+
+FIRST = ("test_accuracy", "test_mse")  # a summary begins with the one or the other
 
 
 class Report:
@@ -54,7 +57,7 @@ class Report:
                 f"{row.lr:.5f}",
                 f"{row.train_loss:.4f}",
                 f"{row.test_loss:.4f}",
-                f"{100 * row.test_accuracy:.2f} %",
+                "-" if row.test_accuracy is None else f"{100 * row.test_accuracy:.2f} %",
                 f"{row.seconds:.1f}",
             )
         )
@@ -63,10 +66,20 @@ class Report:
     def summary(self, checkpoint: Checkpoint, output: Path) -> None:
         metrics = checkpoint.metrics
         self._console.print(
-            f"\n{checkpoint.recipe}: {100 * metrics['test_accuracy']:.2f} % of "
-            f"{metrics['test_n']:,} test samples right, {metrics['parameters']:,} parameters, "
+            f"\n{checkpoint.recipe}: {_result(metrics)}, {metrics['parameters']:,} parameters, "
             f"trained in {metrics['training_seconds']:.1f} s on {checkpoint.config.device}\n"
             f"checkpoint  {output}\n"
             f"curve       {output / CURVE}\n"
             f"next        penstock export {output}"
         )
+
+
+def _result(metrics: Mapping[str, int | float]) -> str:
+    tested = f"of {metrics['test_n']:,} test samples"
+    if "test_accuracy" in metrics:
+        first = f"{100 * metrics['test_accuracy']:.2f} % {tested} right"
+    else:
+        first = f"mean squared error {metrics['test_mse']:.4g} {tested}"
+    others = [name for name in metrics if name.endswith(("_auc", "_mse", "_accuracy"))]
+    more = [f"{name} {metrics[name]:.4g}" for name in others if name not in FIRST]
+    return ", ".join((first, *more))

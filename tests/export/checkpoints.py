@@ -1,38 +1,20 @@
 """Checkpoints without a training run: every recipe's network, with random weights."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from tests.training.tiny import tiny
 from training import checkpoint as checkpoints
 from training.catalog import RECIPES, build_model
 from training.checkpoint import Checkpoint, DatasetRef
 from training.curve import Epoch
-from training.spec import Normalisation, TensorField, classifier
-
-
-@dataclass(frozen=True, slots=True)
-class Contract:
-    field: TensorField
-    normalisation: Normalisation
-
-
-# Of each data set, so that the tests need none of them at hand.
-CONTRACTS = {
-    "mnist": Contract(
-        TensorField("image", "UINT8", (1, 28, 28)), Normalisation(1 / 255, (0.1307,), (0.3081,))
-    ),
-    "digits": Contract(
-        TensorField("features", "FP32", (64,)), Normalisation(1 / 16, (0.3056,), (0.3762,))
-    ),
-}
+from training.loop import signature
 
 
 def untrained(name: str, folder: Path) -> Checkpoint:
     recipe = RECIPES[name]
-    contract = CONTRACTS[recipe.dataset]
-    labels = tuple(map(str, range(int(recipe.architecture_config["classes"]))))
+    dataset = tiny(recipe.dataset)
     torch.manual_seed(0)
     model = build_model(recipe.architecture, recipe.architecture_config)
     for buffer_name, buffer in model.named_buffers():
@@ -43,14 +25,16 @@ def untrained(name: str, folder: Path) -> Checkpoint:
         architecture=recipe.architecture,
         architecture_config=recipe.architecture_config,
         config=recipe.config,
-        signature=classifier(contract.field, len(labels)),
-        labels=labels,
-        normalisation=contract.normalisation,
+        signature=signature(recipe.task, dataset, recipe.architecture_config),
+        labels=dataset.labels,
+        normalisation=dataset.normalisation,
         metrics={},
         history=(Epoch(1, 0.1, 1.0, 1.0, 0.1, 1.0),),
         dataset=DatasetRef(recipe.dataset, "0" * 64),
         commit=None,
         versions={},
         created="2026-01-01T00:00:00+00:00",
+        task=recipe.task,
+        columns=dataset.columns,
     )
     return checkpoints.save(folder / name, checkpoint, model)

@@ -17,10 +17,10 @@ def with_one_more_mistake(candidate: Runner, digits: Dataset) -> Runner:
     victim = digits.test_x[np.flatnonzero(answers == digits.test_y)[0]]
 
     def run(raw: Array) -> Outputs:
-        logits = np.array(candidate(raw)["logits"])
+        scores = np.array(candidate(raw)["probabilities"])
         hit = (raw == victim).all(axis=1)
-        logits[hit] = np.roll(logits[hit], 1, axis=1)
-        return {"logits": logits}
+        scores[hit] = np.roll(scores[hit], 1, axis=1)
+        return {"probabilities": scores}
 
     return run
 

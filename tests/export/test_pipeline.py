@@ -56,6 +56,7 @@ def test_an_export_publishes_a_version_with_its_proof(
     assert proof.weights_sha256 == trained.weights_sha256
     assert proof.parameters == trained.metrics["parameters"]
     assert (proof.dataset.name, proof.dataset.sha256) == ("digits", digits.sha256)
+    assert proof.accuracy is not None
     assert proof.accuracy.n == 355
     assert proof.accuracy.value >= proof.accuracy.checkpoint == trained.metrics["test_accuracy"]
     measured = {(batch.batch_size, batch.samples) for batch in proof.parity.batches}

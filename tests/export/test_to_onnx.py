@@ -12,6 +12,7 @@ from export import parity, samples, to_onnx
 from export.errors import ConversionFailed
 from export.job import OPSET, OPSETS, Tolerance
 from export.runners import onnx_runner, torch_runner
+from export.served import Served
 from export.to_onnx import only_input
 from tests.export.checkpoints import untrained
 from training.catalog import RECIPES
@@ -89,7 +90,7 @@ def test_each_channel_is_normalised_by_its_own_mean_and_deviation() -> None:
 
     normalisation = Normalisation(1 / 255, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     raw = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4), np.uint8)
-    served = to_onnx.Served(torch.nn.Identity(), normalisation, ndim=4)
+    served = Served(torch.nn.Identity(), normalisation, ndim=4, task="classification")
 
     logits, _ = served(torch.tensor(raw))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from training.data.dataset import Dataset
-from training.data.mnist import gunzip, parse_idx
+from training.data.idx import gunzip, parse_idx
 from training.errors import DataError
 
 arrays = st.integers(1, 4).flatmap(

@@ -9,10 +9,11 @@ from tests.training.samples import slice_of, train_briefly
 from training.augment import distort
 from training.catalog import RECIPES
 from training.config import Augmentation, TrainConfig
+from training.craft import learning_rate
 from training.curve import Epoch
 from training.data.dataset import Dataset
 from training.errors import ConfigError, DivergenceError
-from training.loop import batches_per_epoch, learning_rate, pick_device, train
+from training.loop import batches_per_epoch, pick_device, train
 
 STILL = Augmentation(rotation=0, scale=0, shear=0, shift=0)
 

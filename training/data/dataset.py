@@ -1,29 +1,37 @@
 """What a data set is, once in memory: raw arrays, and the contract by which they are read."""
 
+import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from training.spec import Normalisation, TensorField
 
-Array = npt.NDArray[Any]
+Array: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Inputs are raw, as a client would send them; `normalisation` is the model's business."""
+    """Inputs are raw, as a client would send them; `normalisation` is the model's business.
+
+    A target is an index into `labels`, or whatever else the task says. `columns` names the places
+    along an input's last dimension, where they have names."""
 
     name: str
     train_x: Array  # (N, *field.shape), of the field's datatype
-    train_y: npt.NDArray[np.int64]  # (N,), indices into `labels`
+    train_y: Array  # (N, ...)
     test_x: Array
-    test_y: npt.NDArray[np.int64]
+    test_y: Array
     labels: tuple[str, ...]
     field: TensorField
     normalisation: Normalisation
+    columns: tuple[str, ...] = ()
+    # Further sets, inputs and targets, that are scored at the end and never trained on.
+    probes: Mapping[str, tuple[Array, Array]] = dataclasses.field(default_factory=dict)
 
     @property
     def sha256(self) -> str:

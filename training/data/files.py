@@ -18,9 +18,7 @@ CACHE_VARIABLE = "PENSTOCK_CACHE"
 
 def fetch(dataset: str, file: RemoteFile, data_dir: Path | None = None) -> Path:
     """`data_dir` defaults to the environment variable PENSTOCK_DATA, if that is set."""
-    if data_dir is None and (named := os.environ.get(DATA_VARIABLE)):
-        data_dir = Path(named)
-    if data_dir is not None and (theirs := _find(data_dir, dataset, file)):
+    if theirs := find(dataset, file, data_dir):
         return theirs
     ours = cache_dir() / dataset / file.name
     if ours.is_file() and mismatch(ours, file) is None:
@@ -35,6 +33,14 @@ def fetch(dataset: str, file: RemoteFile, data_dir: Path | None = None) -> Path:
             f"or {DATA_VARIABLE}."
         ) from error
     return ours
+
+
+def find(dataset: str, file: RemoteFile, data_dir: Path | None = None) -> Path | None:
+    """The file in the user's folder, by default the one that PENSTOCK_DATA names; None where there
+    is no such folder named, or no such file in it. DataError if it is corrupt."""
+    if data_dir is None and (named := os.environ.get(DATA_VARIABLE)):
+        data_dir = Path(named)
+    return _find(data_dir, dataset, file) if data_dir is not None else None
 
 
 def cache_dir() -> Path:

@@ -1,17 +1,11 @@
 """MNIST: handwritten digits, 60,000 to train and 10,000 to test, as 28x28 grey pixels."""
 
-import gzip
-import math
-import zlib
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from training.data import idx
 from training.data.dataset import Dataset
 from training.data.files import fetch
 from training.data.remote import RemoteFile
-from training.errors import DataError
 from training.spec import Normalisation, TensorField
 
 # The first is the canonical home; it has been slow or closed for years, so it is asked last.
@@ -54,42 +48,12 @@ def load(data_dir: Path | None = None) -> Dataset:
     files = {file: fetch("mnist", file, data_dir) for file in FILES}
     return Dataset(
         name="mnist",
-        train_x=_images(files[TRAIN_IMAGES]),
-        train_y=_labels(files[TRAIN_LABELS]),
-        test_x=_images(files[TEST_IMAGES]),
-        test_y=_labels(files[TEST_LABELS]),
+        train_x=idx.images(files[TRAIN_IMAGES]),
+        train_y=idx.labels(files[TRAIN_LABELS]),
+        test_x=idx.images(files[TEST_IMAGES]),
+        test_y=idx.labels(files[TEST_LABELS]),
         labels=tuple("0123456789"),
         field=TensorField("image", "UINT8", (1, 28, 28)),
         # Mean and deviation of the training pixels, after scaling to 0..1.
         normalisation=Normalisation(scale=1 / 255, mean=(0.1307,), std=(0.3081,)),
     )
-
-
-def _images(path: Path) -> npt.NDArray[np.uint8]:
-    return parse_idx(gunzip(path.read_bytes(), path.name), 3, path.name)[:, None]  # (N, 1, H, W)
-
-
-def _labels(path: Path) -> npt.NDArray[np.int64]:
-    return parse_idx(gunzip(path.read_bytes(), path.name), 1, path.name).astype(np.int64)
-
-
-def gunzip(data: bytes, name: str) -> bytes:
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{name}: not a whole gzip file ({error})") from error
-
-
-def parse_idx(data: bytes, ndim: int, name: str) -> npt.NDArray[np.uint8]:
-    """An IDX file of unsigned bytes: two zero bytes, type 8, the number of dimensions, each
-    dimension as a big-endian 32-bit integer, then the values and nothing else."""
-    magic = bytes((0, 0, 8, ndim))
-    if data[:4] != magic:
-        raise DataError(f"{name}: starts with {data[:4].hex(' ')}, not with {magic.hex(' ')}")
-    start = 4 + 4 * ndim
-    if len(data) < start:
-        raise DataError(f"{name}: ends within its header ({len(data)} of {start} bytes)")
-    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", count=ndim, offset=4))
-    if len(data) - start != math.prod(shape):
-        raise DataError(f"{name}: holds {len(data) - start} values, but its header says {shape}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -2,21 +2,26 @@
 
 from torch import Tensor, nn
 
+from training import activations
+
 
 class Cnn(nn.Module):
-    def __init__(self, channels: int, width: int, hidden: int, classes: int) -> None:
+    def __init__(
+        self, channels: int, width: int, hidden: int, classes: int, activation: str = "relu"
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(  # (B, channels, 28, 28)
-            *_stage(channels, width, kernel=5, pool=2),  # (B, W, 12, 12)
-            *_stage(width, 2 * width, kernel=3),  # (B, 2W, 10, 10)
-            *_stage(2 * width, 4 * width, kernel=3, padding=1, pool=2),  # (B, 4W, 5, 5)
-            *_stage(4 * width, 4 * width, kernel=3, padding=1),  # (B, 4W, 5, 5)
+            *stage(channels, width, activation, kernel=5, pool=2),  # (B, W, 12, 12)
+            *stage(width, 2 * width, activation, kernel=3),  # (B, 2W, 10, 10)
+            *stage(2 * width, 4 * width, activation, kernel=3, padding=1, pool=2),  # (B, 4W, 5, 5)
+            *stage(4 * width, 4 * width, activation, kernel=3, padding=1),  # (B, 4W, 5, 5)
         )
+        units = hidden * activations.pieces(activation)
         self.head = nn.Sequential(
             nn.Flatten(),  # (B, 4W * 25)
-            nn.Linear(4 * width * 25, hidden, bias=False),  # (B, hidden)
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
+            nn.Linear(4 * width * 25, units, bias=False),
+            nn.BatchNorm1d(units),
+            activations.make(activation),  # (B, hidden)
             nn.Linear(hidden, classes),  # (B, classes)
         )
 
@@ -25,10 +30,11 @@ class Cnn(nn.Module):
         return logits
 
 
-def _stage(
-    inputs: int, outputs: int, *, kernel: int, padding: int = 0, pool: int = 1
+def stage(
+    inputs: int, outputs: int, activation: str, *, kernel: int, padding: int = 0, pool: int = 1
 ) -> list[nn.Module]:
     """Convolution, norm and activation; pooling comes first, as the rest is then the cheaper."""
-    convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False)
+    units = outputs * activations.pieces(activation)
+    convolution = nn.Conv2d(inputs, units, kernel, padding=padding, bias=False)
     pooling = [nn.MaxPool2d(pool)] if pool > 1 else []
-    return [convolution, *pooling, nn.BatchNorm2d(outputs), nn.ReLU()]
+    return [convolution, *pooling, nn.BatchNorm2d(units), activations.make(activation)]

@@ -1,0 +1,80 @@
+"""Every data set of the catalog in a few samples: whole where it needs no file, else made up to the
+contract of the real one, which the tests of the data sets hold the real one to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.catalog import load_dataset
+from training.data import cifar10, cifar10_pair, ett, fashion_mnist
+from training.data.dataset import Array, Dataset
+from training.spec import Normalisation, TensorField
+
+BUNDLED = ("breast-cancer", "corner4x4", "digits")
+TRAIN, TEST = 300, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    field: TensorField
+    normalisation: Normalisation
+    labels: tuple[str, ...]
+    target: tuple[int, ...] = ()  # shape of one, where it is no label
+    columns: tuple[str, ...] = ()
+
+
+PIXELS = TensorField("image", "UINT8", (1, 28, 28))
+GREY = Normalisation(1 / 255, (0.1307,), (0.3081,))
+CONTRACTS = {
+    "cifar10": Contract(
+        TensorField("image", "UINT8", (3, 32, 32)), cifar10.NORMALISATION, cifar10.LABELS
+    ),
+    "cifar10-pair": Contract(
+        TensorField("image", "UINT8", (3, 64, 64)), cifar10_pair.NORMALISATION, cifar10_pair.LABELS
+    ),
+    "etth1": Contract(
+        TensorField("past", "FP32", (96, 7)),
+        Normalisation(1.0, (7.0, 2.0, 5.0, 0.5, 3.0, 0.8, 13.0), (5.0, 2.0, 6.0, 2, 1, 0.6, 8), 2),
+        (),
+        (24, 7),
+        ett.COLUMNS,
+    ),
+    "fashion-mnist": Contract(
+        PIXELS, Normalisation(1 / 255, (0.2860,), (0.3530,)), fashion_mnist.LABELS
+    ),
+    "mnist": Contract(PIXELS, GREY, tuple("0123456789")),
+    "mnist-denoising": Contract(PIXELS, GREY, (), (1, 28, 28)),
+}
+
+
+def tiny(name: str) -> Dataset:
+    """Its inputs are random; where it has labels, they tell by their brightness which is whose."""
+    if name in BUNDLED:
+        return load_dataset(name)
+    contract = CONTRACTS[name]
+    random = np.random.default_rng(0)
+    (train_x, train_y), (test_x, test_y) = (
+        _samples(contract, count, random) for count in (TRAIN, TEST)
+    )
+    return Dataset(
+        name=name,
+        train_x=train_x,
+        train_y=train_y,
+        test_x=test_x,
+        test_y=test_y,
+        labels=contract.labels,
+        field=contract.field,
+        normalisation=contract.normalisation,
+        columns=contract.columns,
+    )
+
+
+def _samples(contract: Contract, count: int, random: np.random.Generator) -> tuple[Array, Array]:
+    pixels = contract.field.datatype == "UINT8"
+    dtype = np.uint8 if pixels else np.float32
+    x = random.uniform(0, 25, (count, *contract.field.shape))
+    if contract.target:
+        return x.astype(dtype), random.uniform(0, 25, (count, *contract.target)).astype(dtype)
+    y = np.arange(count) % len(contract.labels)
+    lift = (200 * y / len(contract.labels)).reshape(-1, *(1,) * len(contract.field.shape))
+    return (x + lift).astype(dtype), y.astype(np.int64)
