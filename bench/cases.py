@@ -6,19 +6,30 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import tritonclient.http as triton
+import tritonclient.grpc
+import tritonclient.http
+from tritonclient.grpc import service_pb2
 
-from bench.models import INPUT, OUTPUT, Array
+from bench.models import Array, Subject
 
 BINARY: Final = "rest-binary"
 JSON: Final = "rest-json"
+GRPC: Final = "grpc"
+LARGE_BINARY: Final = "large-rest-binary"
+LARGE_GRPC: Final = "large-grpc"
+MODELS: Final = "models"
+
+SMALL: Final = (BINARY, JSON, GRPC)
+LARGE: Final = (LARGE_BINARY, LARGE_GRPC)
+OVER_GRPC: Final = frozenset({GRPC, LARGE_GRPC})
 
 _LENGTH: Final = "Inference-Header-Content-Length"
+_INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back over HTTP; the names of headers in lower case."""
+    """What came back; over HTTP with its headers, their names in lower case."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -26,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP POST, and how the probabilities (rows, classes) are read from its answer."""
+    """A POST over HTTP/1.1 or one message over gRPC, and how its answer is read."""
 
     path: str
     headers: Mapping[str, str]
@@ -42,36 +53,56 @@ class Case:
     connections: int
 
     def __str__(self) -> str:
-        return f"{self.kind}, {self.connections} connection{'s' * (self.connections > 1)}"
+        return f"{self.kind}, {self.connections}"
 
 
-def oip_request(kind: str, model: str, images: Array) -> Request:
-    """What tritonclient sends for images (rows, 1, 28, 28) to the Open Inference Protocol."""
-    binary = kind == BINARY
-    image = triton.InferInput(INPUT, list(images.shape), "FP32")
-    image.set_data_from_numpy(images, binary_data=binary)
-    wanted = triton.InferRequestedOutput(OUTPUT, binary_data=binary)
-    body, header = triton.InferenceServerClient.generate_request_body([image], outputs=[wanted])
+def oip_request(kind: str, subject: Subject) -> Request:
+    """What tritonclient sends to a server of the Open Inference Protocol."""
+    if kind in OVER_GRPC:
+        return _grpc_request(subject)
+    binary = kind != JSON
+    tensor = tritonclient.http.InferInput(subject.input, list(subject.rows.shape), "FP32")
+    tensor.set_data_from_numpy(subject.rows, binary_data=binary)
+    wanted = tritonclient.http.InferRequestedOutput(subject.output, binary_data=binary)
+    client = tritonclient.http.InferenceServerClient
+    body, header = client.generate_request_body([tensor], outputs=[wanted])
     headers = {"Content-Type": "application/json"}
     if header is not None:
         headers = {"Content-Type": "application/octet-stream", _LENGTH: str(header)}
-    return Request(f"/v2/models/{model}/infer", headers, bytes(body), _read_oip)
+
+    def read(answer: Answer) -> Array:
+        length = answer.headers.get(_LENGTH.lower())
+        result = client.parse_response_body(
+            answer.body, header_length=int(length) if length else None
+        )
+        array: Array = result.as_numpy(subject.output)
+        return array
+
+    return Request(f"/v2/models/{subject.model}/infer", headers, bytes(body), read)
 
 
-def _read_oip(answer: Answer) -> Array:
-    length = answer.headers.get(_LENGTH.lower())
-    result = triton.InferenceServerClient.parse_response_body(
-        answer.body, header_length=int(length) if length else None
+def _grpc_request(subject: Subject) -> Request:
+    message = service_pb2.ModelInferRequest(
+        model_name=subject.model,
+        inputs=[{"name": subject.input, "datatype": "FP32", "shape": subject.rows.shape}],
+        raw_input_contents=[subject.rows.tobytes()],
     )
-    read: Array = result.as_numpy(OUTPUT)
-    return read
+
+    def read(answer: Answer) -> Array:
+        result = tritonclient.grpc.InferResult(
+            service_pb2.ModelInferResponse.FromString(answer.body)
+        )
+        array: Array = result.as_numpy(subject.output)
+        return array
+
+    return Request(_INFER, {}, message.SerializeToString(), read)
 
 
-def plain_request(kind: str, model: str, images: Array) -> Request:
-    """One image as JSON, for servers that have no protocol but their own, whatever the case."""
-    body = json.dumps({INPUT: images[0].tolist()}).encode()
-    return Request("/predict", {"Content-Type": "application/json"}, body, _read_plain)
+def plain_request(kind: str, subject: Subject) -> Request:
+    """One image as JSON, for servers that have no protocol but their own, whatever the kind."""
+    body = json.dumps({subject.input: subject.rows[0].tolist()}).encode()
 
+    def read(answer: Answer) -> Array:
+        return np.array([json.loads(answer.body)[subject.output]], dtype=np.float32)
 
-def _read_plain(answer: Answer) -> Array:
-    return np.array([json.loads(answer.body)[OUTPUT]], dtype=np.float32)
+    return Request("/predict", {"Content-Type": "application/json"}, body, read)

@@ -4,16 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from bench import load
-from bench.cases import Case
+from bench import load_grpc, load_rest
+from bench.cases import LARGE, OVER_GRPC, SMALL, Case, Request
+from bench.load import Sent
 from bench.machine import Cores, busy_seconds, cpu_seconds
-from bench.models import Array
+from bench.models import Subject
 from bench.peers.base import QUIET, ROOT, Peer, Running
 
 # Where a CPU's best batch lies for models of this size; bigger ones leave the caches.
@@ -46,11 +46,15 @@ class Window:
 
 
 class Contestant(Protocol):
-    """Something that answers a case."""
+    """Something that answers requests of some kinds."""
 
     @property
     def name(self) -> str:
-        """As the table calls it."""
+        """As the tables call it."""
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """What it can be asked."""
 
     def check(self, case: Case) -> None:
         """load.Wrong unless it answers the case as the raw runtime does."""
@@ -61,100 +65,124 @@ class Contestant(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server under the load generator."""
+    """A running server under the load generator. `subjects` are what is asked, by kind."""
 
     peer: Peer
     running: Running
-    model: str
-    images: Array
-    expected: Array
+    subjects: Mapping[str, Subject]
     cores: Cores
+    answers: dict[str, int] = field(default_factory=dict)  # bytes of a right one, by kind
 
     @property
     def name(self) -> str:
         return self.peer.name
 
+    @property
+    def kinds(self) -> Collection[str]:
+        return self.peer.kinds
+
     def check(self, case: Case) -> None:
-        request = self.peer.request(case.kind, self.model, self.images)
-        load.check(self.running.http, request, self.expected)
+        expected = self.subjects[case.kind].expected
+        request = self._request(case)
+        if case.kind in OVER_GRPC:
+            self.answers[case.kind] = load_grpc.check(self.running.grpc, request, expected)
+        else:
+            load_rest.check(self.running.http, request, expected)
 
     def window(self, case: Case, seconds: int) -> Window:
-        request = self.peer.request(case.kind, self.model, self.images)
-        used, busy = cpu_seconds(self.running.pid), busy_seconds(self.cores.server)
-        sent = load.send(self.running.http, request, case.connections, seconds, self.cores.load)
-        used = cpu_seconds(self.running.pid) - used
-        busy = busy_seconds(self.cores.server) - busy
-        return Window(
-            seconds=sent.seconds,
-            requests=sent.requests,
-            p50=sent.p50,
-            p99=sent.p99,
-            errors=sent.errors,
-            server=used,
-            load=sent.processor,
-            others=max(0.0, busy - used),
-        )
+        request = self._request(case)
+
+        def send() -> Sent:
+            if case.kind in OVER_GRPC:
+                return load_grpc.send(
+                    *(self.running.grpc, request, case.connections, seconds, self.cores.load),
+                    self.answers[case.kind],
+                )
+            return load_rest.send(
+                self.running.http, request, case.connections, seconds, self.cores.load
+            )
+
+        return _watched(send, self.running.pid, self.cores.server)
+
+    def _request(self, case: Case) -> Request:
+        return self.peer.request(case.kind, self.subjects[case.kind])
 
 
 @dataclass(slots=True)
 class Raw:
-    """The runtime alone; a request is one image, in batches as large as is best.
+    """The runtime alone. What counts as a request is one image or, of large tensors, one batch.
 
-    With one connection there is never more than one image: then it is asked for single ones.
+    On one connection there is never more than one image: then single ones are run, else batches
+    as large as is best. Large tensors are copied in and out, which no server can do without.
     """
 
     process: "subprocess.Popen[str]"
+    subjects: Mapping[str, Subject]
     core: int
     best: int = 1
-    name: str = RAW
 
-    def choose(self, seconds: float = 0.25) -> None:
-        """Find the best batch size: most images a second."""
-        speeds = {}
-        for batch in BATCHES:
-            told = self._run(batch, seconds)
-            speeds[batch] = batch / told["p50"]
+    name: str = RAW
+    kinds: Collection[str] = (*SMALL, *LARGE)
+
+    def choose(self, seconds: float = 0.1) -> None:
+        """Find the batch size that gives the most images a second."""
+        speeds = {batch: batch / self._run(SMALL[0], batch, seconds).p50 for batch in BATCHES}
         self.best = max(speeds, key=speeds.__getitem__)
 
     def check(self, case: Case) -> None:
         """What it says is right by definition."""
 
     def window(self, case: Case, seconds: int) -> Window:
-        batch = self.best if case.connections > 1 else 1
-        used, busy = cpu_seconds(self.process.pid), busy_seconds(self.core)
-        told = self._run(batch, seconds)
-        used = cpu_seconds(self.process.pid) - used
-        return Window(
-            seconds=told["seconds"],
-            requests=int(told["batches"]) * batch,
-            p50=told["p50"],
-            p99=told["p99"],
-            errors=0,
-            server=used,
-            load=0.0,
-            others=max(0.0, busy_seconds(self.core) - busy - used),
-        )
+        batch = len(self.subjects[case.kind].rows)
+        if case.kind in SMALL and case.connections > 1:
+            batch = self.best
+        return _watched(lambda: self._run(case.kind, batch, seconds), self.process.pid, self.core)
 
-    def _run(self, batch: int, seconds: float) -> dict[str, Any]:
+    def _run(self, kind: str, batch: int, seconds: float) -> Sent:
+        subject = self.subjects[kind]
+        asked = {
+            "file": str(subject.file),
+            "batch": batch,
+            "seconds": seconds,
+            "copies": kind in LARGE,
+        }
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{batch} {seconds}\n")
+        self.process.stdin.write(f"{json.dumps(asked)}\n")
         self.process.stdin.flush()
         told: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return told
+        images = 1 if kind in LARGE else batch
+        return Sent(told["seconds"], told["runs"] * images, told["p50"], told["p99"], 0, 0.0)
 
 
 @contextmanager
-def raw(model: Path, core: int) -> Iterator[Raw]:
+def raw(subjects: Mapping[str, Subject], core: int) -> Iterator[Raw]:
     """The raw runtime, on the core that this thread is pinned to, its best batch size chosen."""
     with subprocess.Popen(
-        [sys.executable, "-m", "bench.peers.raw", str(model)],
+        [sys.executable, "-m", "bench.peers.raw"],
         cwd=ROOT,
         env=os.environ | QUIET,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        contestant = Raw(process, core)
+        contestant = Raw(process, subjects, core)
         contestant.choose()
         yield contestant
+
+
+def _watched(send: Callable[[], Sent], pid: int, core: int) -> Window:
+    """What was sent, with what the server's processes and its core did meanwhile."""
+    used, busy = cpu_seconds(pid), busy_seconds(core)
+    sent = send()
+    used, busy = cpu_seconds(pid) - used, busy_seconds(core) - busy
+    return Window(
+        seconds=sent.seconds,
+        requests=sent.requests,
+        p50=sent.p50,
+        p99=sent.p99,
+        errors=sent.errors,
+        server=used,
+        load=sent.processor,
+        others=max(0.0, busy - used),
+    )

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -102,14 +101,3 @@ def hardware() -> str:
             model = line.partition(": ")[2]
             break
     return f"{model}, {os.cpu_count()} processors, {platform.system()} {platform.release()}"
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """The installed versions of packages, and Python's own."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -1,67 +1,120 @@
-"""The figures as a person reads them and as a program does."""
+"""The figures as tables, for a terminal and for a file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from rich.table import Table
 
-from bench.contestants import Window
-from bench.windows import Result, Spread
+from bench.goals import Outcome, cost, throughput
+from bench.lineup import OURS
+from bench.windows import Figure, Result, Spread
 
-OURS: Final = "ours"
 # The load generator is the bottleneck when it computes nearly all the time.
 SATURATED: Final = 0.9
-
 HEADINGS: Final = (
-    *("case", "server", "requests/s", "spread", "ours is", "p50 ms", "p99 ms", "CPU us"),
-    *("ours costs", "load", "others", "errors"),
+    *("kind, connections", "server", "requests/s", "spread", "ours is", "p50 ms", "p99 ms"),
+    *("CPU us", "ours costs", "load", "others", "n", "errors"),
 )
 CAPTION: Final = (
-    "Medians of interleaved windows. ours is: our requests/s over theirs, round by round. CPU us: "
-    "the server's processor time for a request; ours costs: ours over theirs, which noise on the "
-    "machine hardly touches. load: how busy the load generator was. others: the share of the "
-    "server's core that went to somebody else. raw: images through session.run alone."
+    "Medians of interleaved windows, with the range of rounds. ours is: our requests/s over "
+    "theirs, round by round. CPU us: the server's processor time for a request; ours costs: ours "
+    "over theirs, which noise hardly touches. load: how busy the load generator was; above 90 % "
+    "(!) it is the bottleneck. others: the share of the server's core that went to somebody else. "
+    "n: the rounds kept, the quietest of those measured. raw: images through session.run alone, "
+    "of large tensors batches copied in and out."
 )
 
 
-def table(results: Sequence[Result]) -> Table:
-    """All cases in one table."""
-    drawn = Table(title="Penstock and its peers on one core", caption=CAPTION)
-    for heading in HEADINGS:
-        drawn.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right")
-    for result in results:
-        for index, name in enumerate(result.windows):
-            drawn.add_row("" if index else str(result.case), *row(result, name))
-        drawn.add_section()
-    return drawn
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table of texts."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def drawn(self) -> Table:
+        """For a terminal; a row with a first cell begins a section."""
+        table = Table(title=self.title, caption=self.caption)
+        for index, heading in enumerate(self.headings):
+            table.add_column(heading, justify="right" if index else "left", overflow="fold")
+        for row in self.rows:
+            if row[0]:
+                table.add_section()
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """For a file."""
+        rows = [self.headings, ["---", *("---:" for _ in self.headings[1:])], *self.rows]
+        lines = (f"| {' | '.join(row)} |" for row in rows)
+        return "\n".join((f"## {self.title}", "", *lines, "", self.caption)).rstrip() + "\n"
 
 
-def row(result: Result, name: str) -> list[str]:
-    """One contestant in one case, a cell for each heading but the case's."""
+def of_cases(results: Sequence[Result]) -> Sheet:
+    """All cases, a row for each contestant."""
+    rows = [
+        ["" if index else str(result.case), *_row(result, name)]
+        for result in results
+        for index, name in enumerate(result.windows)
+    ]
+    return Sheet("Penstock and its peers on one core", HEADINGS, rows, CAPTION)
 
-    def of(figure: Callable[[Window], float]) -> Spread:
-        return result.spread(name, figure)
 
-    speed = of(lambda window: window.throughput)
-    load = of(lambda window: window.load / window.seconds).median
-    others = of(lambda window: window.others / window.seconds).median
+def of_starts(starts: Mapping[str, Sequence[float]]) -> Sheet:
+    """From the start of the process to the first right answer."""
+    rows = []
+    for name, seconds in starts.items():
+        spread = Spread.of(seconds)
+        span = f"{spread.least:.2f} to {spread.most:.2f}"
+        rows.append([name, f"{spread.median:.2f}", span, str(spread.n)])
+    return Sheet("Start to first inference", ("server", "seconds", "range", "n"), rows)
+
+
+def of_goals(outcomes: Sequence[Outcome]) -> Sheet:
+    """What was wanted and what was found."""
+    rows = []
+    for one in outcomes:
+        bound = "at least" if one.at_least else "at most"
+        wanted = f"{bound} {one.wanted:g}{one.unit}"
+        by_cost = _span(one.cost, one.unit) if one.cost else ""
+        met = "yes" if one.met else "no"
+        rows.append([one.goal, wanted, _span(one.found, one.unit), by_cost, met])
+    headings = ("goal", "wanted", "found", "by CPU time", "met")
+    return Sheet("Goals", headings, rows, "by CPU time: the same ratio of processor time.")
+
+
+def _row(result: Result, name: str) -> list[str]:
+    def middle(figure: Figure) -> float:
+        return result.spread(name, figure).median
+
+    speed = result.spread(name, throughput)
+    load = middle(lambda window: window.load / window.seconds)
     return [
         name,
         f"{speed.median:,.0f}",
         f"{(speed.most - speed.least) / speed.median:.0%}" if speed.median else "",
-        _against(result, name, lambda window: window.throughput),
-        f"{1e3 * of(lambda window: window.p50).median:.2f}",
-        f"{1e3 * of(lambda window: window.p99).median:.2f}",
-        f"{1e6 * of(lambda window: window.cost).median:.0f}",
-        _against(result, name, lambda window: window.cost),
+        _against(result, name, throughput),
+        f"{1e3 * middle(lambda window: window.p50):.2f}",
+        f"{1e3 * middle(lambda window: window.p99):.2f}",
+        f"{1e6 * middle(cost):,.0f}",
+        _against(result, name, cost),
         f"{load:.0%}{' (!)' * (load > SATURATED)}",
-        f"{others:.0%}",
+        f"{middle(lambda window: window.others / window.seconds):.0%}",
+        f"{speed.n} of {speed.n + result.dropped}",
         str(result.errors.get(name, 0)),
     ]
 
 
-def _against(result: Result, name: str, figure: Callable[[Window], float]) -> str:
+def _against(result: Result, name: str, figure: Figure) -> str:
     if name == OURS or OURS not in result.windows:
         return ""
-    ratio = result.ratio(OURS, name, figure)
-    return f"{ratio.median:.2f}x ({ratio.least:.2f}-{ratio.most:.2f})"
+    return _span(result.ratio(OURS, name, figure), "x")
+
+
+def _span(spread: Spread, unit: str) -> str:
+    digits = 0 if spread.median >= 100 else 2
+    least, most = f"{spread.least:.{digits}f}", f"{spread.most:.{digits}f}"
+    return f"{spread.median:.{digits}f}{unit} ({least}-{most})"

@@ -10,6 +10,11 @@ from bench.contestants import Contestant, Window
 
 WARM_UP_SECONDS: Final = 1
 
+QUIET: Final = 0.1  # of the servers' core
+
+Figure = Callable[[Window], float]
+Round = Mapping[str, Window]
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -32,12 +37,13 @@ class Result:
 
     case: Case
     windows: Mapping[str, Sequence[Window]]
+    dropped: int = 0  # rounds, because others were busy
 
-    def spread(self, name: str, figure: Callable[[Window], float]) -> Spread:
+    def spread(self, name: str, figure: Figure) -> Spread:
         """A figure of one contestant over its windows."""
         return Spread.of([figure(window) for window in self.windows[name]])
 
-    def ratio(self, name: str, base: str, figure: Callable[[Window], float]) -> Spread:
+    def ratio(self, name: str, base: str, figure: Figure) -> Spread:
         """A figure of one contestant over that of another, round by round."""
         rounds = zip(self.windows[name], self.windows[base], strict=True)
         return Spread.of([figure(one) / (figure(other) or float("nan")) for one, other in rounds])
@@ -58,14 +64,25 @@ def measure(
     seconds: int,
     advance: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Check every contestant's answer, warm it up, then take windows in turns."""
+    """Check every contestant's answer, warm it up, then take windows in turns.
+
+    While others take more of the servers' core than is quiet, up to twice as many rounds are
+    measured; those are kept in which others took least.
+    """
     for contestant in contestants:
         contestant.check(case)
         contestant.window(case, WARM_UP_SECONDS)
         advance()
-    windows: dict[str, list[Window]] = {contestant.name: [] for contestant in contestants}
-    for _ in range(rounds):
-        for contestant in contestants:
-            windows[contestant.name].append(contestant.window(case, seconds))
+    taken: list[Round] = []
+    while len(taken) < 2 * rounds and sum(noise(each) <= QUIET for each in taken) < rounds:
+        taken.append({one.name: one.window(case, seconds) for one in contestants})
+        if len(taken) <= rounds:
             advance()
-    return Result(case, windows)
+    kept = sorted(sorted(range(len(taken)), key=lambda index: noise(taken[index]))[:rounds])
+    windows = {one.name: [taken[index][one.name] for index in kept] for one in contestants}
+    return Result(case, windows, dropped=len(taken) - rounds)
+
+
+def noise(windows: Round) -> float:
+    """The largest share of the servers' core that others took in a window of a round."""
+    return max(window.others / window.seconds for window in windows.values())

@@ -14,32 +14,37 @@ from urllib.request import urlopen
 
 from bench.cases import Request
 from bench.machine import Unavailable
-from bench.models import Array
+from bench.models import Subject
 
 ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 100.0
 STOP_SECONDS: Final = 15.0
+_LEFT: Final = 2000  # characters of a log
 # Else ONNX Runtime records how it is used.
 QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that is ready; its process and where it listens, as `host:port`."""
+    """A server that is ready: its process, when that began, and the `host:port` of each protocol.
+
+    The moment is of the monotonic clock, in seconds.
+    """
 
     pid: int
+    began: float
     http: str
     grpc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server that can be measured. `serve` is given the repository and the model's name."""
+    """A server that can be measured: how it serves a repository, and how it is asked."""
 
     name: str
     title: str
-    serve: Callable[[Path, str], AbstractContextManager[Running]]
-    request: Callable[[str, str, Array], Request]
+    serve: Callable[[Path], AbstractContextManager[Running]]
+    request: Callable[[str, Subject], Request]
     kinds: tuple[str, ...]
 
 
@@ -54,12 +59,19 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def launched(
-    command: Sequence[str], log: Path, ready: str, environment: Mapping[str, str] | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """A server's process, once the URL `ready` answers 200, until the block ends.
+    command: Sequence[str],
+    ports: Mapping[str, int],
+    log: Path,
+    health: str,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """A server, once it answers 200 to a GET of the path `health`, until the block ends.
 
-    Raises Unavailable with what it wrote if it ends before or takes too long.
+    `ports` are those of http and, if it has one, of grpc. Raises Unavailable with what the server
+    wrote if it ends before it is ready, or takes too long.
     """
+    addresses = {protocol: f"127.0.0.1:{port}" for protocol, port in ports.items()}
+    began = time.monotonic()
     with log.open("wb") as file:
         process = subprocess.Popen(
             command,
@@ -69,8 +81,8 @@ def launched(
             env=os.environ | QUIET | dict(environment or {}),
         )
     try:
-        _wait(process, ready, log)
-        yield process
+        _wait(process, f"http://{addresses['http']}{health}", log)
+        yield Running(process.pid, began, addresses["http"], addresses.get("grpc", ""))
     finally:
         _stop(process)
 
@@ -81,7 +93,8 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
         ended = process.poll() is not None
         if ended or time.monotonic() > deadline:
             reason = "ended" if ended else f"was not ready within {START_SECONDS:.0f} s"
-            raise Unavailable(f"the server {reason}; its log:\n{log.read_text(errors='replace')}")
+            said = log.read_text(errors="replace")[-_LEFT:]
+            raise Unavailable(f"the server {reason}; the end of its log:\n{said}")
         time.sleep(0.02)
 
 

@@ -1,24 +1,39 @@
 """Penstock itself, with everything that it switches on by default."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from bench.peers.base import Running, free_ports, launched
 
+MANY: Final = 100
+
 
 @contextmanager
-def serve(repository: Path, model: str, *flags: str) -> Iterator[Running]:
+def serve(repository: Path) -> Iterator[Running]:
     """`penstock serve` on free ports, ready."""
-    http, grpc, metrics = free_ports(3)
+    ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
     command = [sys.executable, "-m", "penstock", "serve", f"--model-repository={repository}"]
-    for protocol, port in (("http", http), ("grpc", grpc), ("metrics", metrics)):
+    for protocol, port in ports.items():
         command += [f"--{protocol}-address=127.0.0.1", f"--{protocol}-port={port}"]
-    address = f"127.0.0.1:{http}"
-    with TemporaryDirectory(prefix="bench-penstock-") as scratch:
-        log = Path(scratch) / "log"
-        ready = f"http://{address}/v2/health/ready"
-        with launched([*command, *flags], log, ready) as process:
-            yield Running(process.pid, address, f"127.0.0.1:{grpc}")
+    with (
+        TemporaryDirectory(prefix="bench-penstock-") as scratch,
+        launched(command, ports, Path(scratch) / "log", "/v2/health/ready") as running,
+    ):
+        yield running
+
+
+@contextmanager
+def serve_many(repository: Path) -> Iterator[Running]:
+    """The same with a hundred models loaded: those of the repository, and copies of `mnist`."""
+    with TemporaryDirectory(prefix="bench-many-") as scratch:
+        many = Path(scratch) / "models"
+        shutil.copytree(repository, many)
+        for number in range(MANY - len(list(many.iterdir()))):
+            shutil.copytree(repository / "mnist", many / f"copy-{number}")
+        with serve(many) as running:
+            yield running

@@ -1,42 +1,52 @@
 """The raw runtime, with nothing around it: the ceiling of every server on the same core.
 
-    python -m bench.peers.raw model.onnx
-
-Reads `BATCH SECONDS` from standard input, runs batches of that size for so long, and answers with
-one line of JSON: seconds, batches, and the p50 and p99 of a run in seconds.
+Reads requests from standard input, a line of JSON each: run batches of `batch` rows through the
+model in `file` for `seconds`; if it `copies`, copy each batch in and out as well. Answers with
+a line of JSON: seconds and runs, and the p50 and p99 of a run in seconds.
 """
 
 import json
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-from bench.models import INPUT, OUTPUT, SHAPE, session
+from bench.models import session
 
 
 def main() -> None:
     """Serve standard input until it ends."""
-    runtime = session(Path(sys.argv[1]))
+    opened = cache(session)
     for line in sys.stdin:
-        batch, seconds = line.split()
-        print(json.dumps(run(runtime, int(batch), float(seconds))), flush=True)
+        asked = json.loads(line)
+        runtime = opened(Path(asked["file"]))
+        told = run(runtime, asked["batch"], asked["seconds"], asked["copies"])
+        print(json.dumps(told), flush=True)
 
 
-def run(runtime: onnxruntime.InferenceSession, batch: int, seconds: float) -> dict[str, float]:
-    """Run batches of `batch` images for so long."""
-    images = np.zeros((batch, *SHAPE), dtype=np.float32)
+def run(
+    runtime: onnxruntime.InferenceSession, batch: int, seconds: float, copies: bool
+) -> dict[str, float]:
+    """Run batches of so many rows for so long."""
+    (into,), (out,) = runtime.get_inputs(), runtime.get_outputs()
+    received = np.random.default_rng(0).random((batch, *into.shape[1:]), dtype=np.float32)
+    rows, sent = received.copy(), np.empty((batch, *out.shape[1:]), dtype=np.float32)
     taken = []
     begin = end = time.perf_counter()
     while end - begin < seconds:
         started = end
-        runtime.run([OUTPUT], {INPUT: images})
+        if copies:
+            rows[:] = received
+        (result,) = runtime.run([out.name], {into.name: rows})
+        if copies:
+            sent[:] = result
         end = time.perf_counter()
         taken.append(end - started)
     p50, p99 = np.percentile(taken, (50, 99))
-    return {"seconds": end - begin, "batches": len(taken), "p50": p50, "p99": p99}
+    return {"seconds": end - begin, "runs": len(taken), "p50": p50, "p99": p99}
 
 
 if __name__ == "__main__":

@@ -62,11 +62,14 @@ class Installation:
         }
 
 
+def root() -> Path:
+    """The environment that nvidia-pytriton is installed in."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT)
+
+
 def installation() -> Installation:
     """The installed Triton; Unavailable where there is none to run."""
-    named = os.environ.get(VARIABLE)
-    root = Path(named) if named else DEFAULT
-    python = root / "bin" / "python"
+    python = root() / "bin" / "python"
     if not python.exists():
         raise Unavailable(f"no Triton: {python} does not exist ({VARIABLE} names its environment)")
     probed = subprocess.run(
@@ -102,15 +105,15 @@ def flags(repository: Path, backends: Path, ports: Mapping[str, int]) -> list[st
 
 
 @contextmanager
-def serve(repository: Path, model: str) -> Iterator[Running]:
-    """tritonserver on free ports, ready."""
+def serve(repository: Path, *arguments: str) -> Iterator[Running]:
+    """tritonserver on free ports, ready; `arguments` go to it as they are."""
     found = installation()
     ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
-    http, grpc = (f"127.0.0.1:{ports[protocol]}" for protocol in ("http", "grpc"))
     with TemporaryDirectory(prefix="bench-triton-") as scratch:
         folder = Path(scratch)
         assemble(found, folder / "backends")
-        command = [str(found.server), *flags(repository, folder / "backends", ports)]
-        ready = f"http://{http}/v2/health/ready"
-        with launched(command, folder / "log", ready, found.environment()) as process:
-            yield Running(process.pid, http, grpc)
+        command = [str(found.server), *flags(repository, folder / "backends", ports), *arguments]
+        with launched(
+            command, ports, folder / "log", "/v2/health/ready", found.environment()
+        ) as running:
+            yield running

@@ -1,0 +1,77 @@
+"""Who is compared, and how they are started: each on the servers' core, all given the same."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench import cases, machine, models
+from bench.contestants import RAW, Contestant, Server, raw
+from bench.peers import ours, plain, triton
+from bench.peers.base import ROOT, Peer
+
+OURS: Final = "ours"
+MANY: Final = "ours, 100 models"
+FASTAPI: Final = "fastapi"
+TRITON: Final = "triton"
+
+_OIP: Final = (*cases.SMALL, *cases.LARGE)
+_PLAIN: Final = (cases.BINARY, cases.JSON)
+PEERS: Final = {
+    peer.name: peer
+    for peer in (
+        Peer(OURS, "Penstock", ours.serve, cases.oip_request, (*_OIP, cases.MODELS)),
+        Peer(MANY, "Penstock", ours.serve_many, cases.oip_request, (cases.MODELS,)),
+        Peer(FASTAPI, "FastAPI + pydantic", plain.serve_fastapi, cases.plain_request, _PLAIN),
+        Peer("litserve", "LitServe", plain.serve_litserve, cases.plain_request, _PLAIN),
+        Peer(TRITON, "Triton, Python backend", triton.serve, cases.oip_request, _OIP),
+    )
+}
+# Who stands beside ours unless the command line says otherwise.
+OTHERS: Final = (*(name for name in PEERS if name not in {OURS, MANY}), RAW)
+PICTURE: Final = ROOT / "docs" / "seven.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all contestants are given: a repository, what is asked by kind, and the cores."""
+
+    repository: Path
+    subjects: Mapping[str, models.Subject]
+    cores: machine.Cores
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A contestant that cannot run here, and why."""
+
+    name: str
+    reason: str
+
+
+def prepare(published: Path, repository: Path) -> Bench:
+    """Fill a new repository with a published classifier's FP32 model and one for large tensors."""
+    small, large = models.mnist(published, PICTURE, repository), models.cifar(repository)
+    subjects = dict.fromkeys((*cases.SMALL, cases.MODELS), small)
+    return Bench(repository, subjects | dict.fromkeys(cases.LARGE, large), machine.cores())
+
+
+def start(bench: Bench, names: Sequence[str], stack: ExitStack) -> Iterator[Contestant | Absent]:
+    """Start each of them, to run until the stack is closed."""
+    for name in names:
+        try:
+            started: Contestant | Absent = start_one(bench, name, stack)
+        except machine.Unavailable as reason:
+            started = Absent(name, str(reason))
+        yield started
+
+
+def start_one(bench: Bench, name: str, stack: ExitStack) -> Contestant:
+    """Start one; Unavailable says why it cannot run."""
+    with machine.pinned(bench.cores.server):
+        if name == RAW:
+            return stack.enter_context(raw(bench.subjects, bench.cores.server))
+        peer = PEERS[name]
+        running = stack.enter_context(peer.serve(bench.repository))
+    return Server(peer, running, bench.subjects, bench.cores)

@@ -1,0 +1,91 @@
+"""A real comparison, as short as can be: the servers answer right, and a record is left."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import load_rest, models
+from bench.cases import JSON
+from bench.lineup import FASTAPI, PEERS, PICTURE
+from bench.load import TOOLS, Wrong
+from bench.machine import Unavailable
+from bench.peers import environments
+from tests.e2e.server import REPOSITORY, ROOT
+
+PUBLISHED = REPOSITORY / "mnist-cnn" / "1" / "model.onnx"
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, TOOLS)), reason=f"needs {' and '.join(TOOLS)} on the PATH"
+)
+def test_a_short_run_measures_everyone_and_leaves_a_record(tmp_path: Path) -> None:
+    flags = ["--only", "rest-binary", "grpc", "starts", "--against", "raw", "--connections=2"]
+    flags += ["--rounds=1", "--seconds=1", "--save=it", f"--results={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.compare", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((tmp_path / "it.json").read_text())
+    assert record["hardware"]
+    assert record["versions"]["ours and fastapi"]["onnxruntime"]
+    assert [each["kind"] for each in record["cases"]] == ["rest-binary", "grpc"]
+    assert record["starts"].keys() == {"ours"}
+    for measured in record["cases"]:
+        assert measured["windows"].keys() == {"ours", "raw"}
+        for (window,) in measured["windows"].values():
+            assert window["requests"] > 0
+            assert window["errors"] == 0
+            assert window["server"] > 0
+            assert window["p99"] >= window["p50"] > 0
+    assert "| rest-binary, 2 | ours |" in (tmp_path / "it.md").read_text()
+
+
+def test_plain_fastapi_answers_as_the_raw_runtime_does(tmp_path: Path) -> None:
+    subject = models.mnist(PUBLISHED, PICTURE, tmp_path)
+    request = PEERS[FASTAPI].request(JSON, subject)
+
+    with PEERS[FASTAPI].serve(tmp_path) as running:
+        load_rest.check(running.http, request, subject.expected)
+        with pytest.raises(Wrong, match="/predict answers 422"):
+            load_rest.check(running.http, replace(request, body=b"{}"), subject.expected)
+
+
+def test_the_fp32_network_answers_as_the_published_one_does(tmp_path: Path) -> None:
+    subject = models.mnist(PUBLISHED, PICTURE, tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), np.uint8)
+
+    (found,) = models.session(subject.file).run(
+        None, {subject.input: models.normalise(PUBLISHED, pixels)}
+    )
+
+    (expected,) = models.session(PUBLISHED).run(["probabilities"], {"image": pixels})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert subject.expected.argmax() == 7
+
+
+def test_a_model_that_begins_otherwise_is_not_cut(tmp_path: Path) -> None:
+    large = models.cifar(tmp_path)
+
+    with pytest.raises(ValueError, match="does not begin with a cast, a gain and an offset"):
+        models.without_preprocessing(large.file)
+
+
+def test_a_peer_without_its_environment_says_how_to_build_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(environments.VARIABLE, str(tmp_path))
+
+    with pytest.raises(Unavailable, match="--install litserve builds it"):
+        environments.program("litserve")
