@@ -57,6 +57,7 @@ FLOORS: Final = (
     ("serving.engine.polling",),
     ("serving.engine.embedded",),
     (
+        "serving.gateway.answers",
         "serving.gateway.body",
         "serving.gateway.connections",
         "serving.gateway.disconnect",

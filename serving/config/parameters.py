@@ -146,6 +146,20 @@ _ACCELERATORS: Final = {
     "cpu_execution_accelerator": ("openvino",),
 }
 
+
+def _prediction(text: str) -> str:
+    if text not in ("image", "forecast"):
+        raise ValueError("image or forecast")
+    return text
+
+
+def _columns(text: str) -> str:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError("different names with commas in between")
+    return text
+
+
 # What each known parameter's text means; ValueError says what was expected.
 _READERS: Final[dict[str, Callable[[str], bool | int | str | None]]] = {
     "intra_op_thread_count": _threads,
@@ -157,4 +171,7 @@ _READERS: Final[dict[str, Callable[[str], bool | int | str | None]]] = {
     DEVICE_ALLOCATOR: _flag,
     "share_session_between_instances": _flag,
     "reject_non_finite_inputs": _flag,
+    # How `/predict` reads inputs and renders outputs.
+    "prediction": _prediction,
+    "columns": _columns,
 }

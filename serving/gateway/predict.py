@@ -1,7 +1,7 @@
-"""The endpoint people want to type by hand: send a picture or a list, get labels."""
+"""The endpoint people want to type by hand: a picture, a list or a table in, an answer out."""
 
 import asyncio
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -11,16 +11,15 @@ from starlette.exceptions import HTTPException
 
 from serving.engine.base import Engine
 from serving.errors import InvalidArgument
-from serving.gateway import body, examples
+from serving.gateway import answers, body, examples
 from serving.types import (
     Array,
     InferenceRequest,
-    InferenceResponse,
     ModelMetadata,
     Tensor,
     TensorSpec,
 )
-from serving.wire import images, json_examples, json_tensors, json_text
+from serving.wire import images, json_examples, json_text, tables
 
 DEFAULT_TOP_K: Final = 5
 _MAX_FILES: Final = 256
@@ -44,13 +43,20 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         """Labels with probabilities for an image file or for a JSON list of numbers.
 
         Send PNG, JPEG or WebP as the raw body or as form uploads (each file one example), or JSON:
-        one example or a list of examples, bare or under the key `inputs`.
+        one example or a list of examples, bare or under the key `inputs`. Where a model's columns
+        have names, objects and CSV with these names do as well. A model that makes pictures
+        answers with a PNG, or with JSON where `Accept` asks for it.
         """
         metadata = await engine.model_metadata(model, version)
+        parameters = (await engine.model_config(model, version)).parameters
+        kind = parameters["prediction"].string_value if "prediction" in parameters else ""
+        columns = _columns(parameters)
         spec = _only_input(metadata)
         content = await body.read(request, limit)
         if _media_type(request) == "application/json":
-            array = json_examples.decode(content, spec)
+            array = json_examples.decode(content, spec, columns)
+        elif _media_type(request) == "text/csv":
+            array = tables.from_csv(content, spec, columns)
         else:
             layout = metadata.formats.get(spec.name, "FORMAT_NONE")
             files = await _files(request, content)
@@ -65,11 +71,19 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
                 inputs=(Tensor(spec.name, spec.datatype, array),),
             )
         )
-        return Response(
-            json_text.dumps(_answer(metadata, response, top_k)), media_type="application/json"
-        )
+        if kind == answers.IMAGE and "application/json" not in request.headers.get("accept", ""):
+            return Response(answers.png(response), media_type="image/png")
+        answer = answers.document(metadata, response, kind, columns, top_k)
+        return Response(json_text.dumps(answer), media_type="application/json")
 
     return router
+
+
+def _columns(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names along the last dimension of the input, where the configuration gives any."""
+    if "columns" not in parameters:
+        return ()
+    return tuple(name.strip() for name in parameters["columns"].string_value.split(","))
 
 
 def _media_type(request: Request) -> str:
@@ -126,41 +140,3 @@ async def _files(request: Request, content: bytes) -> list[tuple[str, bytes]]:
     if not files:
         raise InvalidArgument("the form holds no file; expected an image, as in -F file=@digit.png")
     return files
-
-
-def _answer(metadata: ModelMetadata, response: InferenceResponse, top_k: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {"model": response.model, "version": response.version}
-    scores = _class_scores(metadata, response.outputs)
-    if scores is None:
-        outputs = {
-            tensor.name: {"shape": tensor.array.shape, "data": json_tensors.encode(tensor)}
-            for tensor in response.outputs
-        }
-        return answer | {"outputs": outputs}
-    labels = metadata.labels.get(scores.name, ())
-    rows = scores.array.reshape(-1, scores.array.shape[-1])
-    return answer | {"predictions": [_prediction(row, labels, top_k) for row in rows]}
-
-
-def _class_scores(metadata: ModelMetadata, outputs: Sequence[Tensor]) -> Tensor | None:
-    """The output that holds one probability per class: by its name, else the first with labels."""
-    by_name = {tensor.name: tensor for tensor in outputs}
-    for name in ("probabilities", *metadata.labels):
-        tensor = by_name.get(name)
-        if tensor is not None and tensor.datatype.is_float and tensor.array.ndim:
-            return tensor
-    return None
-
-
-def _prediction(row: Array, labels: Sequence[str], top_k: int) -> dict[str, Any]:
-    best = np.argsort(-row, kind="stable")[:top_k]
-    classes = [
-        {
-            "label": labels[index] if index < len(labels) else str(index),
-            "probability": float(row[index]),
-        }
-        for index in map(int, best)
-    ]
-    return {"label": classes[0]["label"], "probability": classes[0]["probability"]} | {
-        "classes": classes
-    }

@@ -1,4 +1,4 @@
-"""Image files to the raw pixels that a model takes."""
+"""Image files to the raw pixels that a model takes, and back."""
 
 import io
 from typing import Final
@@ -16,6 +16,20 @@ MAX_PIXELS: Final = 64 * 1024 * 1024
 # Pillow's own limits, a warning and an error of other sizes, would get in the way of that one.
 Image.MAX_IMAGE_PIXELS = None
 _MODES: Final = {1: "L", 3: "RGB"}
+
+
+# Of pictures that can be written, grey and in colour.
+CHANNELS: Final = tuple(_MODES)
+
+
+def encode(picture: Array) -> bytes:
+    """A PNG of (channels, height, width): UINT8, or floats from 0 (black) to 1 (white)."""
+    if picture.dtype != np.uint8:
+        picture = (np.nan_to_num(picture).clip(0, 1) * 255).round().astype(np.uint8)
+    pixels = picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)
+    content = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(content, "PNG")
+    return content.getvalue()
 
 
 def decode(content: bytes, spec: TensorSpec, layout: str, field: str = "body") -> Array:

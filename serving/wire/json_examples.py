@@ -1,27 +1,31 @@
 """JSON as people write it: one example or a list of examples, bare or under the key `inputs`."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from serving.errors import InvalidArgument
 from serving.types import Array, TensorSpec
-from serving.wire import json_tensors, json_text
+from serving.wire import json_tensors, json_text, tables
 from serving.wire.fields import fault, show, tensor_header
 
 KEY: Final = "inputs"
 
 
-def decode(body: bytes, spec: TensorSpec) -> Array:
+def decode(body: bytes, spec: TensorSpec, columns: Sequence[str] = ()) -> Array:
     """The examples in `body`, one a row; `spec.dims` are those of one example.
 
     Nested lists are an example if they are as deep as `dims`, a list of examples if they are one
-    deeper; a flat list of an example's length is an example as well. Numbers must be finite.
-    Raises InvalidArgument.
+    deeper; a flat list of an example's length is an example as well. Objects that name `columns`
+    stand for lists. Numbers must be finite. Raises InvalidArgument.
     """
     document = json_text.loads(body)
-    data = document.get(KEY) if type(document) is dict else document
+    bare = type(document) is not dict or (KEY not in document and bool(columns))
+    data = document if bare else document.get(KEY)
+    if columns:
+        data = tables.by_name(data, columns)
     if type(data) is not list:
-        raise fault(KEY if type(document) is dict else "body", "a list", data)
+        raise fault("body" if bare else KEY, "a list", data)
     shape = _shape(data)
     fitted = _fit(shape, spec)
     header = tensor_header(spec.name, spec.datatype.wire, list(shape), KEY, ())

@@ -1,7 +1,7 @@
 """An LSTM reads the past of several series; a linear layer writes all of their future at once.
 
-Both count from the last hour that is known: series drift, and a net that has to name the level
-itself gets it wrong a year later.
+The net reads differences to the last hour that is known, and writes differences to the last day:
+series drift, and a net that has to name the level itself gets it wrong a year later.
 """
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 class LstmForecast(nn.Module):
     def __init__(self, variables: int, hidden: int, horizon: int, dropout: float) -> None:
         super().__init__()
+        self.horizon = horizon
         self.lstm = nn.LSTM(variables, hidden, batch_first=True)
         self.head = nn.Sequential(
             nn.Dropout(dropout),
@@ -18,7 +19,6 @@ class LstmForecast(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        last = x[:, -1:]  # (B, 1, V)
-        states, _ = self.lstm(x - last)  # (B, T, hidden)
-        future: Tensor = self.head(states[:, -1]) + last  # (B, horizon, V)
+        states, _ = self.lstm(x - x[:, -1:])  # (B, T, hidden)
+        future: Tensor = x[:, -self.horizon :] + self.head(states[:, -1])  # (B, horizon, V)
         return future
