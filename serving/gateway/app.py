@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +15,7 @@ from starlette.routing import Match
 from serving import __version__
 from serving.engine.base import Engine
 from serving.errors import Code, ServingError
-from serving.gateway import answers, generate, predict, rest
+from serving.gateway import answers, generate, predict, rest, schemas
 from serving.gateway.answers import Answer
 from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
@@ -57,7 +58,19 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
+    setattr(app, "openapi", partial(_described, app.openapi))  # noqa: B010  # FastAPI's own hook
     return app
+
+
+def _described(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI document: schemas have names, and no route a status that it never answers."""
+    document = describe()
+    document["components"] = {"schemas": schemas.COMPONENTS}
+    for path in document["paths"].values():
+        for operation in path.values():
+            # What FastAPI answers to a path or a query that does not fit; here that is a 400.
+            operation["responses"].pop("422", None)
+    return document
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -1,8 +1,13 @@
-"""What the OpenAPI page shows: requests that work as they stand on the repository we ship."""
+"""What the OpenAPI page shows: requests that work as they stand on the repository we ship.
+
+Every status that a route can answer is there; the forms of the bodies are in `schemas`.
+"""
 
 from typing import Any, Final, TypeAlias
 
 from fastapi.openapi.models import Example
+
+from serving.gateway.schemas import ref
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
@@ -28,57 +33,79 @@ _INFER: Final = {
 }
 
 
-def _json(example: Any, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"application/json": {"schema": schema or {"type": "object"}, "example": example}}
-
-
-def _answer(text: str, example: Any) -> Responses:
-    return {200: {"description": text, "content": _json(example)}, **_ERRORS}
-
-
-_ERROR: Final = {
-    "type": "object",
-    "properties": {"error": {"type": "string"}},
-    "required": ["error"],
-}
+def _json(schema: str, example: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": ref(schema), "example": example}}
 
 
 def _failure(text: str, message: str) -> dict[str, Any]:
-    return {"description": text, "content": _json({"error": message}, _ERROR)}
+    return {"description": text, "content": _json("Error", {"error": message})}
 
 
-_ERRORS: Final[Responses] = {
+_ANY: Final[Responses] = {
     400: _failure(
         "The request does not fit the protocol or the model.",
         "unexpected inference input 'x' for model 'digits-mlp'; expected 'features'",
     ),
-    404: _failure("No such model or version.", "Request for unknown model: 'digits' is not found"),
-    # Beside it, FastAPI documents no status 422, which this server never answers.
-    "default": _failure("Any other failure.", "internal error; see the server's log"),
+    401: _failure("The server asks for an API key.", "no API key was sent"),
+    403: _failure("The caller may not do this.", "this API is restricted"),
+    500: _failure("The server or the model has failed.", "internal error; see the server's log"),
+    503: _failure(
+        "The server, or the model, takes no requests now.",
+        "Request for unknown model: 'digits-mlp' version 1 is not at ready state",
+    ),
 }
-_REFUSALS: Final[Responses] = {
+_NAMED: Final[Responses] = {
+    **_ANY,
+    404: _failure("No such model or version.", "Request for unknown model: 'digits' is not found"),
+}
+_BODY: Final[Responses] = {
     413: _failure(
         "The body is too large.", "the request body has 70000000 bytes; the server accepts at most"
     ),
+    501: _failure(
+        "The protocol knows it; this server does not offer it.",
+        "Content-Encoding is 'br', expected one of: gzip, deflate",
+    ),
+}
+_RUN: Final[Responses] = {
+    **_NAMED,
+    **_BODY,
     429: _failure(
         "The model's queue is full; Retry-After says when.", "Exceeds maximum queue size"
     ),
-    503: _failure("The server is stopping.", "the server does not accept new requests"),
+    504: _failure("Its time was up before there was an answer.", "Request timeout expired"),
 }
 
+
+def _answer(text: str, schema: str, example: Any, failures: Responses = _NAMED) -> Responses:
+    return {200: {"description": text, "content": _json(schema, example)}, **failures}
+
+
+def _request(schema: str, example: Any, is_required: bool = True) -> dict[str, Any]:
+    return {"requestBody": {"required": is_required, "content": _json(schema, example)}}
+
+
+_DONE: Final = {"description": "Done; the body is empty."}
+
 HEALTH: Final[Responses] = {
+    **_ANY,
     200: {"description": "Yes."},
     400: {"description": "No."},
-    "default": _ERRORS["default"],
+}
+MODEL_HEALTH: Final[Responses] = {
+    **HEALTH,
+    400: _failure("No, or not with such a version.", "Model version not ready"),
 }
 
 SERVER_METADATA: Final = _answer(
     "Who answers.",
+    "Server",
     {"name": "penstock", "version": "0.1.0", "extensions": ["binary_tensor_data", "statistics"]},
 )
 
 MODEL_METADATA: Final = _answer(
     "The signature.",
+    "Model",
     {
         "name": TABULAR_MODEL,
         "versions": ["1"],
@@ -93,45 +120,72 @@ MODEL_METADATA: Final = _answer(
 
 CONFIG: Final = _answer(
     "The complete configuration in force.",
-    {"name": TABULAR_MODEL, "platform": "onnxruntime_onnx", "max_batch_size": 64},
+    "ModelConfig",
+    {
+        "name": TABULAR_MODEL,
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": 64,
+        "input": [{"name": "features", "data_type": "TYPE_FP32", "dims": [64]}],
+        "output": [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": [10]}],
+    },
 )
 
+_ONCE: Final = {"count": 1, "ns": 50_000}
+_NEVER: Final = {"count": 0, "ns": 0}
+_PHASES: Final = dict.fromkeys(("compute_input", "compute_infer", "compute_output"), _ONCE)
 STATISTICS: Final = _answer(
     "Counters per model version.",
-    {"model_stats": [{"name": TABULAR_MODEL, "version": "1", "inference_count": 1}]},
+    "Statistics",
+    {
+        "model_stats": [
+            {
+                "name": TABULAR_MODEL,
+                "version": "1",
+                "last_inference": 1_700_000_000_000,
+                "inference_count": 1,
+                "execution_count": 1,
+                "inference_stats": {
+                    **dict.fromkeys(("success", "queue"), _ONCE),
+                    **dict.fromkeys(("fail", "cache_hit", "cache_miss"), _NEVER),
+                    **_PHASES,
+                },
+                "response_stats": {},
+                "batch_stats": [],
+                "memory_usage": [],
+            }
+        ]
+    },
 )
 
 PASSPORT: Final = _answer(
     "What was proven of this version before it was published.",
+    "Passport",
     {"schema": "penstock.passport/1", "model": TABULAR_MODEL, "version": 1},
 )
 
 INDEX: Final = _answer(
     "Every model of the repositories.",
+    "Index",
     [{"name": TABULAR_MODEL, "version": "1", "state": "READY"}],
+    {**_NAMED, **_BODY},
 )
-INDEX_REQUEST: Final = {
-    "requestBody": {"required": False, "content": _json({"ready": True})},
-}
+INDEX_REQUEST: Final = _request("IndexRequest", {"ready": True}, is_required=False)
 
 _MODEL_CONFIG: Final = (
     '{"backend": "onnxruntime", "version_policy": {"specific": {"versions": [1]}}}'
 )
-LOAD_REQUEST: Final = {
-    "requestBody": {
-        "required": False,
-        "content": _json({"parameters": {"config": _MODEL_CONFIG}}),
-    },
-}
-UNLOAD_REQUEST: Final = {
-    "requestBody": {
-        "required": False,
-        "content": _json({"parameters": {"unload_dependents": False}}),
-    },
-}
+LOAD_REQUEST: Final = _request(
+    "LoadRequest", {"parameters": {"config": _MODEL_CONFIG}}, is_required=False
+)
+UNLOAD_REQUEST: Final = _request(
+    "UnloadRequest", {"parameters": {"unload_dependents": False}}, is_required=False
+)
 CONTROLLED: Final[Responses] = {
-    200: {"description": "Done."},
-    **_ERRORS,
+    200: _DONE,
+    **_ANY,
+    **_BODY,
+    500: _failure("The model cannot be loaded; what serves goes on.", "failed to load 'digits'"),
     503: _failure(
         "The models are not the clients' to change.",
         "explicit model load / unload is not allowed if polling is enabled",
@@ -141,12 +195,8 @@ CONTROLLED: Final[Responses] = {
 INFER_REQUEST: Final = {
     "requestBody": {
         "required": True,
-        "content": _json(_INFER)
-        | {
-            "application/octet-stream": {
-                "schema": {"type": "string", "format": "binary"},
-            }
-        },
+        "content": _json("InferRequest", _INFER)
+        | {"application/octet-stream": {"schema": ref("File")}},
     },
     "parameters": [
         {
@@ -158,57 +208,52 @@ INFER_REQUEST: Final = {
         }
     ],
 }
-INFERRED: Final[Responses] = {
-    **_answer(
-        "The outputs.",
+_INFERRED: Final = {
+    "id": "1",
+    "model_name": TABULAR_MODEL,
+    "model_version": "1",
+    "outputs": [
         {
-            "id": "1",
-            "model_name": TABULAR_MODEL,
-            "model_version": "1",
-            "outputs": [
-                {
-                    "name": "probabilities",
-                    "datatype": "FP32",
-                    "shape": [1, 10],
-                    "data": [0.9991, 0, 0, 0, 0.0002, 0.0003, 0.0001, 0, 0.0002, 0.0001],
-                }
-            ],
-        },
-    ),
-    **_REFUSALS,
+            "name": "probabilities",
+            "datatype": "FP32",
+            "shape": [1, 10],
+            "data": [0.9991, 0, 0, 0, 0.0002, 0.0003, 0.0001, 0, 0.0002, 0.0001],
+        }
+    ],
+}
+INFERRED: Final[Responses] = {
+    **_RUN,
+    200: {
+        "description": "The outputs; binary ones follow the JSON.",
+        "content": _json("InferResponse", _INFERRED)
+        | {"application/octet-stream": {"schema": ref("File")}},
+    },
 }
 
-GENERATE_REQUEST: Final = {
-    "requestBody": {"required": True, "content": _json({"id": "1", "features": DIGIT})},
-}
+GENERATE_REQUEST: Final = _request("GenerateRequest", {"id": "1", "features": DIGIT})
 _GENERATED: Final = {
     "id": "1",
     "model_name": TABULAR_MODEL,
     "model_version": "1",
     "probabilities": [0.9991, 0, 0, 0, 0.0002, 0.0003, 0.0001, 0, 0.0002, 0.0001],
 }
-GENERATED: Final[Responses] = {**_answer("Each output by its name.", _GENERATED), **_REFUSALS}
+GENERATED: Final = _answer("Each output by its name.", "GenerateResponse", _GENERATED, _RUN)
 GENERATED_STREAM: Final[Responses] = {
     **GENERATED,
     200: {
         "description": "One event for each response, or the error that ended them.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": ref("Event")}},
     },
 }
 
 _REGISTER: Final = {"key": "/penstock-inputs", "offset": 0, "byte_size": 256}
-REGISTER_REQUEST: Final = {
-    "requestBody": {"required": True, "content": _json(_REGISTER)},
-}
-SHARED_MEMORY: Final[Responses] = {
-    200: {"description": "Done."},
-    **_ERRORS,
-    501: _failure("It is not allowed.", "this server does not offer shared memory"),
-}
-REGIONS: Final = _answer("What clients registered.", [{"name": "inputs", **_REGISTER}])
+REGISTER_REQUEST: Final = _request("Registration", _REGISTER)
+SHARED_MEMORY: Final[Responses] = {200: _DONE, **_NAMED, **_BODY}
+REGIONS: Final = _answer("What clients registered.", "Regions", [{"name": "inputs", **_REGISTER}])
 
 LOG_SETTINGS: Final = _answer(
     "The settings in force.",
+    "LogSettings",
     {
         "log_file": "",
         "log_info": True,
@@ -217,13 +262,13 @@ LOG_SETTINGS: Final = _answer(
         "log_verbose_level": 0,
         "log_format": "default",
     },
+    {**_NAMED, **_BODY},
 )
-LOG_SETTINGS_REQUEST: Final = {
-    "requestBody": {"required": True, "content": _json({"log_verbose_level": 0})},
-}
+LOG_SETTINGS_REQUEST: Final = _request("LogChanges", {"log_verbose_level": 0})
 
 TRACE_SETTINGS: Final = _answer(
     "The settings in force.",
+    "TraceSettings",
     {
         "trace_level": ["OFF"],
         "trace_rate": "1000",
@@ -232,43 +277,36 @@ TRACE_SETTINGS: Final = _answer(
         "trace_file": "",
         "trace_mode": "triton",
     },
+    {**_NAMED, **_BODY},
 )
-TRACE_SETTINGS_REQUEST: Final = {
-    "requestBody": {"required": True, "content": _json({"trace_rate": "1000"})},
-}
+TRACE_SETTINGS_REQUEST: Final = _request("TraceChanges", {"trace_rate": "1000"})
 
-_FILE: Final = {"type": "string", "format": "binary"}
 PREDICT: Final = {
     "requestBody": {
         "required": True,
-        "content": _json(DIGIT, {"oneOf": [{"type": "array", "items": {}}, {"type": "object"}]})
+        "content": _json("PredictRequest", DIGIT)
         | {
-            "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"file": _FILE}, "required": ["file"]}
-            },
-            "image/png": {"schema": _FILE},
-            "image/jpeg": {"schema": _FILE},
-            "image/webp": {"schema": _FILE},
+            "multipart/form-data": {"schema": ref("PredictForm")},
+            **{f"image/{kind}": {"schema": ref("File")} for kind in ("png", "jpeg", "webp")},
         },
     }
 }
-PREDICTED: Final[Responses] = {
-    **_answer(
-        "The best classes of each example.",
-        {
-            "model": TABULAR_MODEL,
-            "version": "1",
-            "predictions": [
-                {
-                    "label": "0",
-                    "probability": 0.9991,
-                    "classes": [
-                        {"label": "0", "probability": 0.9991},
-                        {"label": "5", "probability": 0.0003},
-                    ],
-                }
-            ],
-        },
-    ),
-    **_REFUSALS,
-}
+PREDICTED: Final = _answer(
+    "The best classes of each example.",
+    "Prediction",
+    {
+        "model": TABULAR_MODEL,
+        "version": "1",
+        "predictions": [
+            {
+                "label": "0",
+                "probability": 0.9991,
+                "classes": [
+                    {"label": "0", "probability": 0.9991},
+                    {"label": "5", "probability": 0.0003},
+                ],
+            }
+        ],
+    },
+    _RUN,
+)

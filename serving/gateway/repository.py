@@ -17,7 +17,11 @@ from serving.wire import repository_requests as wire
 
 def add_routes(router: APIRouter, engine: Engine, limit: int) -> None:
     """Add the extension's routes to those under `/v2`; `limit` is the largest body in bytes."""
-    control: dict[str, Any] = {"tags": ["repository"], "responses": examples.CONTROLLED}
+    control: dict[str, Any] = {
+        "tags": ["repository"],
+        "responses": examples.CONTROLLED,
+        "response_class": Response,
+    }
 
     @router.post(
         "/repository/index",

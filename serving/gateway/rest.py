@@ -71,7 +71,7 @@ def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
         """200 while every model answers and the server is not stopping."""
         return _health_answer(await lifecycle.ready())
 
-    @for_model(router, "GET", "/ready", **health)
+    @for_model(router, "GET", "/ready", **health | {"responses": examples.MODEL_HEALTH})
     async def model_ready(_: Request, model: str, version: str) -> Response:
         """200 while the model answers."""
         ready = await lifecycle.model_ready(model, version)

@@ -25,6 +25,7 @@ def add_routes(router: APIRouter, regions: Regions | None, limit: int) -> None:
     options: dict[str, Any] = {
         "tags": ["shared memory"],
         "responses": examples.SHARED_MEMORY,
+        "response_class": Response,
         "include_in_schema": regions is not None,
     }
 
@@ -45,19 +46,19 @@ def add_routes(router: APIRouter, regions: Regions | None, limit: int) -> None:
         """Let requests name bytes of one of this machine's shared-memory objects by the region."""
         content = await body.read(request, limit)
         _register(regions, wire.register_from_json(region, content))
-        return json(b"")
+        return Response()
 
     @router.post(f"{_PATH}/region/{{region}}/unregister", **options)
     async def unregister_system_shared_memory(region: RegionName) -> Response:
         """Forget the region; requests that use it already are not disturbed."""
         _unregister(regions, region)
-        return json(b"")
+        return Response()
 
     @router.post(f"{_PATH}/unregister", **options)
     async def unregister_all_system_shared_memory() -> Response:
         """Forget every region."""
         _unregister(regions, "")
-        return json(b"")
+        return Response()
 
 
 def methods(regions: Regions | None) -> Mapping[str, Method]:
