@@ -20,9 +20,13 @@ _BINARY_ONLY: Final = (Datatype.FP16, Datatype.BF16)
 def decode(data: Any, header: TensorHeader, field: str) -> Array:
     """The array of `header` from `data`: a flat list, or lists nested as its shape is.
 
-    Elements are taken exactly (see `elements`); BYTES elements are strings, held as UTF-8.
+    It may be an array already, flat and of the header's type (see `json_fast`). Elements are taken
+    exactly (see `elements`); BYTES elements are strings, held as UTF-8.
     Raises InvalidArgument that names `field`, such as `inputs[0].data`.
     """
+    if isinstance(data, np.ndarray):
+        check_count(header, data.size, field)
+        return data.reshape(header.shape)
     if header.datatype in _BINARY_ONLY:
         wire = header.datatype.wire
         raise InvalidArgument(f"{field}: expected binary data, since JSON cannot carry {wire}")

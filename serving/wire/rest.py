@@ -17,7 +17,7 @@ from serving.types import (
     Tensor,
     TensorSpec,
 )
-from serving.wire import json_tensors, json_text, raw_tensors, shared_memory
+from serving.wire import json_fast, json_tensors, json_text, raw_tensors, shared_memory
 from serving.wire.elements import bytes_array
 from serving.wire.fields import TensorHeader, fault, show, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
@@ -50,7 +50,7 @@ ALL_BINARY: Final = OutputEncoding(default=True)
 
 
 class _Json(NamedTuple):
-    """The data of an input, as JSON has it."""
+    """The data of an input, as JSON has it, or a flat array of all its numbers."""
 
     data: Any
 
@@ -183,7 +183,7 @@ def encode_infer(
 
 
 def _head(text: bytes, regions: Regions | None) -> _Head:
-    document = _object(json_text.loads(text), "request")
+    document = _object(json_fast.loads(text), "request")
     identifier = document.get("id", "")
     if type(identifier) is not str:
         raise fault("id", "a string", identifier)
