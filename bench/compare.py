@@ -44,6 +44,7 @@ from bench.peers.base import QUIET, ROOT
 from bench.windows import Result, measure
 
 STARTS: Final = "starts"
+WIDTH: Final = 170
 KINDS: Final = (*cases.SMALL, *cases.LARGE, cases.MODELS, STARTS)
 # Connections where the command line does not say: the small kinds', the large ones', models'.
 FULL: Final = ((1, 32, 128, 256), (1, 4), (32,))
@@ -131,7 +132,8 @@ def main(given: Sequence[str] | None = None) -> None:
     """Measure and print; exit code 2 says that nothing could be measured, 1 that answers failed."""
     told = arguments(given)
     os.environ.update(QUIET)
-    console = Console()
+    # A file or a pipe has no width of its own, and the tables need one.
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     try:
         for name in told.install or ():
             environments.build(name)

@@ -17,7 +17,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,9 @@ from typing import Final
 
 from rich.console import Console
 from rich.table import Table
+
+from bench.machine import Unavailable
+from bench.peers import ours
 
 VARIABLE: Final = "PERF_ANALYZER"
 WHEEL: Final = (
@@ -42,12 +44,7 @@ SOURCES: Final = {
     "libcudart.so.12": "pip install nvidia-cuda-runtime-cu12, or nvidia-pytriton's wheel",
 }
 _MISSING: Final = re.compile(r"^\s*(\S+) => not found$", re.MULTILINE)
-_LIVE: Final = re.compile(r"live: REST on (\S+), gRPC on (\S+)")
 _LEFT: Final = 4096  # characters of what a failed program said
-
-
-class Unavailable(Exception):
-    """perf_analyzer cannot run here; the message says exactly what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,36 +145,6 @@ def _try(path: Path, environment: Mapping[str, str]) -> None:
         raise Unavailable(f"{path} is no perf_analyzer: {said[:_LEFT]}")
 
 
-@contextmanager
-def server(repository: Path) -> Iterator[tuple[str, str]]:
-    """A Penstock of its own on free ports, ready; gives the addresses of REST and gRPC."""
-    flags = [f"--model-repository={repository}", "--allow-metrics=false"]
-    for protocol in ("http", "grpc"):
-        flags += [f"--{protocol}-address=127.0.0.1", f"--{protocol}-port=0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "penstock", "serve", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        try:
-            said = []
-            for line in process.stdout:
-                said.append(line)
-                if line.startswith("Ctrl-C"):
-                    break
-            live = _LIVE.search("".join(said))
-            if process.poll() is not None or not live:
-                raise SystemExit("the server did not start:\n" + "".join(said))
-            # Its log has to go somewhere, lest it wait for a reader.
-            threading.Thread(target=process.stdout.read, daemon=True).start()
-            yield live[1], live[2]
-        finally:
-            process.terminate()
-
-
 def measure(
     program: Program, protocol: str, url: str, options: Sequence[str], concurrency: Sequence[int]
 ) -> list[Figures]:
@@ -259,7 +226,8 @@ def run(told: argparse.Namespace) -> list[Figures]:
         if told.http and told.grpc:
             urls = (told.http, told.grpc)
         else:
-            urls = stack.enter_context(server(told.repository))
+            running = stack.enter_context(ours.serve(told.repository))
+            urls = (running.http, running.grpc)
         return [
             one
             for protocol, url in zip(("http", "grpc"), urls, strict=True)

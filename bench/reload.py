@@ -9,17 +9,10 @@ should have been sent: what waits behind a stall is not hidden.
 """
 
 import argparse
-import os
-import platform
-import re
 import shutil
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,12 +28,14 @@ from rich.progress import Progress
 from rich.table import Table
 from tritonclient.utils import triton_to_np_dtype
 
+from bench.machine import hardware
+from bench.peers import ours
+
 PROTOCOLS: Final[Mapping[str, tuple[ModuleType, ...]]] = {
     "http": (tritonclient.http,),
     "grpc": (tritonclient.grpc,),
     "both": (tritonclient.http, tritonclient.grpc),
 }
-LIVE: Final = re.compile(r"live: REST on (\S+), gRPC on (\S+);")
 
 
 @dataclass(slots=True)
@@ -69,36 +64,6 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5, help="how long a spell lasts")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two reloads")
     return parser.parse_args(given)
-
-
-@contextmanager
-def server(repository: Path, model: str) -> Iterator[tuple[str, str]]:
-    """A server on free ports, ready; gives the addresses of REST and gRPC."""
-    flags = ["--model-control-mode=explicit", f"--load-model={model}", "--allow-metrics=false"]
-    for protocol in ("http", "grpc"):
-        flags += [f"--{protocol}-address=127.0.0.1", f"--{protocol}-port=0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "penstock", "serve", f"--model-repository={repository}", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith("Ctrl-C"):
-                break
-        addresses = LIVE.search("".join(said))
-        if addresses is None or process.poll() is not None:
-            raise SystemExit(f"the server did not start:\n{''.join(said)}")
-        # What it says later has to go somewhere, lest it wait for a reader.
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield addresses[1], addresses[2]
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,16 +137,20 @@ def measure(options: argparse.Namespace, repository: Path) -> tuple[Measured, Me
     """What requests took without and with reloads."""
     without, during = Measured(), Measured()
     file = repository / options.model / options.model_version / "model.onnx"
-    with server(repository, options.model) as (http, grpc), Progress() as progress:
+    flags = ("--model-control-mode=explicit", f"--load-model={options.model}")
+    with ours.serve(repository, *flags) as running, Progress() as progress:
         clients = [
             Client(
-                module, grpc if module is tritonclient.grpc else http, options.model, options.rows
+                module,
+                running.grpc if module is tritonclient.grpc else running.http,
+                options.model,
+                options.rows,
             )
             for module in PROTOCOLS[options.protocol]
             for _ in range(options.clients)
         ]
         # Reloads go over REST, whatever the clients speak.
-        clients.sort(key=lambda client: client.address != http)
+        clients.sort(key=lambda client: client.address != running.http)
         task = progress.add_task("measuring", total=2 * options.rounds)
         for _ in range(options.rounds):
             for given, into in ((None, without), (file, during)):
@@ -206,15 +175,6 @@ def report(without: Measured, during: Measured) -> Table:
     return table
 
 
-def hardware() -> str:
-    """What it ran on."""
-    return (
-        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} processors, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}; clients "
-        "and server share the machine"
-    )
-
-
 def main() -> None:
     """Measure and print."""
     options = arguments()
@@ -225,7 +185,8 @@ def main() -> None:
         without, during = measure(options, repository)
     console.print(report(without, during))
     console.print(
-        f"{options.model}, {options.rate:g} requests/s of {options.rows} rows; {hardware()}"
+        f"{options.model}, {options.rate:g} requests/s of {options.rows} rows; {hardware()}; "
+        "clients and server share the machine"
     )
 
 

@@ -26,15 +26,17 @@ QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that is ready: its process, when that began, and the `host:port` of each protocol.
+    """A server that is ready: its process, when that began, its log, and where it listens.
 
-    The moment is of the monotonic clock, in seconds.
+    The moment is of the monotonic clock, in seconds; the addresses are `host:port`.
     """
 
     pid: int
     began: float
+    log: Path
     http: str
     grpc: str = ""
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ def launched(
 ) -> Iterator[Running]:
     """A server, once it answers 200 to a GET of the path `health`, until the block ends.
 
-    `ports` are those of http and, if it has one, of grpc. Raises Unavailable with what the server
-    wrote if it ends before it is ready, or takes too long.
+    `ports` are those of http and, if it has them, of grpc and metrics. Raises Unavailable with
+    what the server wrote if it ends before it is ready, or takes too long.
     """
     addresses = {protocol: f"127.0.0.1:{port}" for protocol, port in ports.items()}
     began = time.monotonic()
@@ -82,7 +84,7 @@ def launched(
         )
     try:
         _wait(process, f"http://{addresses['http']}{health}", log)
-        yield Running(process.pid, began, addresses["http"], addresses.get("grpc", ""))
+        yield Running(process.pid, began, log, **addresses)
     finally:
         _stop(process)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench import perf_analyzer
-from bench.perf_analyzer import Figures, Program, Unavailable
+from bench.machine import Unavailable
+from bench.perf_analyzer import Figures, Program
 
 REPORT = """\
 Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,\
