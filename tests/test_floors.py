@@ -16,7 +16,14 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 FLOORS: Final = (
     ("serving.errors",),
     ("serving.dtypes",),
-    ("serving.restrictions", "serving.types"),
+    ("serving.location", "serving.restrictions", "serving.types"),
+    ("serving.flags", "serving.summaries", "serving.tritonserver"),
+    (
+        "serving.channel_settings",
+        "serving.deprecated_settings",
+        "serving.loading_settings",
+        "serving.metrics_settings",
+    ),
     (
         "serving.host_metrics",
         "serving.passport",
@@ -26,7 +33,8 @@ FLOORS: Final = (
         "serving.threads",
     ),
     ("serving.logs", "serving.tracing"),
-    ("serving.config", "serving.wire", "serving.metrics"),
+    ("serving.config", "serving.wire", "serving.metrics", "serving.storage"),
+    ("serving.engine.places",),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
     (
         "serving.engine.cache",
@@ -57,7 +65,6 @@ FLOORS: Final = (
     ("serving.engine.polling",),
     ("serving.engine.embedded",),
     (
-        "serving.gateway.answers",
         "serving.gateway.body",
         "serving.gateway.connections",
         "serving.gateway.disconnect",
@@ -68,6 +75,7 @@ FLOORS: Final = (
         "serving.gateway.lifecycle",
         "serving.gateway.metrics",
         "serving.gateway.precedence",
+        "serving.gateway.predictions",
         "serving.gateway.schemas",
     ),
     (
@@ -99,7 +107,7 @@ FLOORS: Final = (
     ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
     ("serving.gateway.app",),
     ("serving.gateway.server",),
-    ("serving.command", "serving.config_command", "serving.validate"),
+    ("serving.bench", "serving.command", "serving.config_command", "serving.validate"),
     ("training",),
     ("export",),
     ("penstock",),
@@ -125,6 +133,9 @@ FORBIDDEN: Final = (
     ("serving.wire", ("fastapi", "starlette", "uvicorn", "grpc", "asyncio", "onnxruntime"), ()),
     ("serving.types", ("fastapi", "grpc", "tritonclient", "onnxruntime"), ()),
     ("serving.validate", ("serving.gateway",), ()),
+    # What measures any server knows none from the inside, and runs without a model runtime.
+    ("serving.bench", ("serving.engine", "serving.gateway", "fastapi", "onnxruntime"), ()),
+    ("serving.bench.client", ("serving.bench.report", "rich", "click"), ()),
     ("serving.engine.batching.alarms", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.entries", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.strategies", ("asyncio", "time", "threading"), ()),

@@ -1,104 +1,39 @@
-"""What `/predict` makes of a model's outputs: classes, a picture, or series with names.
+"""What an HTTP client gets in the end, whichever way its request came in."""
 
-The configuration's parameter `prediction` says which (`image`, `forecast`); without it, class
-scores are told by their name or their labels, and other outputs are given as they are.
-"""
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
-import base64
-from collections.abc import Sequence
-from typing import Any, Final
+from serving.errors import Code, Decoupled, Overloaded, ServingError, Unauthenticated, Unsupported
+from serving.gateway import body
+from serving.gateway.errors import UNEXPECTED
+from serving.wire import rest_documents as documents
 
-import numpy as np
-
-from serving.errors import InvalidArgument
-from serving.types import Array, InferenceResponse, ModelMetadata, Tensor
-from serving.wire import images, json_tensors
-
-IMAGE: Final = "image"
-FORECAST: Final = "forecast"
+JSON: Final = "application/json"
+BINARY: Final = "application/octet-stream"
 
 
-def document(
-    metadata: ModelMetadata,
-    response: InferenceResponse,
-    kind: str,
-    columns: Sequence[str],
-    top_k: int,
-) -> dict[str, Any]:
-    """The JSON answer."""
-    answer: dict[str, Any] = {"model": response.model, "version": response.version}
-    if kind == IMAGE:
-        return answer | {"predictions": _pictures(response)}
-    if kind == FORECAST:
-        return answer | {"predictions": _series(response, columns)}
-    scores = _class_scores(metadata, response.outputs)
-    if scores is None:
-        outputs = {
-            tensor.name: {"shape": tensor.array.shape, "data": json_tensors.encode(tensor)}
-            for tensor in response.outputs
-        }
-        return answer | {"outputs": outputs}
-    labels = metadata.labels.get(scores.name, ())
-    rows = scores.array.reshape(-1, scores.array.shape[-1])
-    return answer | {"predictions": [_prediction(row, labels, top_k) for row in rows]}
+class Answer(NamedTuple):
+    """A response before it is a framework's object; `headers` are those beside type and length."""
+
+    content: bytes
+    status: int = 200
+    media_type: str = JSON
+    headers: Mapping[str, str] = {}
 
 
-def png(response: InferenceResponse) -> bytes:
-    """The pictures of all examples side by side, as one PNG."""
-    return images.encode(np.concatenate(list(_picture(response).array), axis=-1))
+def of_error(error: ServingError, status: Mapping[Code, int]) -> Answer:
+    """The answer to an error of the core, by that table."""
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Decoupled):
+        error = Decoupled.asked_over("HTTP end point")
+    elif isinstance(error, Unsupported):
+        headers["Accept-Encoding"] = body.ACCEPTED_ENCODINGS
+    return Answer(documents.error(error.message), status[error.code], headers=headers)
 
 
-def _picture(response: InferenceResponse) -> Tensor:
-    """The output that is a picture: (B, channels, height, width)."""
-    for tensor in response.outputs:
-        if tensor.array.ndim == 4 and tensor.array.shape[1] in images.CHANNELS:
-            return tensor
-    shapes = ", ".join(f"{t.name} {list(t.array.shape)}" for t in response.outputs)
-    raise InvalidArgument(
-        f"model '{response.model}' is to answer with images, but has no output of the shape "
-        f"[rows, channels, height, width]: {shapes}"
-    )
-
-
-def _pictures(response: InferenceResponse) -> list[dict[str, Any]]:
-    picture = _picture(response)
-    others = [tensor for tensor in response.outputs if tensor is not picture]
-    return [
-        {picture.name: "data:image/png;base64," + base64.b64encode(images.encode(row)).decode()}
-        | {tensor.name: np.ascontiguousarray(tensor.array[index]) for tensor in others}
-        for index, row in enumerate(picture.array)
-    ]
-
-
-def _series(response: InferenceResponse, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Each series by its name; the last dimension of the first output tells them apart."""
-    array = response.outputs[0].array
-    names = columns if len(columns) == array.shape[-1] else range(array.shape[-1])
-    return [
-        {str(name): np.ascontiguousarray(row[..., place]) for place, name in enumerate(names)}
-        for row in array
-    ]
-
-
-def _class_scores(metadata: ModelMetadata, outputs: Sequence[Tensor]) -> Tensor | None:
-    """The output that holds one probability per class: by its name, else the first with labels."""
-    by_name = {tensor.name: tensor for tensor in outputs}
-    for name in ("probabilities", *metadata.labels):
-        tensor = by_name.get(name)
-        if tensor is not None and tensor.datatype.is_float and tensor.array.ndim:
-            return tensor
-    return None
-
-
-def _prediction(row: Array, labels: Sequence[str], top_k: int) -> dict[str, Any]:
-    best = np.argsort(-row, kind="stable")[:top_k]
-    classes = [
-        {
-            "label": labels[index] if index < len(labels) else str(index),
-            "probability": float(row[index]),
-        }
-        for index in map(int, best)
-    ]
-    return {"label": classes[0]["label"], "probability": classes[0]["probability"]} | {
-        "classes": classes
-    }
+# What is said of a bug of ours; the log has the rest.
+BUG: Final = Answer(documents.error(UNEXPECTED), 500)

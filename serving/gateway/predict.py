@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from serving.engine.base import Engine
 from serving.errors import InvalidArgument
-from serving.gateway import answers, body, examples
+from serving.gateway import body, examples, predictions
 from serving.types import (
     Array,
     InferenceRequest,
@@ -71,9 +71,11 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
                 inputs=(Tensor(spec.name, spec.datatype, array),),
             )
         )
-        if kind == answers.IMAGE and "application/json" not in request.headers.get("accept", ""):
-            return Response(answers.png(response), media_type="image/png")
-        answer = answers.document(metadata, response, kind, columns, top_k)
+        if kind == predictions.IMAGE and "application/json" not in request.headers.get(
+            "accept", ""
+        ):
+            return Response(predictions.png(response), media_type="image/png")
+        answer = predictions.document(metadata, response, kind, columns, top_k)
         return Response(json_text.dumps(answer), media_type="application/json")
 
     return router

@@ -10,7 +10,7 @@ from PIL import Image
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
-from serving.gateway import answers
+from serving.gateway import predictions
 from serving.types import Array, InferenceResponse, ModelMetadata, Tensor
 
 METADATA = ModelMetadata("m", "1", ("1",), "onnxruntime_onnx", 8, (), ())
@@ -26,26 +26,26 @@ def pixels(content: bytes) -> Array:
 
 
 def answer(given: InferenceResponse, kind: str, *columns: str) -> Any:
-    return answers.document(METADATA, given, kind, columns, 5)["predictions"]
+    return predictions.document(METADATA, given, kind, columns, 5)["predictions"]
 
 
 def test_pictures_stand_side_by_side_from_black_to_white() -> None:
     pictures = np.array([[[[0.0, 1.0]]], [[[0.5, 7.0]]]], np.float32)
     np.testing.assert_array_equal(
-        pixels(answers.png(response(image=pictures))), [[0, 255, 128, 255]]
+        pixels(predictions.png(response(image=pictures))), [[0, 255, 128, 255]]
     )
 
 
 def test_colours_keep_their_places() -> None:
     picture = np.array([1.0, 0.0, 0.5], np.float32).reshape(1, 3, 1, 1)
-    assert pixels(answers.png(response(image=picture))).tolist() == [[[255, 0, 128]]]
+    assert pixels(predictions.png(response(image=picture))).tolist() == [[[255, 0, 128]]]
 
 
 def test_json_has_each_picture_as_a_data_url_beside_the_other_outputs() -> None:
     given = response(
         latent=np.array([[1, 2], [3, 4]], np.float32), image=np.ones((2, 1, 2, 2), np.float32)
     )
-    first, second = answer(given, answers.IMAGE)
+    first, second = answer(given, predictions.IMAGE)
     head, _, data = first["image"].partition(",")
     assert head == "data:image/png;base64"
     np.testing.assert_array_equal(pixels(base64.b64decode(data)), np.full((2, 2), 255))
@@ -54,12 +54,12 @@ def test_json_has_each_picture_as_a_data_url_beside_the_other_outputs() -> None:
 
 def test_a_model_without_a_picture_cannot_answer_with_one() -> None:
     with pytest.raises(InvalidArgument, match=r"no output of the shape .*scores \[1, 4\]"):
-        answers.png(response(scores=np.zeros((1, 4), np.float32)))
+        predictions.png(response(scores=np.zeros((1, 4), np.float32)))
 
 
 def test_series_go_by_the_columns_of_the_input() -> None:
     given = response(forecast=np.arange(6, dtype=np.float32).reshape(1, 3, 2))
-    [prediction] = answer(given, answers.FORECAST, "load", "oil")
+    [prediction] = answer(given, predictions.FORECAST, "load", "oil")
     assert {name: series.tolist() for name, series in prediction.items()} == {
         "load": [0, 2, 4],
         "oil": [1, 3, 5],
@@ -67,5 +67,5 @@ def test_series_go_by_the_columns_of_the_input() -> None:
 
 
 def test_series_without_names_are_numbered() -> None:
-    [prediction] = answer(response(forecast=np.zeros((1, 3, 2), np.float32)), answers.FORECAST)
+    [prediction] = answer(response(forecast=np.zeros((1, 3, 2), np.float32)), predictions.FORECAST)
     assert list(prediction) == ["0", "1"]
