@@ -39,6 +39,12 @@ _COMMANDS: Final = {
     "serve": _Entry(
         "serving.command", "serve", "cpu", "Serve model repositories over REST and gRPC."
     ),
+    "bench": _Entry(
+        "serving.bench.command",
+        "bench",
+        "bench",
+        "Measure how fast a server answers, and hold it against an SLO.",
+    ),
 }
 
 

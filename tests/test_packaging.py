@@ -36,7 +36,8 @@ def test_torch_is_bounded_above() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["export"], ["validate"], ["config"], ["serve"]]
+    "command",
+    [[], ["train"], ["export"], ["validate"], ["config"], ["serve"], ["bench"]],
 )
 def test_help_is_printed_without_importing_torch(command: list[str]) -> None:
     program = (

@@ -1,0 +1,1 @@
+"""What sends the requests and counts what becomes of them, in processes of its own."""

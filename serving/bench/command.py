@@ -1,0 +1,344 @@
+"""`penstock bench`: how fast a server answers, and whether that is fast enough."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from serving.bench import inputs, options, slo
+from serving.bench.arrivals import Arrivals, Shape
+from serving.bench.client.fleet import Died
+from serving.bench.inputs import Sample
+from serving.bench.model import Model, Unsuitable, describe
+from serving.bench.plan import Protocol, Step, Target
+from serving.bench.report.document import to_json
+from serving.bench.report.live import Live
+from serving.bench.report.text import report
+from serving.bench.result import Result
+from serving.bench.run import Run, run
+from serving.bench.server import Server, Unanswered, server
+
+_DEFAULT_LOAD: Final = [1, 8, 32]
+_GIVE_UP: Final = 30.0  # seconds, where no timeout was asked for
+_INTERRUPTED: Final = 130  # the exit code of what Ctrl-C ended
+_FILE_WIDTH: Final = 140
+_MADE_UP: Final = ("random", "zero")
+_FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.argument("words", metavar="[URL] MODEL", nargs=-1, required=True)
+@click.option(
+    "--url",
+    help="The server, if not said before MODEL: http://, https://, grpc:// or "
+    "grpcs://HOST:PORT.  [default: localhost, port 8000, for gRPC 8001]",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice([each.value for each in Protocol]),
+    help="How requests travel.  [default: grpc for grpc://, or else rest-binary]",
+)
+@click.option(
+    "--model-version", default="", help="The model's version.  [default: the server's choice]"
+)
+@click.option(
+    "--concurrency",
+    type=options.COUNTS,
+    help="Closed loop: connections, each of which "
+    "asks again once it is answered. A list, or START:END:STEP.  [default: 1,8,32]",
+)
+@click.option(
+    "--rate",
+    type=options.RATES,
+    help="Open loop: requests per second, sent when they are due. A list, or START:END:STEP.",
+)
+@click.option(
+    "--arrivals",
+    type=click.Choice([each.value for each in Shape]),
+    default=Shape.POISSON.value,
+    show_default=True,
+    help="How an open loop's requests come: at "
+    "random, evenly, ever faster up to --rate, or several at once.",
+)
+@click.option(
+    "--ramp-from",
+    type=click.FloatRange(0, min_open=True),
+    help="Requests per second at which a ramp starts.  [default: a tenth of --rate]",
+)
+@click.option(
+    "--burst-size",
+    type=click.IntRange(2),
+    default=10,
+    show_default=True,
+    help="Requests of a burst.",
+)
+@click.option(
+    "--max-in-flight",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    help="Open loop: requests under way at a time; further ones wait, which counts as latency.",
+)
+@click.option(
+    "--duration",
+    type=options.POSITIVE_SECONDS,
+    default="10s",
+    show_default=True,
+    help="How long each load is measured.",
+)
+@click.option(
+    "--requests",
+    type=click.IntRange(1),
+    help="Requests to measure at each load, in place of --duration.",
+)
+@click.option(
+    "--warm-up",
+    type=options.SECONDS,
+    default="2s",
+    show_default=True,
+    help="How long each load runs before it is measured.",
+)
+@click.option(
+    "--timeout",
+    type=options.POSITIVE_SECONDS,
+    help="How long a request may take: told "
+    "to the server (gRPC deadline, request parameter), and kept here.  [default: 30s, kept here]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Rows of each request.",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    type=options.SHAPE,
+    multiple=True,
+    metavar="NAME:1,28,28",
+    help="The dimensions, without the batch, of an input that has variable ones.",
+)
+@click.option(
+    "--input-data",
+    default="random",
+    show_default=True,
+    metavar="random|zero|FILE",
+    help="What is sent: a .npz file of arrays, or perf_analyzer's .json; answers are compared with "
+    "the outputs that it holds.",
+)
+@click.option(
+    "--string-length",
+    type=click.IntRange(0),
+    default=16,
+    show_default=True,
+    help="Letters of each random string.",
+)
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="NAME",
+    help="An output to ask for.  [default: all]",
+)
+@click.option(
+    "--header",
+    "headers",
+    type=options.HEADER,
+    multiple=True,
+    metavar="'Name: value'",
+    help="Sent with every request, as metadata over gRPC.",
+)
+@click.option(
+    "--slo",
+    "objectives",
+    type=options.OBJECTIVE,
+    multiple=True,
+    metavar="p99=10ms",
+    help="What every load must meet: p50…p99.99, mean or max of latency, errors=0.1%, "
+    "throughput=500/s, goodput=500/s. Without errors=, none are allowed.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that share the load; one sends several thousand requests a second.",
+)
+@click.option(
+    "--channels",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="gRPC connections of each process.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Makes random inputs and arrivals repeatable.",
+)
+@click.option("--json", "json_file", type=_FILE, help="Write the result as a JSON document.")
+@click.option("--html", "html_file", type=_FILE, help="Write a page with the latency curve.")
+@click.option("--png", "png_file", type=_FILE, help="Write the latency curve as a picture.")
+@click.option(
+    "--progress/--no-progress",
+    default=True,
+    show_default=True,
+    help="Whether to show how far it is.",
+)
+def bench(words: Sequence[str], **wishes: Any) -> None:
+    """Measure how fast a server of the Open Inference Protocol answers for MODEL.
+
+    Any server: Penstock, Triton, KServe and others. Inputs are made up from the model's metadata.
+
+    \b
+    penstock bench localhost:8000 mnist-cnn
+    penstock bench grpc://gpu-1:8001 resnet --rate 100:1000:100 --slo p99=20ms --html curve.html
+
+    Several loads in one run draw the latency curve. In an open loop the latency of a request counts
+    from when it was due, so that what waited behind a slow answer is not left out.
+
+    The exit code is 0 if every load meets every --slo (without one: if something was answered), 1
+    if not, 2 for wrong usage, and 130 after Ctrl-C, which reports what was measured until then.
+    """
+    try:
+        plan, asked = _plan(words, wishes)
+        console = Console(stderr=True, quiet=not wishes["progress"])
+        with _interrupts() as interrupted:
+            result = run(plan, asked, Live(console, len(plan.steps)), lambda: bool(interrupted))
+    except Unsuitable as error:
+        raise click.UsageError(str(error)) from error
+    except (Unanswered, Died) as error:
+        raise click.ClickException(str(error)) from error
+    if result.steps:
+        report(result, _console())
+        _write(result, wishes)
+    sys.exit(_INTERRUPTED if not result.is_complete else 0 if result.passed else 1)
+
+
+def _console() -> Console:
+    """Standard output; a file or a pipe has room for all columns."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect the first Ctrl-C or SIGTERM; a second one ends the program as it always does."""
+    seen: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        seen.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield seen
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _plan(words: Sequence[str], wishes: dict[str, Any]) -> tuple[Run, Server]:
+    target = _target(words, wishes)
+    steps = _steps(wishes)
+    try:
+        objectives = slo.complete(wishes["objectives"])
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    asked = server(target)
+    shapes = dict(wishes["shapes"])
+    model = describe(asked.model(), asked.config(), wishes["batch_size"], shapes, wishes["outputs"])
+    plan = Run(
+        target=target,
+        model=model,
+        samples=_samples(wishes, model),
+        outputs=wishes["outputs"],
+        timeout=wishes["timeout"],
+        steps=steps,
+        objectives=objectives,
+        processes=wishes["processes"],
+        channels=wishes["channels"],
+        data=wishes["input_data"],
+        command=shlex.join(["penstock", *sys.argv[1:]]),
+    )
+    return plan, asked
+
+
+def _target(words: Sequence[str], wishes: dict[str, Any]) -> Target:
+    *before, model = words
+    named = [*before, *([wishes["url"]] if wishes["url"] else [])]
+    if len(named) > 1:
+        raise click.UsageError(f"expected one URL and one MODEL, got {' '.join((*named, model))}")
+    protocol = Protocol(wishes["protocol"]) if wishes["protocol"] else None
+    try:
+        chosen, host, port, is_tls, prefix = options.address(
+            named[0] if named else "localhost", protocol
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    headers = dict(wishes["headers"])
+    return Target(chosen, host, port, model, wishes["model_version"], is_tls, prefix, headers)
+
+
+def _steps(wishes: dict[str, Any]) -> list[Step]:
+    if wishes["concurrency"] and wishes["rate"]:
+        raise click.UsageError("--concurrency is a closed loop and --rate an open one: choose one")
+    common = {
+        "duration": 0.0 if wishes["requests"] else wishes["duration"],
+        "requests": wishes["requests"] or 0,
+        "warm_up": wishes["warm_up"],
+        "timeout": wishes["timeout"] or _GIVE_UP,
+    }
+    if not wishes["rate"]:
+        loads = wishes["concurrency"] or _DEFAULT_LOAD
+        return [Step(in_flight=connections, **common) for connections in loads]
+    limit = wishes["max_in_flight"]
+    return [
+        Step(in_flight=limit, arrivals=_arrivals(rate, wishes), **common) for rate in wishes["rate"]
+    ]
+
+
+def _arrivals(rate: float, wishes: dict[str, Any]) -> Arrivals:
+    shape = Shape(wishes["arrivals"])
+    if shape is Shape.RAMP:
+        if wishes["requests"]:
+            raise click.UsageError("a ramp takes its time: use --duration, not --requests")
+        start = wishes["ramp_from"] or rate / 10
+        return Arrivals(shape, rate, start=start, hold=wishes["warm_up"], rise=wishes["duration"])
+    burst = wishes["burst_size"] if shape is Shape.BURST else 1
+    return Arrivals(shape, rate, seed=wishes["seed"], burst=burst)
+
+
+def _samples(wishes: dict[str, Any], model: Model) -> list[Sample]:
+    data = wishes["input_data"]
+    if data in _MADE_UP:
+        is_zero = data == "zero"
+        return inputs.made_up(model, is_zero, wishes["string_length"], wishes["seed"])
+    return inputs.read(Path(data), model)
+
+
+def _write(result: Result, wishes: dict[str, Any]) -> None:
+    try:
+        if wishes["json_file"]:
+            wishes["json_file"].write_bytes(to_json(result))
+        if wishes["html_file"]:
+            from serving.bench.report.page import html
+
+            wishes["html_file"].write_text(html(result), encoding="utf-8")
+        if wishes["png_file"]:
+            from serving.bench.report import png
+            from serving.bench.report.charts import charts
+
+            png.write(wishes["png_file"], charts(result))
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error

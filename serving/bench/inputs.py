@@ -1,0 +1,225 @@
+"""What is asked: samples made up for a model, or read from a file."""
+
+import base64
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from serving.bench.model import Model, Unsuitable
+from serving.dtypes import Datatype
+from serving.errors import InvalidArgument
+from serving.types import Array, Tensor, TensorSpec
+from serving.wire import json_tensors, raw_tensors
+from serving.wire.fields import TensorHeader
+
+_SAMPLES: Final = 16  # different requests, unless they are large
+_BYTES: Final = 64 * 1024 * 1024  # of all requests that are made up
+_TOP: Final = 100  # made-up integers are below, so that they may be indices of something
+_ALPHABET: Final = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz0123456789", np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request's inputs, and what some of its outputs must be; shapes include the batch."""
+
+    inputs: tuple[Tensor, ...]
+    expected: Mapping[str, Array] = field(default_factory=dict)
+
+
+def made_up(model: Model, is_zero: bool, string_length: int, seed: int) -> list[Sample]:
+    """Random samples, or one of zeros; Unsuitable if a dimension is variable and not given."""
+    for spec in model.inputs:
+        if any(dim < 0 for dim in spec.dims):
+            raise Unsuitable(
+                f"input '{spec.name}' has the shape {list(spec.dims)}: give the dimensions that "
+                f"are -1 by --shape {spec.name}:{','.join(str(max(d, 1)) for d in spec.dims)}"
+            )
+    random = np.random.default_rng(seed)
+    size = sum(prod((*model.batch, *s.dims)) * (s.datatype.itemsize or 16) for s in model.inputs)
+    number = 1 if is_zero else max(1, min(_SAMPLES, _BYTES // max(size, 1)))
+    make = _Maker(random, is_zero, string_length)
+    return [
+        Sample(tuple(make(spec, (*model.batch, *spec.dims)) for spec in model.inputs))
+        for _ in range(number)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    random: np.random.Generator
+    is_zero: bool
+    string_length: int
+
+    def __call__(self, spec: TensorSpec, shape: tuple[int, ...]) -> Tensor:
+        return Tensor(spec.name, spec.datatype, self._array(spec.datatype, shape))
+
+    def _array(self, datatype: Datatype, shape: tuple[int, ...]) -> Array:
+        if datatype is Datatype.BYTES:
+            return self._strings(shape)
+        if self.is_zero:
+            return np.zeros(shape, datatype.numpy)
+        if datatype is Datatype.BF16:
+            # The upper half of an FP32 is a BF16.
+            return (self.random.random(shape, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        if datatype.is_float:
+            return self.random.random(shape, np.float32).astype(datatype.numpy)
+        if datatype is Datatype.BOOL:
+            return self.random.integers(0, 2, shape).astype(np.bool_)
+        top = 256 if datatype is Datatype.UINT8 else _TOP
+        return self.random.integers(0, top, shape).astype(datatype.numpy)
+
+    def _strings(self, shape: tuple[int, ...]) -> Array:
+        strings = np.empty(prod(shape), object)
+        for index in range(len(strings)):
+            letters = b"" if self.is_zero else self.random.choice(_ALPHABET, self.string_length)
+            strings[index] = bytes(letters)
+        return strings.reshape(shape)
+
+
+def read(path: Path, model: Model) -> list[Sample]:
+    """The samples of a .npz file, or of a .json file as perf_analyzer takes it; Unsuitable if bad.
+
+    In both, rows are put together to the batch size of `model`; what does not fill a last request
+    is left out, and what is too little for one is repeated.
+    """
+    try:
+        rows = _read_npz(path, model) if path.suffix == ".npz" else _read_json(path, model)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, InvalidArgument) as error:
+        raise Unsuitable(f"{path}: {error}") from error
+    if not rows:
+        raise Unsuitable(f"{path}: no data in it")
+    return _batched(rows, model)
+
+
+def _batched(rows: Sequence[Sample], model: Model) -> list[Sample]:
+    size = 1 if model.rows is None else model.rows
+    rows = [rows[index % len(rows)] for index in range(max(len(rows), size))]
+    groups = [rows[at : at + size] for at in range(0, len(rows) - size + 1, size)]
+    if model.rows is None:
+        return [row for group in groups for row in group]
+    for group in groups:
+        for tensors in zip(*(each.inputs for each in group), strict=True):
+            if len({tensor.array.shape for tensor in tensors}) > 1:
+                raise Unsuitable(
+                    f"rows of '{tensors[0].name}' have different shapes, which one request cannot "
+                    "hold: use --batch-size 1"
+                )
+    return [_stacked(group) for group in groups]
+
+
+def _stacked(group: Sequence[Sample]) -> Sample:
+    inputs = tuple(
+        Tensor(tensors[0].name, tensors[0].datatype, np.stack([each.array for each in tensors]))
+        for tensors in zip(*(sample.inputs for sample in group), strict=True)
+    )
+    names = set.intersection(*(set(sample.expected) for sample in group))
+    expected = {
+        name: np.stack([sample.expected[name] for sample in group]) for name in sorted(names)
+    }
+    return Sample(inputs, expected)
+
+
+def _read_npz(path: Path, model: Model) -> list[Sample]:
+    """One sample a row of the arrays, which bear the inputs' names, and outputs' if expected."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    inputs = {spec.name: _rows(arrays, spec) for spec in model.inputs}
+    outputs = {spec.name: _rows(arrays, spec) for spec in model.outputs if spec.name in arrays}
+    counts = {name: len(rows) for name, rows in (inputs | outputs).items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"expected as many rows for every name, got {counts}")
+    return [
+        Sample(
+            tuple(
+                Tensor(spec.name, spec.datatype, inputs[spec.name][row]) for spec in model.inputs
+            ),
+            {name: rows[row] for name, rows in outputs.items()},
+        )
+        for row in range(max(counts.values(), default=0))
+    ]
+
+
+def _rows(arrays: Mapping[str, Array], spec: TensorSpec) -> Array:
+    if spec.name not in arrays:
+        raise ValueError(f"no array '{spec.name}'; there are {', '.join(sorted(arrays))}")
+    array = arrays[spec.name]
+    if array.ndim == len(spec.dims):
+        array = array[np.newaxis]
+    if not _fits(array.shape[1:], spec):
+        raise ValueError(
+            f"'{spec.name}': expected rows of the shape {list(spec.dims)}, got an array of "
+            f"{list(array.shape)}"
+        )
+    if spec.datatype is Datatype.BYTES:
+        return _as_bytes(array)
+    if not np.can_cast(array.dtype, spec.datatype.numpy, "same_kind"):
+        raise ValueError(f"'{spec.name}': {array.dtype} is not {spec.datatype.wire}")
+    return array.astype(spec.datatype.numpy, copy=False)
+
+
+def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+    return len(shape) == len(spec.dims) and all(
+        dim in (-1, size) for dim, size in zip(spec.dims, shape, strict=True)
+    )
+
+
+def _as_bytes(array: Array) -> Array:
+    elements = np.empty(array.size, object)
+    elements[:] = [
+        each.encode() if isinstance(each, str) else each for each in array.ravel().tolist()
+    ]
+    return elements.reshape(array.shape)
+
+
+def _read_json(path: Path, model: Model) -> list[Sample]:
+    document = orjson.loads(path.read_bytes())
+    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
+        raise ValueError('expected {"data": [{"INPUT": …}, …]}, as perf_analyzer takes it')
+    data = _flat(document["data"])
+    expected = _flat(document.get("validation_data", []))
+    if expected and len(expected) != len(data):
+        raise ValueError(
+            f"validation_data: expected {len(data)} entries as in data, got {len(expected)}"
+        )
+    return [
+        Sample(
+            tuple(_tensor(entry, spec, f"data[{index}]") for spec in model.inputs),
+            {
+                spec.name: _tensor(expected[index], spec, f"validation_data[{index}]").array
+                for spec in model.outputs
+                if expected and spec.name in expected[index]
+            },
+        )
+        for index, entry in enumerate(data)
+    ]
+
+
+def _flat(entries: Sequence[Any]) -> list[Any]:
+    """Entries of streams, which are lists of entries, one after the other."""
+    return [each for entry in entries for each in (entry if isinstance(entry, list) else [entry])]
+
+
+def _tensor(entry: Mapping[str, Any], spec: TensorSpec, where: str) -> Tensor:
+    """A tensor of one row: flat data, or an object of `content` or `b64`, and `shape`."""
+    if spec.name not in entry:
+        raise ValueError(f"{where}: no '{spec.name}'")
+    value = entry[spec.name]
+    given: Mapping[str, Any] = value if isinstance(value, dict) else {"content": value}
+    shape = tuple(given.get("shape", spec.dims))
+    if any(dim < 0 for dim in shape) or not _fits(shape, spec):
+        raise ValueError(
+            f"{where}: '{spec.name}' has the shape {list(spec.dims)}; give the one of the data by "
+            f'{{"content": […], "shape": […]}} or by --shape'
+        )
+    header = TensorHeader(spec.name, spec.datatype, shape, prod(shape))
+    if "b64" in given:
+        array = raw_tensors.decode(base64.b64decode(given["b64"]), header, "file")
+    else:
+        array = json_tensors.decode(given["content"], header, f"{where}.{spec.name}")
+    return Tensor(spec.name, spec.datatype, array)

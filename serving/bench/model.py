@@ -1,0 +1,116 @@
+"""The model that is measured, as its server describes it, and the sizes of its inputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.dtypes import from_wire
+from serving.errors import InvalidArgument
+from serving.types import TensorSpec
+
+
+class Unsuitable(Exception):
+    """What was asked for does not fit the model; the message says what does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What requests need to know; `dims` are without the batch dimension where `rows` is not None.
+
+    `rows` in a request; None for a model that does not batch. `outputs` are those asked for: all of
+    the model's, unless some were named.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    rows: int | None
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """The leading dimensions of every tensor of a request."""
+        return () if self.rows is None else (self.rows,)
+
+
+def describe(
+    metadata: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
+    batch_size: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    outputs: Sequence[str],
+) -> Model:
+    """The model of the server's own documents, of the protocol's JSON.
+
+    Without a `config` (it is an extension of the protocol) the model batches where the first
+    dimension of every input is variable. Raises Unsuitable.
+    """
+    inputs = tuple(_spec(each) for each in metadata["inputs"])
+    known = tuple(_spec(each) for each in metadata["outputs"])
+    limit = _max_batch_size(config, inputs)
+    if limit is not None and batch_size > limit:
+        cure = f"at most {limit}" if limit else "it does not batch"
+        raise Unsuitable(f"--batch-size {batch_size}: model '{metadata['name']}' takes {cure}")
+    is_batched = limit is None or limit > 0
+    if is_batched:
+        inputs, known = _without_batch(inputs), _without_batch(known)
+    optional = {each["name"] for each in (config or {}).get("input", ()) if each.get("optional")}
+    wanted = [each for each in inputs if each.name not in optional or each.name in shapes]
+    return Model(
+        name=metadata["name"],
+        inputs=tuple(_sized(each, shapes) for each in _known(wanted, inputs, shapes, "input")),
+        outputs=tuple(_chosen(known, outputs)),
+        rows=batch_size if is_batched else None,
+    )
+
+
+def _spec(document: Mapping[str, Any]) -> TensorSpec:
+    try:
+        datatype = from_wire(document["datatype"])
+    except InvalidArgument as error:
+        raise Unsuitable(f"'{document['name']}': {error.message}") from None
+    return TensorSpec(document["name"], datatype, tuple(int(dim) for dim in document["shape"]))
+
+
+def _max_batch_size(config: Mapping[str, Any] | None, inputs: Sequence[TensorSpec]) -> int | None:
+    """0 for a model that does not batch; None where nobody says how many rows there may be."""
+    if config is not None:
+        return int(config.get("max_batch_size", 0))
+    return None if inputs and all(each.dims[:1] == (-1,) for each in inputs) else 0
+
+
+def _without_batch(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(each.name, each.datatype, each.dims[1:]) for each in specs)
+
+
+def _known(
+    wanted: Sequence[TensorSpec],
+    specs: Sequence[TensorSpec],
+    named: Mapping[str, Any],
+    kind: str,
+) -> Sequence[TensorSpec]:
+    unknown = named.keys() - {each.name for each in specs}
+    if unknown:
+        names = ", ".join(f"'{each.name}'" for each in specs)
+        raise Unsuitable(f"the model has no {kind} '{min(unknown)}'; it has {names}")
+    return wanted
+
+
+def _chosen(specs: tuple[TensorSpec, ...], names: Sequence[str]) -> Sequence[TensorSpec]:
+    chosen = [each for each in specs if each.name in names] if names else specs
+    return _known(chosen, specs, dict.fromkeys(names), "output")
+
+
+def _sized(spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> TensorSpec:
+    """The input with every dimension that `shapes` gives it; others may stay variable."""
+    dims = shapes.get(spec.name)
+    if dims is None:
+        return spec
+    fits = len(dims) == len(spec.dims) and all(
+        own in (-1, dim) for own, dim in zip(spec.dims, dims, strict=True)
+    )
+    if not fits:
+        raise Unsuitable(
+            f"--shape {spec.name}:{','.join(map(str, dims))}: expected {list(spec.dims)}, without "
+            "the batch dimension; -1 may be any size"
+        )
+    return TensorSpec(spec.name, spec.datatype, dims)

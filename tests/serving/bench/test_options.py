@@ -1,0 +1,90 @@
+"""The words of the command line mean what they look like; others are told what was expected."""
+
+import pytest
+
+from serving.bench import options
+from serving.bench.plan import Protocol
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("10s", 10.0), ("500ms", 0.5), ("2m", 120.0), ("0.25", 0.25), ("1h", 3600)],
+)
+def test_a_time_has_a_unit_or_is_in_seconds(text: str, seconds: float) -> None:
+    assert options.seconds(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        ("100", [100]),
+        ("1,8,32", [1, 8, 32]),
+        ("100:300:100", [100, 200, 300]),
+        ("1:3,9", [1, 2, 3, 9]),
+    ],
+)
+def test_loads_are_a_list_or_a_range_with_both_ends(text: str, rates: list[float]) -> None:
+    assert options.rates(text) == rates
+    assert options.counts(text) == rates
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "5:1:1", "1:5:0", "1:2:3:4", "1:9999999:1"])
+def test_what_is_no_load_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        options.rates(text)
+
+
+def test_connections_are_whole_numbers() -> None:
+    with pytest.raises(ValueError, match="whole numbers"):
+        options.counts("1.5")
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"), [("image:1,28,28", ("image", (1, 28, 28))), ("a:b:3", ("a:b", (3,)))]
+)
+def test_a_shape_belongs_to_an_input(text: str, shape: tuple[str, tuple[int, ...]]) -> None:
+    assert options.shape(text) == shape
+
+
+@pytest.mark.parametrize("text", ["image", "image:x", "image:1,-1"])
+def test_what_is_no_shape_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="NAME:1,28,28"):
+        options.shape(text)
+
+
+@pytest.mark.parametrize("text", ["Authorization", "a b: c", "a: b\r\nc: d"])
+def test_what_is_no_header_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Name: value"):
+        options.header(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol", "found"),
+    [
+        ("localhost", None, (Protocol.BINARY, "localhost", 8000, False, "")),
+        ("localhost", Protocol.GRPC, (Protocol.GRPC, "localhost", 8001, False, "")),
+        ("http://a:9/x/", Protocol.JSON, (Protocol.JSON, "a", 9, False, "/x")),
+        ("grpcs://a", None, (Protocol.GRPC, "a", 443, True, "")),
+        ("[::1]:80", None, (Protocol.BINARY, "::1", 80, False, "")),
+    ],
+)
+def test_an_address_has_a_protocol_and_defaults(
+    url: str, protocol: Protocol | None, found: tuple[Protocol, str, int, bool, str]
+) -> None:
+    assert options.address(url, protocol) == found
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol"),
+    [
+        ("ftp://a", None),
+        ("http://a", Protocol.GRPC),
+        ("grpc://a", Protocol.JSON),
+        ("grpc://a/x", None),
+        ("http://", None),
+        ("a:x", None),
+    ],
+)
+def test_what_is_no_address_is_refused(url: str, protocol: Protocol | None) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        options.address(url, protocol)
