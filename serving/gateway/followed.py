@@ -39,9 +39,9 @@ class Followed(Generic[_Content, _Value]):
         """Look whether there is something else now."""
         try:
             content = self._read()
-            if content == self._content:
-                return
-            self.value = self._parse(content)
+            if content != self._content:
+                self.value = self._parse(content)
+                logger.info("the %s have changed; the new ones are in force", self._name)
         except ServingError as error:
             # Told once, not once a second.
             if error.message != self._complaint:
@@ -49,7 +49,6 @@ class Followed(Generic[_Content, _Value]):
             self._complaint = error.message
             return
         self._content, self._complaint = content, ""
-        logger.info("the %s have changed; the new ones are in force", self._name)
 
 
 async def follow(sources: Sequence[Followed[Any, Any]]) -> None:

@@ -1,0 +1,139 @@
+"""Flags of TLS want their partners, and files that hold what they are for; the cure is told."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.errors import ServingError
+from serving.gateway import tls
+from serving.settings import Settings
+from tests.e2e.certificates import Authority, Files
+
+ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----\n"
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def files(authority: Authority, tmp_path: Path) -> Files:
+    return authority.issue(tmp_path)
+
+
+def settings(protocol: str, files: Files, **others: Any) -> Settings:
+    given = {
+        "use_ssl": True,
+        "server_cert": str(files.certificate),
+        "server_key": str(files.key),
+        **others,
+    }
+    return Settings(**{f"{protocol}_{name}": value for name, value in given.items()})
+
+
+def refusal(protocol: str, given: Settings) -> str:
+    with pytest.raises(ServingError) as error:
+        tls.identities(given, protocol)
+    return error.value.message
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_without_flags_a_port_is_plain(protocol: str) -> None:
+    assert tls.identities(Settings(), protocol) is None
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize(
+    ("others", "complaint"),
+    [
+        ({"use_ssl": False}, "--{0}-server-cert is given, but the port would be plain"),
+        (
+            {"use_ssl": False, "server_cert": ""},
+            "--{0}-server-key is given, but the port would be plain: add --{0}-use-ssl=true",
+        ),
+        ({"server_cert": ""}, "--{0}-use-ssl needs --{0}-server-cert, a file with"),
+        ({"server_key": ""}, "--{0}-use-ssl needs --{0}-server-key, a file with"),
+        ({"use_ssl_mutual": True}, "--{0}-use-ssl-mutual needs --{0}-root-cert, a file with"),
+        ({"server_key": "/none"}, "cannot read --{0}-server-key /none: No such file or directory"),
+        (
+            {"use_ssl_mutual": True, "root_cert": "/none"},
+            "cannot read --{0}-root-cert /none: No such file or directory",
+        ),
+        ({"server_cert": "/"}, "cannot read --{0}-server-cert /: Is a directory"),
+    ],
+)
+def test_flags_want_their_partners_and_files(
+    files: Files, protocol: str, others: dict[str, Any], complaint: str
+) -> None:
+    said = refusal(protocol, settings(protocol, files, **others))
+    assert said.startswith(complaint.format(protocol))
+
+
+def swapped(files: Files) -> None:
+    certificate, key = files.certificate.read_bytes(), files.key.read_bytes()
+    files.certificate.write_bytes(key)
+    files.key.write_bytes(certificate)
+
+
+def another_key(files: Files) -> None:
+    folder = files.key.parent / "other"
+    folder.mkdir()
+    files.key.write_bytes(Authority().issue(folder).key.read_bytes())
+
+
+def encrypted(files: Files) -> None:
+    files.key.write_bytes(ENCRYPTED)
+
+
+def no_certificate(files: Files) -> None:
+    files.certificate.write_bytes(b"")
+
+
+def no_key(files: Files) -> None:
+    files.key.write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+
+
+def no_root(files: Files) -> None:
+    files.root.write_bytes(files.key.read_bytes())
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (swapped, "--{0}-server-cert {1.certificate} holds no certificates in PEM"),
+        (another_key, "--{0}-server-key {1.key} is not the key of the first certificate in"),
+        (encrypted, "--{0}-server-key {1.key} is encrypted, and nobody is there"),
+        (no_certificate, "--{0}-server-cert {1.certificate} holds no certificates in PEM"),
+        (no_key, "--{0}-server-key {1.key} holds no private key in PEM"),
+        (no_root, "--{0}-root-cert {1.root} holds no certificates in PEM"),
+    ],
+)
+def test_a_file_that_does_not_hold_what_it_should_is_named(
+    files: Files, protocol: str, broken: Callable[[Files], None], complaint: str
+) -> None:
+    broken(files)
+    said = refusal(
+        protocol, settings(protocol, files, use_ssl_mutual=True, root_cert=str(files.root))
+    )
+    assert said.startswith(complaint.format(protocol, files))
+
+
+def test_roots_that_nobody_is_held_against_are_told_of(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "penstock.security"):
+        found = tls.identities(settings("grpc", files, root_cert=str(files.root)), "grpc")
+    assert found is not None
+    assert found.value.content.roots is None
+    assert "--grpc-use-ssl-mutual=true does" in caplog.text
+
+
+def test_a_comment_in_any_language_may_stand_between_certificates(files: Files) -> None:
+    files.root.write_text("# Prüfstelle\n" + files.root.read_text(), encoding="utf-8")
+    given = settings("http", files, use_ssl_mutual=True, root_cert=str(files.root))
+    assert tls.identities(given, "http") is not None
