@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -19,7 +18,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from serving.errors import Code, ServingError
 from serving.gateway import answers
 from serving.gateway.answers import Answer
+from serving.gateway.authorisation import Authorisation
 from serving.gateway.inference import Inference
+from serving.restrictions import Group
 from serving.wire.rest import HEADER_LENGTH
 
 logger = logging.getLogger("penstock.rest")
@@ -33,14 +34,16 @@ _ELSEWHERE: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expe
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """What the lane of one port needs: how to answer, bodies of up to `limit` bytes, and when.
+    """What the lane of one port needs: how to answer whom, bodies of up to `limit` bytes, and when.
 
-    While `is_open` says no, since somebody watches the framework's way, all requests go there.
+    While `is_open` says no, since somebody watches the framework's way, all requests go there; so
+    do those that `authorisation` refuses.
     """
 
     infer: Inference
     statuses: Mapping[Code, int]
     limit: int
+    authorisation: Authorisation
     is_open: Callable[[], bool]
 
 
@@ -123,7 +126,17 @@ class HotLane(HttpToolsProtocol):
             return None
         if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
             return None
-        return _Call(found[1], found[2], headers)
+        return _Call(found[1], found[2], headers) if self._is_allowed() else None
+
+    def _is_allowed(self) -> bool:
+        authorisation = self._lane.authorisation
+        if not authorisation.is_on:
+            return True
+        try:
+            authorisation.check(Group.INFERENCE, self.headers)
+        except ServingError:
+            return False
+        return True
 
     def on_body(self, body: bytes) -> None:
         """Keep what has come of the body."""
@@ -189,8 +202,3 @@ class HotLane(HttpToolsProtocol):
         if not call.keep_alive:
             self.transport.close()
         self.on_response_complete()
-
-
-def protocol(lane: Lane) -> Any:
-    """What uvicorn makes a protocol for each connection with."""
-    return partial(HotLane, lane)

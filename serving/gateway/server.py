@@ -175,7 +175,9 @@ async def _listen(
     if settings.allow_metrics:
         address = settings.metrics_address or settings.http_address
         listener = _bind(address, settings.metrics_port, "--metrics-port")
-        metrics = await stack.enter_async_context(_http(metrics_app(engine), listener, settings))
+        metrics = await stack.enter_async_context(
+            _http(metrics_app(engine, settings), listener, settings)
+        )
     if settings.allow_http:
         app = create_app(engine, lifecycle, settings, extensions)
         reuse = settings.reuse_http_port
@@ -197,9 +199,8 @@ def _lane(engine: Engine, settings: Settings, extensions: Extensions, security: 
         Inference(engine, extensions.regions),
         statuses(settings.triton_status_codes).http,
         settings.http_max_input_size,
-        is_open=lambda: (
-            extensions.tracer.is_idle and not access.is_logged() and not security.http.is_on
-        ),
+        security.http,
+        is_open=lambda: extensions.tracer.is_idle and not access.is_logged(),
     )
 
 

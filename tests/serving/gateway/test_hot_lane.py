@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,16 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from serving.gateway import hot_lane
+from serving.gateway import guard
 from serving.gateway.app import create_app
+from serving.gateway.authorisation import of_http
 from serving.gateway.errors import OWN
 from serving.gateway.extensions import Extensions
-from serving.gateway.hot_lane import Lane
+from serving.gateway.hot_lane import HotLane, Lane
 from serving.gateway.inference import Inference
 from serving.gateway.lifecycle import Lifecycle
 from serving.logs import Logs
+from serving.restrictions import Group, Restriction
 from serving.settings import Settings
 from serving.types import InferenceRequest, InferenceResponse
 from tests.serving.gateway.scripted import ScriptedEngine, after, echo, response
@@ -63,12 +66,16 @@ class Client:
 class Server:
     """A uvicorn server with the lane; `elsewhere` counts what the framework was given."""
 
-    def __init__(self, engine: ScriptedEngine) -> None:
-        settings = Settings(http_max_input_size=LIMIT)
+    def __init__(self, engine: ScriptedEngine, **options: Any) -> None:
+        settings = Settings(http_max_input_size=LIMIT, **options)
         extensions = Extensions.of(settings, Logs(settings))
-        self._app = create_app(engine, Lifecycle(engine), settings, extensions)
+        app = create_app(engine, Lifecycle(engine), settings, extensions)
         self.is_open = True
-        self.lane = Lane(Inference(engine, None), OWN.http, LIMIT, lambda: self.is_open)
+        authorisation = of_http(settings, None)
+        self._app = guard.http(app, authorisation, OWN.http)
+        self.lane = Lane(
+            Inference(engine, None), OWN.http, LIMIT, authorisation, lambda: self.is_open
+        )
         self.elsewhere = 0
         self.port = 0
         self.running: uvicorn.Server
@@ -88,12 +95,15 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(**models: Any) -> AsyncIterator[tuple[Server, ScriptedEngine]]:
+async def serving(
+    restricted: tuple[Restriction, ...] = (), **models: Any
+) -> AsyncIterator[tuple[Server, ScriptedEngine]]:
     engine = ScriptedEngine(**models)
-    server = Server(engine)
+    server = Server(engine, http_restricted_api=restricted)
+    protocol: Any = partial(HotLane, server.lane)
     config = uvicorn.Config(
         server.app,
-        http=hot_lane.protocol(server.lane),
+        http=protocol,
         interface="asgi3",
         ws="none",
         lifespan="off",
@@ -185,6 +195,16 @@ async def test_whatever_asks_for_more_goes_the_whole_way(request_: bytes, status
     async with serving(m=echo) as (server, _), server.client() as client:
         answer = await client.ask(request_)
         assert (answer.status, server.elsewhere) == (status, 1)
+
+
+async def test_who_may_not_ask_is_refused_by_the_framework_and_who_may_is_in_the_lane() -> None:
+    restriction = Restriction((Group.INFERENCE,), "key", "secret")
+    async with serving((restriction,), m=echo) as (server, _), server.client() as client:
+        assert (await client.ask(post(JSON))).status == 403
+        assert (await client.ask(post(JSON, headers="Key: wrong\r\n"))).status == 403
+        assert server.elsewhere == 2
+        assert (await client.ask(post(JSON, headers="Key: secret\r\n"))).status == 200
+        assert server.elsewhere == 2
 
 
 async def test_expecting_to_continue_goes_the_whole_way() -> None:
