@@ -9,20 +9,23 @@ import random
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from serving.engine.embedded import EmbeddedEngine
 from serving.errors import InvalidArgument
 from serving.gateway.app import create_app
+from serving.gateway.connections import Connections, Guarded
+from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
+from serving.gateway.hot_lane import HotLane, Lane
+from serving.gateway.inference import Inference
 from serving.gateway.lifecycle import Lifecycle
 from serving.logs import Logs
 from serving.settings import Settings
@@ -116,6 +119,11 @@ class _Client(asyncio.Transport):
     def close(self) -> None:
         self._is_closing = True
 
+    abort = close
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return self._is_closing
 
@@ -126,15 +134,19 @@ class _Client(asyncio.Transport):
         """Nothing more will come."""
 
 
+class _Connection(Guarded, HotLane):
+    """As the server makes them."""
+
+
 class _Server:
-    """uvicorn's protocol and the application over real models, which open at the first use."""
+    """A server's connections and application over real models, which open at the first use."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._state = ServerState()
 
     @cached_property
-    def _config(self) -> uvicorn.Config:
+    def _connect(self) -> Callable[[], _Connection]:
         folder = Path(tempfile.mkdtemp())
         (folder / "m" / "1").mkdir(parents=True)
         (folder / "m" / "config.pbtxt").write_text(_CONFIG)
@@ -145,15 +157,18 @@ class _Server:
         self._loop.run_until_complete(engine.start())
         extensions = Extensions.of(settings, Logs(settings))
         app = create_app(engine, Lifecycle(engine), settings, extensions)
-        config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None)
-        config.load()
-        return config
+        config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
+        inference = Inference(engine, extensions.regions)
+        limit = settings.http_max_input_size
+        lane = Lane(inference, statuses(False).http, limit, is_open=lambda: True)
+        others = Connections(settings)
+        return partial(_Connection, others, lane, config, self._state, {}, self._loop)
 
     def answer(self, content: bytes) -> bytes:
         """What comes back; InvalidArgument if the first request is refused, and how it fails."""
-        config = self._config
+        connect = self._connect
         with _faults() as faults:
-            answered = self._loop.run_until_complete(self._exchange(config, content))
+            answered = self._loop.run_until_complete(self._exchange(connect, content))
         for record in faults.records:
             raise (record.exc_info and record.exc_info[1]) or AssertionError(record.getMessage())
         if b"HTTP/1.1 500" in answered:
@@ -166,12 +181,12 @@ class _Server:
             raise InvalidArgument("refused")
         return answered
 
-    async def _exchange(self, config: uvicorn.Config, content: bytes) -> bytes:
+    async def _exchange(self, connect: Callable[[], _Connection], content: bytes) -> bytes:
         client, tasks = _Client(), self._state.tasks
-        protocol = HttpToolsProtocol(config, self._state, {}, self._loop)
+        protocol = connect()
         protocol.connection_made(client)
         protocol.data_received(content)
-        while tasks and not protocol.cycle.more_body:
+        while tasks and not getattr(protocol.cycle, "more_body", False):
             await _progress(tasks)
         protocol.connection_lost(None)
         while tasks:
