@@ -39,7 +39,9 @@ class Record:
             flock(lock, LOCK_EX)
             document = self._read()
             _add(document, seed, finished)
-            self._path.write_text(json.dumps(document, indent=1) + "\n")
+            written = self._path.with_suffix(".new")
+            written.write_text(json.dumps(document, indent=1) + "\n")
+            written.replace(self._path)
 
     def _read(self) -> dict[str, Any]:
         if not self._path.exists():
