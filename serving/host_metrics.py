@@ -1,6 +1,7 @@
 """What Triton tells of the host: how busy its processors are and how full its memory is."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +17,32 @@ _KIB: Final = 1024
 
 
 class HostMetrics(Collector):
-    """Gauges read from `proc` at each scrape; none where the system has no such files."""
+    """Gauges read from `proc`, no older than half of `interval` milliseconds, as with Triton.
 
-    def __init__(self, proc: Path = PROC) -> None:
+    None where the system has no such files.
+    """
+
+    def __init__(
+        self,
+        proc: Path = PROC,
+        interval: float = 0.0,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._half = int(interval / 2 * 1e6)
         self._proc = proc
+        self._clock = clock
         self._idle = self._total = 0
+        self._read_at: int | None = None
+        self._gauges: tuple[Metric, ...] = ()
 
     def collect(self) -> Iterator[Metric]:
-        """Utilisation since the scrape before this one, and memory in bytes."""
+        """Utilisation since it was read before, and memory in bytes."""
+        now = self._clock()
+        if self._read_at is None or now - self._read_at >= self._half:
+            self._read_at, self._gauges = now, tuple(self._read())
+        yield from self._gauges
+
+    def _read(self) -> Iterator[Metric]:
         try:
             utilisation = self._utilisation()
             memory = self._memory()

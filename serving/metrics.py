@@ -10,12 +10,14 @@ from itertools import accumulate
 from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
 from serving.host_metrics import HostMetrics
+from serving.metrics_settings import MetricsConfig, MetricsSettings
 from serving.statistics import CacheStatistics, Histogram, VersionStatistics
+from serving.summaries import Summaries, Summary
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -25,6 +27,10 @@ _COUNTERS: Final[tuple[tuple[str, str, Reader], ...]] = (
     ("nv_inference_request_success", "Successful inference requests", lambda s: s.success.count),
     ("nv_inference_count", "Rows inferred", lambda s: s.inference_count),
     ("nv_inference_exec_count", "Executions of the model", lambda s: s.execution_count),
+)
+
+# Left out with --metrics-config=counter_latencies=false.
+_LATENCY_COUNTERS: Final[tuple[tuple[str, str, Reader], ...]] = (
     (
         "nv_inference_request_duration_us",
         "Cumulative time of successful requests from arrival to answer",
@@ -73,6 +79,41 @@ _CACHE_COUNTERS: Final[tuple[tuple[str, str, Reader], ...]] = (
         "nv_cache_miss_duration_per_model",
         "Cumulative time of lookups that found none and of insertions, in microseconds",
         lambda s: s.cache_miss.ns // 1000,
+    ),
+)
+
+# With --metrics-config=summary_latencies=true; None where a version has no such summary.
+_SUMMARIES: Final[tuple[tuple[str, str, Callable[[Summaries], Summary | None]], ...]] = (
+    (
+        "nv_inference_request_summary_us",
+        "Time of successful requests from arrival to answer",
+        lambda s: s.request,
+    ),
+    ("nv_inference_queue_summary_us", "Time requests waited in the queue", lambda s: s.queue),
+    (
+        "nv_inference_compute_input_summary_us",
+        "Time requests spent in preparing the batch's inputs",
+        lambda s: s.compute_input,
+    ),
+    (
+        "nv_inference_compute_infer_summary_us",
+        "Time requests spent in executing the model",
+        lambda s: s.compute_infer,
+    ),
+    (
+        "nv_inference_compute_output_summary_us",
+        "Time requests spent in handing out the batch's outputs",
+        lambda s: s.compute_output,
+    ),
+    (
+        "nv_cache_hit_summary_per_model",
+        "Time of lookups that found an answer",
+        lambda s: s.cache_hit,
+    ),
+    (
+        "nv_cache_miss_summary_per_model",
+        "Time of lookups that found none and of insertions",
+        lambda s: s.cache_miss,
     ),
 )
 
@@ -125,7 +166,8 @@ _TOTAL: Final = re.compile(rb"^(# (?:HELP|TYPE) nv_\w+)_total ", re.MULTILINE)
 
 
 def _labels(statistics: VersionStatistics) -> dict[str, str]:
-    return {"model": statistics.model, "version": statistics.version}
+    tags = {f"_{name}": value for name, value in statistics.tags.items()}
+    return {"model": statistics.model, "version": statistics.version} | tags
 
 
 def _counters(
@@ -138,25 +180,61 @@ def _counters(
         yield family
 
 
+def _gauge(name: str, text: str, read: Reader, versions: Sequence[VersionStatistics]) -> Metric:
+    family = Metric(name, text, "gauge")
+    for version in versions:
+        family.add_sample(name, _labels(version), read(version))
+    return family
+
+
+def _add_histogram(
+    family: Metric, labels: dict[str, str], histogram: Histogram, unit: float
+) -> None:
+    bounds = [*(f"{bound / unit:g}" for bound in histogram.bounds), "+Inf"]
+    counts = list(accumulate(histogram.counts))
+    for bound, count in zip(bounds, counts, strict=True):
+        family.add_sample(f"{family.name}_bucket", labels | {"le": bound}, count)
+    family.add_sample(f"{family.name}_count", labels, counts[-1])
+    family.add_sample(f"{family.name}_sum", labels, histogram.sum / unit)
+
+
 class _ModelMetrics(Collector):
     """The metric families of some versions' statistics, and of the response cache's."""
 
     def __init__(
-        self, versions: Sequence[VersionStatistics], cache: CacheStatistics | None
+        self,
+        versions: Sequence[VersionStatistics],
+        cache: CacheStatistics | None,
+        config: MetricsConfig,
     ) -> None:
         self._versions = versions
         self._cache = cache
+        self._config = config
 
     def collect(self) -> Iterator[Metric]:
         yield from _counters(_COUNTERS, self._versions)
-        caching = [version for version in self._versions if version.caches]
-        if caching:
-            yield from _counters(_CACHE_COUNTERS, caching)
+        if self._config.counter_latencies:
+            yield from _counters(_LATENCY_COUNTERS, self._versions)
+            caching = [version for version in self._versions if version.caches]
+            yield from _counters(_CACHE_COUNTERS, caching) if caching else ()
         if self._cache:
             for name, text, read in _CACHE_GAUGES:
                 yield GaugeMetricFamily(name, text, read(self._cache))
         yield self._failures()
-        yield self._pending()
+        yield _gauge(
+            "nv_inference_pending_request_count",
+            "Requests that wait for execution",
+            lambda version: version.pending,
+            self._versions,
+        )
+        yield _gauge(
+            "nv_model_load_duration_secs",
+            "Time that the load took",
+            lambda version: version.load_duration / 1e9,
+            self._versions,
+        )
+        yield from self._summaries()
+        yield from self._first_response()
         yield from self._histograms()
 
     def _failures(self) -> Metric:
@@ -167,45 +245,61 @@ class _ModelMetrics(Collector):
                 family.add_sample(name, _labels(version) | {"reason": reason.value}, count)
         return family
 
-    def _pending(self) -> Metric:
-        family = GaugeMetricFamily(
-            "nv_inference_pending_request_count",
-            "Requests that wait for execution",
-            labels=("model", "version"),
-        )
+    def _summaries(self) -> Iterator[Metric]:
+        for name, text, read in _SUMMARIES:
+            family = Metric(name, text, "summary")
+            for version in self._versions:
+                if version.summaries and (summary := read(version.summaries)):
+                    self._add_summary(family, version, version.summaries, summary)
+            if family.samples:
+                yield family
+
+    def _add_summary(
+        self, family: Metric, version: VersionStatistics, own: Summaries, summary: Summary
+    ) -> None:
+        labels, wanted = _labels(version), self._config.quantiles
+        family.add_sample(f"{family.name}_count", labels, summary.count)
+        family.add_sample(f"{family.name}_sum", labels, summary.sum)
+        for quantile, value in zip(wanted, own.quantiles(summary, wanted), strict=True):
+            family.add_sample(family.name, labels | {"quantile": f"{quantile:g}"}, value)
+
+    def _first_response(self) -> Iterator[Metric]:
+        name = "nv_inference_first_response_histogram_ms"
+        family = Metric(name, "Time from arrival to the first response", "histogram")
         for version in self._versions:
-            family.add_metric((version.model, version.version), version.pending)
-        return family
+            if version.first_response is not None:
+                _add_histogram(family, _labels(version), version.first_response, 1)
+        if family.samples:
+            yield family
 
     def _histograms(self) -> Iterator[Metric]:
         for name, text, unit, read in _HISTOGRAMS:
-            family = HistogramMetricFamily(name, text, labels=("model", "version"))
+            family = Metric(name, text, "histogram")
             for version in self._versions:
-                histogram = read(version)
-                bounds = [f"{bound / unit:g}" for bound in histogram.bounds]
-                family.add_metric(
-                    (version.model, version.version),
-                    buckets=list(zip([*bounds, "+Inf"], accumulate(histogram.counts), strict=True)),
-                    sum_value=histogram.sum / unit,
-                )
+                _add_histogram(family, _labels(version), read(version), unit)
             yield family
 
 
 class Exposition:
     """Renders what `/metrics` answers: the models' statistics and the process's own figures."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: MetricsSettings | None = None) -> None:
+        """What `settings` ask for, or by default."""
+        settings = settings or MetricsSettings()
+        self._config = settings.metrics
         # A registry of our own: the library's global one would be shared by every server and
         # test in the process.
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
-        self._process.register(HostMetrics())
+        if settings.allow_cpu_metrics:
+            self._process.register(HostMetrics(interval=settings.metrics_interval_ms))
 
     def render(
         self, versions: Iterable[VersionStatistics], cache: CacheStatistics | None = None
     ) -> bytes:
         """The metrics in Prometheus' text format (`CONTENT_TYPE`)."""
-        models = _TOTAL.sub(rb"\1 ", generate_latest(_ModelMetrics(tuple(versions), cache)))
+        families = _ModelMetrics(tuple(versions), cache, self._config)
+        models = _TOTAL.sub(rb"\1 ", generate_latest(families))
         return models + generate_latest(self._process)

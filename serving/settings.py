@@ -4,7 +4,7 @@ A field of `Settings` becomes the flag `--its-name` and the variable `PENSTOCK_I
 that tritonserver has as well bear its names and meanings.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -12,6 +12,11 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from serving.channel_settings import ChannelSettings
+from serving.deprecated_settings import DeprecatedSettings
+from serving.flags import flag as _flag
+from serving.loading_settings import LoadingSettings
+from serving.metrics_settings import MetricsSettings
 from serving.restrictions import Restriction, RestrictionType, by_group
 
 ENVIRONMENT_PREFIX: Final = "PENSTOCK_"
@@ -67,12 +72,8 @@ def cache(text: str) -> int:
     return int(size)
 
 
-def _flag(help: str, type: Any, multiple: bool = False) -> Mapping[str, Any]:
-    return {"help": help, "type": type, "multiple": multiple}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(LoadingSettings, ChannelSettings, MetricsSettings, DeprecatedSettings):
     """The settings of one server; sizes in bytes, times in seconds."""
 
     model_repository: tuple[Path, ...] = field(
@@ -123,7 +124,8 @@ class Settings:
         default=8001, metadata=_flag("The port of gRPC; 0 takes a free one.", PORT)
     )
     metrics_address: str = field(
-        default="0.0.0.0", metadata=_flag("The address that metrics listen on.", str)
+        default="",
+        metadata=_flag("The address that metrics listen on; REST's where none is named.", str),
     )
     metrics_port: int = field(
         default=8002, metadata=_flag("The port of Prometheus metrics; 0 takes a free one.", PORT)
@@ -331,6 +333,8 @@ class Settings:
                 "Please provide one or the other."
             )
 
+        # Read again where they count; here for what is wrong with them.
+        _ = self.metrics, self.default_max_batch_size
         by_group(self.http_restricted_api, "api")
         by_group(self.grpc_restricted_protocol, "protocol")
 
@@ -340,13 +344,19 @@ class Settings:
         return (self.cache_config or (self.response_cache_byte_size,))[-1]
 
 
+# Tritonserver's older flags for the same.
+_OTHER_NAMES: Final = {"model_repository": ("--model-store",)}
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def options(command: _Command) -> _Command:
     """Give a click command an option, with its variable, for each field of `Settings`."""
-    for setting in reversed(fields(Settings)):
-        command = option(setting.name)(command)
+    names = [setting.name for setting in fields(Settings)]
+    names.sort(key=lambda name: name not in Settings.__annotations__)
+    # The class's own before inherited ones; click lists that option first which is given last.
+    for name in reversed(names):
+        command = option(name)(command)
     return command
 
 
@@ -358,6 +368,7 @@ def option(name: str) -> Callable[[_Command], _Command]:
     alone: dict[str, Any] = {"is_flag": False, "flag_value": True} if is_boolean else {}
     return click.option(
         f"--{name.replace('_', '-')}",
+        *_OTHER_NAMES.get(name, ()),
         name,
         type=setting.metadata["type"],
         multiple=setting.metadata["multiple"],

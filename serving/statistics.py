@@ -7,10 +7,12 @@ over requests says how long requests spent in a phase, and `batch_stats` how lon
 
 import time
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from serving.summaries import Summaries
 from serving.types import Timing
 
 # Upper bounds in nanoseconds: 1-2.5-5 steps from 50 microseconds, where a small model answers, to
@@ -52,7 +54,7 @@ class Histogram:
 
     __slots__ = ("bounds", "counts", "sum")
 
-    def __init__(self, bounds: tuple[int, ...]) -> None:
+    def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0
@@ -130,7 +132,9 @@ class VersionStatistics:
     the Unix epoch (0: never), `pending` the requests that wait in the queue now, `caches` whether
     the configuration allows answers from the response cache, which count in `success` and
     `cache_hit` only, as Triton has it, `responses` those of decoupled models by their place.
-    `first_response`, in milliseconds, is counted only where somebody has asked for it.
+    `first_response`, in milliseconds, and `summaries` are counted only where somebody has asked for
+    them. `load_duration` is how long the load took, in nanoseconds; `tags` are further labels of
+    the metrics.
     """
 
     model: str
@@ -154,6 +158,9 @@ class VersionStatistics:
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
     responses: dict[str, ResponseStatistics] = field(default_factory=dict)
     first_response: Histogram | None = None
+    summaries: Summaries | None = None
+    load_duration: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
     request_histogram: Histogram = field(default_factory=_durations)
     queue_histogram: Histogram = field(default_factory=_durations)
     compute_histogram: Histogram = field(default_factory=_durations)
@@ -170,6 +177,8 @@ class VersionStatistics:
         self.compute_output.add(timing.compute_output)
         self.request_histogram.add(total)
         self.queue_histogram.add(timing.queue)
+        if self.summaries is not None:
+            self.summaries.success(total, timing)
 
     def record_cache_hit(self, total: int) -> None:
         """Count a request that the response cache answered after `total` nanoseconds."""
@@ -178,6 +187,14 @@ class VersionStatistics:
         self.cache_hit.add(total)
         self.request_histogram.add(total)
         self.queue_histogram.add(0)
+        if self.summaries is not None:
+            self.summaries.hit(total)
+
+    def record_cache_miss(self, elapsed: int) -> None:
+        """Count the `elapsed` nanoseconds that a lookup in vain and the insertion took."""
+        self.cache_miss.add(elapsed)
+        if self.summaries is not None:
+            self.summaries.miss(elapsed)
 
     def record_failure(self, reason: FailureReason, total: int) -> None:
         """Count a request that got an error after `total` nanoseconds."""

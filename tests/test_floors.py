@@ -24,6 +24,13 @@ FLOORS: Final = (
         "serving.loading_settings",
         "serving.metrics_settings",
     ),
+    ("serving.flags", "serving.summaries", "serving.tritonserver"),
+    (
+        "serving.channel_settings",
+        "serving.deprecated_settings",
+        "serving.loading_settings",
+        "serving.metrics_settings",
+    ),
     (
         "serving.host_metrics",
         "serving.passport",

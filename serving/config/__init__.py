@@ -12,6 +12,7 @@
     graph_sequences  controls and states against the graph
     ragged      inputs of different sizes in one batch
     warmup      the samples to run before a model is ready
+    model_metrics  further labels, and buckets
     paths       whether a file's name stays in its folder
     parameters  the free-form parameters that mean something
     complete    resolve (before the model is opened), complete (from its graph), validate
@@ -24,6 +25,7 @@ A load goes `parse` -> `choose` -> `resolve` -> `Backend.open` -> `complete`.
 
 from serving.config.complete import (
     BACKENDS,
+    Completion,
     complete,
     complete_ensemble,
     fill_tensors,
@@ -44,6 +46,7 @@ __all__ = [
     "BACKENDS",
     "BatchInput",
     "BatchInputKind",
+    "Completion",
     "Control",
     "ControlKind",
     "Located",

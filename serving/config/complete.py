@@ -4,7 +4,8 @@
 to open the model; `complete` the rest (inputs, outputs, max_batch_size, batching) from the graph.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tritonclient.grpc import model_config_pb2
@@ -13,6 +14,7 @@ from serving.config.ensemble import ensemble_faults, is_ensemble
 from serving.config.graph import graph_faults
 from serving.config.honoured import unhonoured
 from serving.config.model import ModelConfig, Reshape, specs
+from serving.config.model_metrics import metric_faults
 from serving.config.parameters import accelerator_faults, parameter_faults
 from serving.config.ragged import batch_targets, ragged_faults
 from serving.config.rules import KNOWN_BACKENDS, general_faults, tensor_faults
@@ -21,8 +23,20 @@ from serving.config.source import Fault, Source, refuse
 from serving.config.text import Proto
 from serving.types import Signature, TensorSpec
 
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What may be filled in from the graph: anything, unless a configuration must be `complete`.
+
+    `max_batch_size` is that of a model that can batch and does not say how much.
+    """
+
+    must_be_complete: bool = False
+    max_batch_size: int = 4
+
+
+DEFAULT: Final = Completion()
 BACKENDS: Final = ("onnxruntime", "identity", "repeat")
-DEFAULT_MAX_BATCH_SIZE: Final = 4
 DEFAULT_SEQUENCE_IDLE: Final = 1_000_000  # microseconds
 
 _Group: Final[Any] = model_config_pb2.ModelInstanceGroup
@@ -58,21 +72,25 @@ def resolve(
             *parameter_faults(resolved),
             *accelerator_faults(resolved),
             *ensemble_faults(resolved),
+            *metric_faults(resolved),
         ],
         source,
     )
     return resolved
 
 
-def complete(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
+def complete(
+    proto: Proto, signature: Signature, source: Source, completion: Completion = DEFAULT
+) -> ModelConfig:
     """The complete configuration of a resolved one whose graph has `signature`.
 
-    LoadFailed lists every way in which the two do not agree.
+    LoadFailed lists every way in which the two do not agree, or what is missing that must be there.
     """
     completed = model_config_pb2.ModelConfig()
     completed.CopyFrom(proto)
     if not (completed.input and completed.output):
-        _fill_batching(completed, signature, source)
+        refuse(_missing(completed) if completion.must_be_complete else (), source)
+        _fill_batching(completed, signature, source, completion.max_batch_size)
         fill_tensors(completed, signature)
     batching = completed.dynamic_batching
     if completed.HasField("dynamic_batching") and not batching.preferred_batch_size:
@@ -159,11 +177,21 @@ def _fill_instances(proto: Proto, gpu_available: bool) -> None:
             group.kind = _Group.KIND_GPU if gpu_available else _Group.KIND_CPU
 
 
-def _fill_batching(proto: Proto, signature: Signature, source: Source) -> None:
+def _missing(proto: Proto) -> Iterator[Fault]:
+    for kind, tensors in (("input", proto.input), ("output", proto.output)):
+        if not tensors:
+            yield Fault(
+                "",
+                f"model '{proto.name}' must specify its {kind}s, since nothing is completed: write "
+                f"them, as penstock config does, or start without --disable-auto-complete-config",
+            )
+
+
+def _fill_batching(proto: Proto, signature: Signature, source: Source, default: int) -> None:
     """A graph batches if every tensor begins with a variable dimension."""
     fixed = unbatched(signature)
     if not fixed:
-        proto.max_batch_size = proto.max_batch_size or DEFAULT_MAX_BATCH_SIZE
+        proto.max_batch_size = proto.max_batch_size or default
         if proto.max_batch_size > 1 and not proto.WhichOneof("scheduling_choice"):
             proto.dynamic_batching.SetInParent()
     elif proto.max_batch_size:

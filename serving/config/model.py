@@ -8,6 +8,7 @@ from tritonclient.grpc import model_config_pb2
 from serving import dtypes
 from serving.config import ensemble, parameters
 from serving.config.ensemble import Step
+from serving.config.model_metrics import first_response_bounds
 from serving.config.parameters import RuntimeOptions
 from serving.config.ragged import BatchInput, batch_inputs, batch_outputs, ragged_inputs
 from serving.config.sequences import Control, State, controls, states
@@ -154,6 +155,16 @@ class ModelConfig:
                 for level, policy in batching.priority_queue_policy.items()
             },
         )
+
+    @property
+    def metric_tags(self) -> dict[str, str]:
+        """Further labels of the model's metrics."""
+        return dict(self.proto.metric_tags)
+
+    @property
+    def first_response_bounds(self) -> tuple[float, ...]:
+        """The upper bounds of the first response's buckets, in milliseconds."""
+        return first_response_bounds(self.proto)
 
     @property
     def is_decoupled(self) -> bool:

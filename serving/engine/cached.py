@@ -44,7 +44,7 @@ class CachedVersion(OneResponse):
         begin = time.monotonic_ns()
         if not self._closed:
             self._cache.insert(self, key, response.outputs)
-        self.statistics.cache_miss.add(looked_up + time.monotonic_ns() - begin)
+        self.statistics.record_cache_miss(looked_up + time.monotonic_ns() - begin)
         return response
 
     async def finish_sequences(self) -> None:

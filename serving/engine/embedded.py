@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from serving import __version__
+from serving.config import Completion
 from serving.engine.assemble import assemble
 from serving.engine.backends.base import Backend
 from serving.engine.cache import ResponseCache
@@ -55,7 +56,12 @@ class EmbeddedEngine:
         self._repository = Repository(settings.model_repository)
         self._registry = Registry()
         self._cache = ResponseCache(settings.cache_size) if settings.cache_size else None
-        loader = Loader(backends or default_backends(), settings.passport_policy)
+        loader = Loader(
+            backends or default_backends(),
+            settings.passport_policy,
+            Completion(not settings.auto_complete, settings.default_max_batch_size),
+            settings.model_load_retry_count,
+        )
         rollout = Rollout(loader, self._registry, self._assemble, settings.model_load_thread_count)
         self._control = ModelControl(self._repository, self._registry, rollout)
         self._poller = Poller(self._repository, self._registry, self._control, rollout)
@@ -101,7 +107,8 @@ class EmbeddedEngine:
         return f"failed to load '{name}': {record.failure}" if record else outcome.message
 
     def _assemble(self, opened: Opened) -> Servable:
-        return assemble(opened, self._settings.max_queue_size, self._registry.find, self._cache)
+        limit, find = self._settings.max_queue_size, self._registry.find
+        return assemble(opened, limit, find, self._cache, metrics=self._settings.metrics)
 
     async def live(self) -> bool:
         """Always: whoever gets an answer knows."""
@@ -120,7 +127,7 @@ class EmbeddedEngine:
 
     async def metadata(self) -> ServerMetadata:
         """What this server is."""
-        return ServerMetadata("penstock", __version__, EXTENSIONS)
+        return ServerMetadata(self._settings.id, __version__, EXTENSIONS)
 
     async def model_ready(self, model: str, version: str = "") -> bool:
         """True if that version answers."""

@@ -1,11 +1,13 @@
 """From a folder to an opened version: configuration, passport, sessions, warm-up. May take long."""
 
 import logging
+import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
 from serving.config import (
+    Completion,
     ModelConfig,
     Proto,
     Source,
@@ -21,7 +23,12 @@ from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
 from serving.engine.backends.repeat import RepeatBackend
-from serving.engine.repository import ModelFolder, Repository, check_passport
+from serving.engine.repository import (
+    CONFIG_FILENAME,
+    ModelFolder,
+    Repository,
+    check_passport,
+)
 from serving.engine.sequences import read_initial_states
 from serving.engine.servable import Opened
 from serving.engine.snapshot import Snapshot, take
@@ -97,9 +104,18 @@ class VersionFailed(LoadFailed):
 class Loader:
     """Finds out what there is to open of a model, and opens it."""
 
-    def __init__(self, backends: dict[str, Backend], passports: PassportPolicy) -> None:
+    def __init__(
+        self,
+        backends: dict[str, Backend],
+        passports: PassportPolicy,
+        completion: Completion | None = None,
+        retries: int = 0,
+    ) -> None:
+        """A version that fails to open is tried again `retries` times."""
         self._backends = backends
         self._passports = passports
+        self._completion = completion or Completion()
+        self._retries = retries
 
     def plan(self, repository: Repository, name: str, override: Override | None = None) -> Plan:
         """What is to be served of the model `name` as it lies in `repository` now.
@@ -109,24 +125,35 @@ class Loader:
         """
         folder = repository.find(name)
         snapshot = take(folder)
-        source, text = folder.source, folder.config_text
+        source = folder.source
         if override and override.snapshot in (None, snapshot):
             source = Source(f"the configuration that '{name}' is loaded with")
             config, override = override.config, Override(override.config, snapshot)
         else:
-            config, override = None if text is None else parse(text, source.name), None
+            config, override = self._parsed(folder), None
         planned = {
             version: self._planned(folder, snapshot, version, config, source)
             for version in served_versions(folder, config)
         }
         return Plan(folder, snapshot, source, dependencies(config), planned, override)
 
+    def _parsed(self, folder: ModelFolder) -> Proto | None:
+        """The folder's own configuration; None if it has none, and LoadFailed if it must have."""
+        if folder.config_text is not None:
+            return parse(folder.config_text, folder.source.name)
+        if self._completion.must_be_complete:
+            raise LoadFailed(
+                f"{folder.path}: has no {CONFIG_FILENAME}, and nothing is completed: write "
+                "one, as penstock config does, or start without --disable-auto-complete-config"
+            )
+        return None
+
     def open(self, plan: Plan, versions: Iterable[int]) -> list[Opened]:
         """These of the plan's versions, opened and warm; all of them, or VersionFailed."""
         opened: list[Opened] = []
         for version in versions:
             try:
-                opened.append(self._open_version(plan, version))
+                opened.append(self._try_version(plan, version))
             except BaseException as error:
                 for other in opened:
                     close(other.sessions)
@@ -134,6 +161,21 @@ class Loader:
                     raise VersionFailed(version, error.message) from error
                 raise
         return opened
+
+    def _try_version(self, plan: Plan, version: int) -> Opened:
+        for attempt in range(1, self._retries + 1):
+            try:
+                return self._open_version(plan, version)
+            except ServingError as error:
+                logger.warning(
+                    "%s version %d: attempt %d of %d failed: %s",
+                    plan.folder.name,
+                    version,
+                    attempt,
+                    self._retries + 1,
+                    error.message,
+                )
+        return self._open_version(plan, version)
 
     def _planned(
         self,
@@ -165,6 +207,7 @@ class Loader:
         folder, resolved = plan.folder, plan.versions[version].config
         if is_ensemble(resolved):
             return _open_ensemble(plan, version)
+        begin = time.monotonic_ns()
         passport, warnings = check_passport(folder, version, self._passports)
         for warning in warnings:
             logger.warning("%s", warning)
@@ -172,18 +215,19 @@ class Loader:
         backend = self._backends[resolved.backend]
         sessions = [backend.open(resolved, path)]
         try:
-            config = complete(resolved, sessions[0].signature, plan.source)
+            config = complete(resolved, sessions[0].signature, plan.source, self._completion)
             instances = config.instance_sessions
             sessions += [backend.open(resolved, path) for _ in range(max(instances))]
             labels = _labels(folder, config)
             states = read_initial_states(config, folder)
-            for session in sessions:
-                warm_up(session, config, folder)
+            # Of equal sessions, the times of any will do.
+            times = [warm_up(session, config, folder) for session in sessions][-1]
         except BaseException:
             close(sessions)
             raise
         shared = [sessions[index] for index in instances]
-        return Opened(config, str(version), shared, labels, passport, states)
+        elapsed = time.monotonic_ns() - begin
+        return Opened(config, str(version), shared, labels, passport, states, times, elapsed)
 
 
 def _open_ensemble(plan: Plan, version: int) -> Opened:

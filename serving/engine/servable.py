@@ -17,8 +17,8 @@ class Opened:
 
     `sessions` has one for each instance; instances that share one have the same. `initial_states`
     are what the states of a sequence are as it begins, by their inputs and without a batch.
-    `load_duration` is how long the load took, in nanoseconds, and
-    `run_times` are how many nanoseconds a run of so many rows took while the version warmed up.
+    `run_times` are how many nanoseconds a run of so many rows took while the version warmed up,
+    `load_duration` how many its load took.
     """
 
     config: ModelConfig

@@ -25,7 +25,7 @@ class Extensions:
         """What the settings allow; ServingError where they contradict themselves."""
         return cls(
             logs=logs,
-            tracer=open_tracer(settings.trace_config),
+            tracer=open_tracer((*settings.deprecated_trace_config, *settings.trace_config)),
             regions=Regions() if settings.allow_client_shm else None,
         )
 

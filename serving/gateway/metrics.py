@@ -7,11 +7,12 @@ from starlette.routing import Route
 
 from serving.engine.base import Engine
 from serving.metrics import CONTENT_TYPE, Exposition
+from serving.metrics_settings import MetricsSettings
 
 
-def metrics_app(engine: Engine) -> Starlette:
+def metrics_app(engine: Engine, settings: MetricsSettings) -> Starlette:
     """An ASGI application that answers GET /metrics."""
-    exposition = Exposition()
+    exposition = Exposition(settings)
 
     async def metrics(_: Request) -> Response:
         content = exposition.render(await engine.statistics(), await engine.cache_statistics())

@@ -355,6 +355,8 @@ METRICS: Final = {
     "nv_pinned_memory_pool_total_bytes": "There is no pool of pinned memory.",
     "nv_pinned_memory_pool_used_bytes": "There is no pool of pinned memory.",
 }
+# Families that Tritons after 2.51 have.
+NEWER_METRICS: Final = frozenset({"nv_model_load_duration_secs"})
 # Counts in statistics and metrics.
 COUNTS: Final = {
     "failed requests": "A request that does not fit its model has failed; Triton forgets it.",

@@ -30,6 +30,16 @@ def test_processors_are_as_busy_as_since_the_scrape_before(tmp_path: Path) -> No
     assert read(metrics)["nv_cpu_utilization"] == 0.0
 
 
+def test_what_is_sampled_is_read_again_once_it_is_half_as_old_as_it_may_be(tmp_path: Path) -> None:
+    write(tmp_path, busy=40, idle=50)
+    times = iter((0, 99_999_999, 100_000_000))
+    metrics = HostMetrics(tmp_path, 200.0, lambda: next(times))
+    first = read(metrics)
+    write(tmp_path, busy=70, idle=60)
+    assert read(metrics) == first
+    assert read(metrics)["nv_cpu_utilization"] == pytest.approx(0.75)
+
+
 def test_memory_is_used_that_is_not_available(tmp_path: Path) -> None:
     write(tmp_path, busy=1, idle=1)
     found = read(HostMetrics(tmp_path))

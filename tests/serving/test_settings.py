@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from serving.command import serve
+from serving.location import parse
+from serving.restrictions import Group, Restriction
 from serving.settings import (
     ENVIRONMENT_PREFIX,
     ModelControlMode,
@@ -51,6 +53,13 @@ TRITONS = (
     "--log-verbose",
     "--log-warning",
     "--grpc-infer-response-compression-level",
+    "--grpc-use-ssl",
+    "--grpc-use-ssl-mutual",
+    "--grpc-server-cert",
+    "--grpc-server-key",
+    "--grpc-root-cert",
+    "--http-restricted-api",
+    "--grpc-restricted-protocol",
     "--trace-config",
 )
 
@@ -87,6 +96,8 @@ def another(default: Any) -> Any:
             return default + 1.5
         case str():
             return "::1"
+        case Path():
+            return default / "other"
         case Enum():
             return next(member for member in type(default) if member is not default)
     raise AssertionError(f"no other value known for {default!r}")
@@ -128,6 +139,14 @@ def test_several_repositories_come_as_several_flags_or_as_a_path_list() -> None:
     assert read((), {"PENSTOCK_MODEL_REPOSITORY": listed}) == several
     alone = read(["--model-repository=d"], {"PENSTOCK_MODEL_REPOSITORY": listed})
     assert alone == Settings(model_repository=(Path("d"),))
+
+
+def test_repositories_may_be_urls_among_paths() -> None:
+    urls = "s3://localhost:9000/b/p", "gs://b", "as://account/container/p"
+    several = Settings(model_repository=(Path("/a"), *map(parse, urls), Path("/b")))
+    listed = ["/a", *urls, "/b"]
+    assert read([f"--model-repository={one}" for one in listed]) == several
+    assert read((), {"PENSTOCK_MODEL_REPOSITORY": os.pathsep.join(listed)}) == several
 
 
 def test_the_models_of_explicit_mode_are_named_by_several_flags() -> None:
@@ -179,6 +198,41 @@ def test_the_size_of_the_response_cache_is_said_in_one_way() -> None:
     assert "Incompatible flags --cache-config and --response-cache-byte-size both" in said
 
 
+def test_restrictions_are_said_as_to_triton() -> None:
+    health, two = "health:key=a=b:c", "metadata,shared-memory:Other=x"
+    expected = (
+        Restriction((Group.HEALTH,), "key", "a=b:c"),
+        Restriction((Group.METADATA, Group.SHARED_MEMORY), "Other", "x"),
+    )
+    flags = [f"--http-restricted-api={one}" for one in (health, two)]
+    assert read(flags) == Settings(http_restricted_api=expected)
+    variable = {"PENSTOCK_GRPC_RESTRICTED_PROTOCOL": f"{health} {two}"}
+    assert read((), variable) == Settings(grpc_restricted_protocol=expected)
+
+
+@pytest.mark.parametrize(
+    ("flags", "noun"),
+    [
+        (("--http-restricted-api=health,health:a=b",), "api"),
+        (("--http-restricted-api=health:a=b", "--http-restricted-api=trace,health:a=b"), "api"),
+        (("--grpc-restricted-protocol=health,health:a=b",), "protocol"),
+    ],
+)
+def test_a_group_is_restricted_once(flags: Sequence[str], noun: str) -> None:
+    result = CliRunner().invoke(serve, list(flags))
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert f"restricted {noun} 'health' can not be specified in multiple config groups" in said
+
+
+def test_the_value_of_a_restriction_is_never_shown() -> None:
+    [restriction] = read(["--http-restricted-api=health:key=sesame"]).http_restricted_api
+    assert "sesame" not in repr(restriction)
+    refused = CliRunner().invoke(serve, ["--http-restricted-api=other:key=sesame"])
+    assert refused.exit_code == 2
+    assert "sesame" not in refused.output
+
+
 @pytest.mark.parametrize("word", ["REQUIRE", "require", "Require"])
 def test_words_may_be_written_in_any_case(word: str) -> None:
     assert read([f"--passport-policy={word}"]).passport_policy is PassportPolicy.REQUIRE
@@ -201,6 +255,20 @@ BAD = {
         "local,entries=5",
     ),
     "response_cache_byte_size": ("-1", "1MB"),
+    "http_restricted_api": (
+        "health",
+        "health:key",
+        "health:key=",
+        "health:=value",
+        ":key=value",
+        "other:key=value",
+        "health,:key=value",
+        "health,-metadata:key=value",
+        "Health:key=value",
+    ),
+    "grpc_restricted_protocol": ("other:key=value",),
+    "max_connections": ("0", "many"),
+    "connection_idle_secs": ("0", "-1"),
     "exit_timeout_secs": ("-1", "soon"),
     "exit_grace_secs": ("-0.1", "a while"),
     "passport_policy": ("trust",),
@@ -231,7 +299,7 @@ def test_the_help_tells_of_every_flag_variable_and_default() -> None:
     assert result.exit_code == 0
     said = " ".join(result.output.split())
     for setting in fields(Settings):
-        assert f"{flag_of(setting.name)} " in said
+        assert f"{flag_of(setting.name)} " in said.replace(",", " ")
         assert f"env var: {ENVIRONMENT_PREFIX}{setting.name.upper()}" in said
         assert setting.metadata["help"] in said
     assert said.count("default: ") >= len(SINGLE)

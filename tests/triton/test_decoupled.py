@@ -126,9 +126,9 @@ def test_grpc_refuses_one_response_alike_whatever_the_request(
 def test_a_stream_answers_alike(
     servers: dict[str, Any], elements: Sequence[int], wants_end: bool
 ) -> None:
-    parameters = {"triton_enable_empty_final_response": True} if wants_end else {}
+    request = message(elements, triton_enable_empty_final_response=wants_end)
 
-    answers = both(servers, lambda server: streamed(server, message(elements, **parameters)))
+    answers = both(servers, lambda server: streamed(server, request))
 
     ends = [is_end(answer) for answer in answers]
     assert ends == [False] * len(elements) + [True] * wants_end

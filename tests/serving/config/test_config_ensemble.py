@@ -276,6 +276,15 @@ def test_an_optional_input_of_a_model_need_not_be_mapped() -> None:
     assert faults(config(ONE), optional) == []
 
 
+def test_an_ensemble_of_a_decoupled_model_is_refused() -> None:
+    decoupled = model()
+    decoupled.model_transaction_policy.decoupled = True
+
+    [message] = faults(config(ONE), decoupled)
+
+    assert "has a step of model 'a', which is decoupled" in message
+
+
 def test_a_reshaped_tensor_of_the_ensemble_counts_in_its_new_shape() -> None:
     tensors = TENSORS.replace("dims: 4", "dims: [2, 2] reshape { shape: 4 }")
 

@@ -216,7 +216,7 @@ def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, me
         ("input { is_shape_tensor: true }", "input.is_shape_tensor"),
         ("instance_group { host_policy: 'a' }", "instance_group.host_policy"),
         ("optimization { cuda { graphs: true } }", "optimization.cuda.graphs"),
-        ('metric_tags { key: "a" value: "b" }', "metric_tags"),
+
     ],
 )
 def test_a_field_that_is_not_honoured_is_refused_by_name(text: str, field: str) -> None:

@@ -1,0 +1,44 @@
+"""Where a server listens: on ports that others may share if they wish, and metrics beside REST."""
+
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.repositories import add_identity
+from tests.e2e.server import failed_start, penstock_server
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_servers_share_a_port_if_both_wish_it(tmp_path: Path, protocol: str) -> None:
+    add_identity(tmp_path)
+    flags = (f"--reuse-{protocol}-port=true", f"--{protocol}-port={free_port()}")
+    with (
+        penstock_server(*flags, repository=tmp_path) as first,
+        penstock_server(*flags, repository=tmp_path) as second,
+    ):
+        assert getattr(first, protocol) == getattr(second, protocol)
+    said = failed_start_beside(tmp_path, protocol, flags)
+    assert "cannot listen on 127.0.0.1" in said
+
+
+def failed_start_beside(repository: Path, protocol: str, flags: tuple[str, str]) -> str:
+    """What a server says that does not wish it, beside one that does."""
+    with penstock_server(*flags, repository=repository):
+        return failed_start(flags[1], repository=repository)
+
+
+def test_metrics_listen_where_rest_does_and_the_server_bears_its_name(tmp_path: Path) -> None:
+    add_identity(tmp_path)
+    flags = ("--metrics-address=", "--id=here")
+    with penstock_server(*flags, repository=tmp_path) as server:
+        assert server.metrics.startswith("127.0.0.1:")
+        assert httpx.get(f"http://{server.metrics}/metrics").status_code == 200
+        assert httpx.get(f"{server.url}/v2").json()["name"] == "here"
