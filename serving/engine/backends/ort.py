@@ -202,7 +202,7 @@ def _aligned(array: Array) -> Array:
     flags = array.flags
     if flags.aligned and flags.c_contiguous:
         return array
-    return np.require(array, requirements=("C", "A"))
+    return array.copy(order="C")
 
 
 def _mapped(texts: Array, convert: Callable[[Any], Any]) -> Array:

@@ -250,7 +250,9 @@ class Batcher(Generic[T, R, S]):
                 times.append(wake_at)
             elif self._launch(worker, entries):
                 # What came meanwhile is to be read before the next batch: first come, first served.
-                self._pump_soon()
+                if self._queue:
+                    self._pump_soon()
+                times.clear()
                 break
         self._wake(_earliest(times) if times else self._queue.expires_at, now)
         for entry, error in refused:
