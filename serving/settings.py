@@ -17,7 +17,7 @@ from serving.deprecated_settings import DeprecatedSettings
 from serving.flags import flag as _flag
 from serving.loading_settings import LoadingSettings
 from serving.metrics_settings import MetricsSettings
-from serving.restrictions import Restriction, RestrictionType, by_group
+from serving.security_settings import SecuritySettings
 
 ENVIRONMENT_PREFIX: Final = "PENSTOCK_"
 
@@ -73,7 +73,9 @@ def cache(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(LoadingSettings, ChannelSettings, MetricsSettings, DeprecatedSettings):
+class Settings(
+    LoadingSettings, ChannelSettings, SecuritySettings, MetricsSettings, DeprecatedSettings
+):
     """The settings of one server; sizes in bytes, times in seconds."""
 
     model_repository: tuple[Path, ...] = field(
@@ -138,74 +140,6 @@ class Settings(LoadingSettings, ChannelSettings, MetricsSettings, DeprecatedSett
         metadata=_flag(
             "The largest request in bytes, over REST and over gRPC alike.",
             click.IntRange(1, 2**31 - 1),
-        ),
-    )
-    http_use_ssl: bool = field(default=False, metadata=_flag("Whether REST speaks TLS.", bool))
-    http_use_ssl_mutual: bool = field(
-        default=False,
-        metadata=_flag("Whether REST speaks TLS and takes clients with certificates only.", bool),
-    )
-    http_server_cert: str = field(
-        default="", metadata=_flag("REST's certificate and those that vouch for it, PEM.", str)
-    )
-    http_server_key: str = field(
-        default="", metadata=_flag("The private key of REST's certificate, PEM.", str)
-    )
-    http_root_cert: str = field(
-        default="",
-        metadata=_flag("The certificates that vouch for REST's clients, PEM.", str),
-    )
-    grpc_use_ssl: bool = field(default=False, metadata=_flag("Whether gRPC speaks TLS.", bool))
-    grpc_use_ssl_mutual: bool = field(
-        default=False,
-        metadata=_flag("Whether gRPC speaks TLS and takes clients with certificates only.", bool),
-    )
-    grpc_server_cert: str = field(
-        default="", metadata=_flag("gRPC's certificate and those that vouch for it, PEM.", str)
-    )
-    grpc_server_key: str = field(
-        default="", metadata=_flag("The private key of gRPC's certificate, PEM.", str)
-    )
-    grpc_root_cert: str = field(
-        default="",
-        metadata=_flag("The certificates that vouch for gRPC's clients, PEM.", str),
-    )
-    api_keys_file: str = field(
-        default="",
-        metadata=_flag(
-            "A file of lines NAME KEY [RIGHTS], read anew when it changes: callers must have such "
-            "a key, in the header Authorization: Bearer KEY. Rights are infer (the default), admin "
-            "or groups as --http-restricted-api has them.",
-            str,
-        ),
-    )
-    http_restricted_api: tuple[Restriction, ...] = field(
-        default=(),
-        metadata=_flag(
-            "GROUP[,GROUP...]:KEY=VALUE: who calls such a part of REST must send that header; may "
-            "be given several times.",
-            RestrictionType("api"),
-            multiple=True,
-        ),
-    )
-    grpc_restricted_protocol: tuple[Restriction, ...] = field(
-        default=(),
-        metadata=_flag(
-            "The same for gRPC, where the header is triton-grpc-protocol-KEY.",
-            RestrictionType("protocol"),
-            multiple=True,
-        ),
-    )
-    max_connections: int = field(
-        default=4096,
-        metadata=_flag("Connections that each port takes at a time.", click.IntRange(1)),
-    )
-    connection_idle_secs: float = field(
-        default=75.0,
-        metadata=_flag(
-            "How long a client may keep the server waiting, for its next request or for the rest "
-            "of one, before its connection is closed.",
-            click.FloatRange(0, min_open=True),
         ),
     )
     triton_status_codes: bool = field(
@@ -319,6 +253,7 @@ class Settings(LoadingSettings, ChannelSettings, MetricsSettings, DeprecatedSett
     )
 
     def __post_init__(self) -> None:
+        SecuritySettings.__post_init__(self)
         if self.load_model and self.model_control_mode is not ModelControlMode.EXPLICIT:
             raise click.UsageError(
                 "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."
@@ -335,8 +270,6 @@ class Settings(LoadingSettings, ChannelSettings, MetricsSettings, DeprecatedSett
 
         # Read again where they count; here for what is wrong with them.
         _ = self.metrics, self.default_max_batch_size
-        by_group(self.http_restricted_api, "api")
-        by_group(self.grpc_restricted_protocol, "protocol")
 
     @property
     def cache_size(self) -> int:

@@ -23,13 +23,7 @@ FLOORS: Final = (
         "serving.deprecated_settings",
         "serving.loading_settings",
         "serving.metrics_settings",
-    ),
-    ("serving.flags", "serving.summaries", "serving.tritonserver"),
-    (
-        "serving.channel_settings",
-        "serving.deprecated_settings",
-        "serving.loading_settings",
-        "serving.metrics_settings",
+        "serving.security_settings",
     ),
     (
         "serving.host_metrics",
