@@ -4,6 +4,7 @@ A field of `Settings` becomes the flag `--its-name` and the variable `PENSTOCK_I
 that tritonserver has as well bear its names and meanings.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -16,6 +17,7 @@ from serving.channel_settings import ChannelSettings
 from serving.deprecated_settings import DeprecatedSettings
 from serving.flags import flag as _flag
 from serving.loading_settings import LoadingSettings
+from serving.location import Location, LocationType
 from serving.metrics_settings import MetricsSettings
 from serving.security_settings import SecuritySettings
 
@@ -78,12 +80,21 @@ class Settings(
 ):
     """The settings of one server; sizes in bytes, times in seconds."""
 
-    model_repository: tuple[Path, ...] = field(
+    model_repository: tuple[Location, ...] = field(
         default=(Path("model_repository"),),
         metadata=_flag(
-            "A folder of models; may be given several times.",
-            click.Path(path_type=Path),
+            "A folder of models, or the URL of one: s3://BUCKET/PREFIX, "
+            "s3://HOST:PORT/BUCKET/PREFIX, gs://…, as://ACCOUNT/CONTAINER/PREFIX; may be given "
+            "several times.",
+            LocationType(),
             multiple=True,
+        ),
+    )
+    model_repository_cache: Path = field(
+        default=Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "penstock", "repositories"),
+        metadata=_flag(
+            "The folder for what is fetched from repositories behind URLs; servers may share it.",
+            click.Path(path_type=Path, file_okay=False),
         ),
     )
     model_control_mode: ModelControlMode = field(

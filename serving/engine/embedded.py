@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Final
 
 from serving import __version__
@@ -13,12 +14,14 @@ from serving.engine.backends.base import Backend
 from serving.engine.cache import ResponseCache
 from serving.engine.control import ModelControl
 from serving.engine.loading import Loader, default_backends
+from serving.engine.places import Place
 from serving.engine.polling import Poller
 from serving.engine.registry import Registry
 from serving.engine.repository import Repository, canonical_version
 from serving.engine.rollout import Rollout
 from serving.engine.servable import Opened, Servable
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
+from serving.location import Location
 from serving.settings import ModelControlMode, Settings
 from serving.statistics import CacheStatistics, VersionStatistics
 from serving.types import (
@@ -53,7 +56,9 @@ class EmbeddedEngine:
     def __init__(self, settings: Settings, backends: dict[str, Backend] | None = None) -> None:
         self._settings = settings
         self._mode = settings.model_control_mode
-        self._repository = Repository(settings.model_repository)
+        cache = settings.model_repository_cache
+        locations = dict.fromkeys(settings.model_repository)
+        self._repository = Repository([_place(location, cache) for location in locations])
         self._registry = Registry()
         self._cache = ResponseCache(settings.cache_size) if settings.cache_size else None
         loader = Loader(
@@ -229,6 +234,7 @@ class EmbeddedEngine:
         self._closing = True
         if self._polling:
             self._polling.cancel()
+        self._repository.close()
         await self._control.close()
 
     def _refuse_unless_explicit(self) -> None:
@@ -246,6 +252,16 @@ class EmbeddedEngine:
             raise Unavailable(
                 f"model '{name}' does not answer yet: the server is loading models"
             ) from None
+
+
+def _place(location: Location, cache: Path) -> Path | Place:
+    """The repository at `location`; what comes from behind a URL lies in the folder `cache`."""
+    if isinstance(location, Path):
+        return location
+    # Imported here: whoever serves folders only need not have fsspec installed.
+    from serving.storage.mirror import Mirror
+
+    return Mirror(location, cache)
 
 
 def _public(specs: Sequence[TensorSpec], max_batch_size: int) -> tuple[TensorSpec, ...]:

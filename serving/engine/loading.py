@@ -158,7 +158,7 @@ class Loader:
                 for other in opened:
                     close(other.sessions)
                 if isinstance(error, ServingError):
-                    raise VersionFailed(version, error.message) from error
+                    raise VersionFailed(version, plan.folder.told(error.message)) from error
                 raise
         return opened
 
@@ -196,7 +196,7 @@ class Loader:
         unversioned = deepcopy(resolved)
         unversioned.ClearField("version_policy")
         made_of = (
-            folder.path,
+            folder.place,
             unversioned.SerializeToString(deterministic=True),
             snapshot.shared,
             snapshot.versions[version],
@@ -210,7 +210,7 @@ class Loader:
         begin = time.monotonic_ns()
         passport, warnings = check_passport(folder, version, self._passports)
         for warning in warnings:
-            logger.warning("%s", warning)
+            logger.warning("%s", folder.told(warning))
         path = folder.version_path(version)
         backend = self._backends[resolved.backend]
         sessions = [backend.open(resolved, path)]
@@ -244,7 +244,7 @@ def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:
     versions = choose(parsed, folder.versions)
     if not versions:
         raise NoVersion(
-            f"{folder.path}: no version to serve: the folder has "
+            f"{folder.place}: no version to serve: the folder has "
             f"{', '.join(map(str, folder.versions)) or 'none'}; versions are folders named 1, "
             "2, … which the version policy of config.pbtxt chooses from"
         )

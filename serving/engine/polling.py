@@ -28,6 +28,8 @@ class Poller:
         self._control = control
         self._rollout = rollout
         self._seen: dict[str, Snapshot | str] = {}
+        # Why the repositories could not be polled the last time.
+        self._fault = ""
 
     async def run(self, seconds: float) -> None:
         """Poll every `seconds` until cancelled."""
@@ -43,9 +45,14 @@ class Poller:
         try:
             names = await self._rollout.in_thread(self._repository.names)
         except ServingError as error:
-            # Rather than to unload everything because a disk is away.
-            logger.error("the repositories cannot be polled: %s", error)
+            # Rather than to unload everything because a disk or a network is away.
+            if not self._fault:
+                logger.error("the repositories cannot be polled: %s", error)
+            self._fault = error.message
             return
+        if self._fault:
+            logger.info("the repositories can be polled again")
+            self._fault = ""
         await asyncio.gather(*map(self._follow, names))
         for record in self._registry:
             if record.wanted and record.name not in names:

@@ -13,13 +13,14 @@ repository cannot have the server read what lies elsewhere.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from serving import passport
 from serving.config import Source
 from serving.config.paths import leaves_folder
+from serving.engine.places import Copy, Folder, Place, folders, listing
 from serving.errors import InvalidArgument, LoadFailed, NotFound
 from serving.passport import Passport
 from serving.settings import PassportPolicy
@@ -31,12 +32,27 @@ _VERSION_DIGITS: Final = 18
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One model as it lies in `repository`; `config_text` is None where it has no config.pbtxt."""
+    """One model as it lies in `repository`; `config_text` is None where it has no config.pbtxt.
+
+    `origin` is what the repository is called, where that is another than the folder that the model
+    is read from, in which `copy` keeps it.
+    """
 
     name: str
     repository: Path
     versions: tuple[int, ...]
     config_text: str | None
+    origin: str = ""
+    copy: Copy | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """Where whoever looks after the model finds it."""
+        return self.told(str(self.path))
+
+    def told(self, text: str) -> str:
+        """`text`, in which the repository is called by its own name."""
+        return text.replace(str(self.repository), self.origin) if self.origin else text
 
     @property
     def path(self) -> Path:
@@ -47,8 +63,8 @@ class ModelFolder:
     def source(self) -> Source:
         """What faults of the configuration are reported against."""
         if self.config_text is None:
-            return Source(str(self.path))
-        return Source(str(self.path / CONFIG_FILENAME), self.config_text)
+            return Source(self.place)
+        return Source(f"{self.place}{os.sep}{CONFIG_FILENAME}", self.config_text)
 
     def version_path(self, version: int) -> Path:
         """The folder of `version`."""
@@ -56,7 +72,7 @@ class ModelFolder:
 
     def filenames(self, version: int) -> list[str]:
         """The names of what lies in the folder of `version`."""
-        return sorted(_listing(self.version_path(version)))
+        return sorted(listing(self.version_path(version)))
 
     def labels(self, filename: str) -> tuple[str, ...]:
         """The class names in the model's file `filename`, one a line."""
@@ -75,10 +91,14 @@ class ModelFolder:
 
 
 class Repository:
-    """The models in one or several folders; a name belongs to one model among all of them."""
+    """The models in one or several places; a name belongs to one model among all of them."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = tuple(dict.fromkeys(path.absolute() for path in paths))
+    def __init__(self, places: Sequence[Path | Place]) -> None:
+        self._places = tuple(
+            dict.fromkeys(
+                Folder(place.absolute()) if isinstance(place, Path) else place for place in places
+            )
+        )
 
     def names(self) -> list[str]:
         """All models, sorted; LoadFailed if a repository cannot be read.
@@ -87,12 +107,12 @@ class Repository:
         """
         return sorted(self.places())
 
-    def places(self) -> dict[str, list[Path]]:
+    def places(self) -> dict[str, list[Place]]:
         """Each model with the repositories that have one of its name; as `names` otherwise."""
-        found: dict[str, list[Path]] = {}
-        for path in self._paths:
-            for name in filter(is_model_name, _folders(path)):
-                found.setdefault(name, []).append(path)
+        found: dict[str, list[Place]] = {}
+        for place in self._places:
+            for name in filter(is_model_name, place.models()):
+                found.setdefault(name, []).append(place)
         return found
 
     def find(self, name: str) -> ModelFolder:
@@ -106,16 +126,26 @@ class Repository:
                 f"{name!r} is not a model name: it must not be empty, begin with a dot, or hold "
                 "path separators or control characters"
             )
-        repositories = [path for path in self._paths if os.path.isdir(path / name)]
-        if not repositories:
+        found = {place: get for place in self._places if (get := place.look(name))}
+        if not found:
             raise NotFound(f"Request for unknown model: '{name}' is not found")
-        if len(repositories) > 1:
-            places = " and ".join(str(path / name) for path in repositories)
+        if len(found) > 1:
+            places = " and ".join(f"{place}{os.sep}{name}" for place in found)
             raise LoadFailed(
                 f"model '{name}' is not unique across all model repositories: it is in {places}; "
                 "remove or rename all but one"
             )
-        return _read_folder(name, repositories[0])
+        [(place, get)] = found.items()
+        copy = get()
+        try:
+            return _read_folder(name, str(place), copy)
+        except LoadFailed as error:
+            raise LoadFailed(error.message.replace(str(copy.path), str(place))) from error
+
+    def close(self) -> None:
+        """Get no models any more; those that were can still be read."""
+        for place in self._places:
+            place.close()
 
 
 def is_model_name(name: str) -> bool:
@@ -182,15 +212,16 @@ def _extra(found: Passport, path: Path) -> list[str]:
     ]
 
 
-def _read_folder(name: str, repository: Path) -> ModelFolder:
+def _read_folder(name: str, origin: str, copy: Copy) -> ModelFolder:
+    repository = copy.path
     path = repository / name
     _stay_inside(path, repository)
-    versions = sorted(int(folder) for folder in _folders(path) if is_version(folder))
+    versions = sorted(int(folder) for folder in folders(path) if is_version(folder))
     for version in versions:
         _stay_inside(path / str(version), repository)
     config = path / CONFIG_FILENAME
-    text = _read_text(config, repository) if CONFIG_FILENAME in _listing(path) else None
-    return ModelFolder(name, repository, tuple(versions), text)
+    text = _read_text(config, repository) if CONFIG_FILENAME in listing(path) else None
+    return ModelFolder(name, repository, tuple(versions), text, origin, copy)
 
 
 def _stay_inside(path: Path, repository: Path) -> None:
@@ -216,21 +247,5 @@ def _read_bytes(path: Path, repository: Path) -> bytes:
     _stay_inside(path, repository)
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise LoadFailed(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _folders(path: Path) -> list[str]:
-    return [name for name, is_folder in _listing(path).items() if is_folder]
-
-
-def _listing(path: Path) -> dict[str, bool]:
-    """What lies in the folder `path`, by name, and whether it is a folder itself."""
-    try:
-        return {entry.name: entry.is_dir() for entry in path.iterdir()}
-    except FileNotFoundError:
-        raise LoadFailed(f"{path}: no such folder; create it, or name another") from None
-    except NotADirectoryError:
-        raise LoadFailed(f"{path}: is not a folder; name one that holds models") from None
     except OSError as error:
         raise LoadFailed(f"{path}: cannot be read: {error.strerror}") from error

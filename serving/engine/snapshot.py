@@ -22,7 +22,7 @@ class Snapshot:
     such as label files, `versions` what lies in the folder of each.
     """
 
-    path: Path
+    place: str
     config: tuple[str | None, Stamp]
     shared: Stamps
     versions: Mapping[int, Stamps]
@@ -34,7 +34,7 @@ def take(folder: ModelFolder) -> Snapshot:
     Then what changes while it is read makes the next snapshot another one.
     """
     return Snapshot(
-        folder.path,
+        folder.place,
         (folder.config_text, _stamp(os.fspath(folder.path), CONFIG_FILENAME, folder.path)),
         _stamps(folder.path, folder.repository, beside_versions=True),
         {

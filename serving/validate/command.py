@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from serving.location import Location, LocationType
 from serving.settings import PassportPolicy, option
 from serving.validate.findings import ModelReport, Report, Verdict
 from serving.validate.text import finding_lines, last_line, model_lines, summary, to_json
@@ -18,7 +19,7 @@ from serving.validate.text import finding_lines, last_line, model_lines, summary
     metavar="REPOSITORY...",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=LocationType(exists=True),
 )
 @click.option("--strict", is_flag=True, help="Let warnings fail the check as well.  [default: no]")
 @click.option(
@@ -36,14 +37,16 @@ from serving.validate.text import finding_lines, last_line, model_lines, summary
     help="A report for people, or one JSON document for machines.",
 )
 @option("passport_policy")
+@option("model_repository_cache")
 def validate(
-    repositories: Sequence[Path],
+    repositories: Sequence[Location],
     strict: bool,
     run: bool,
     format_: str,
     passport_policy: PassportPolicy,
+    model_repository_cache: Path,
 ) -> None:
-    """Check every model of the repositories without serving any.
+    """Check every model of the repositories, folders or URLs, without serving any.
 
     Each model is held against what a server would hold it against at load: its config.pbtxt, the
     graph, labels, passport and version policy, and one run. Every finding names its file and line,
@@ -55,17 +58,20 @@ def validate(
     # Imported here: whoever only asks for --help need not have a runtime installed.
     from serving.engine.loading import default_backends
     from serving.validate.check import Check
+    from serving.validate.fetched import Fetched
 
     begin = time.monotonic()
-    check = Check(repositories, default_backends(), passport_policy, run)
+    fetched = Fetched(repositories, model_repository_cache)
+    check = Check(fetched.paths, default_backends(), passport_policy, run)
+    findings = (*fetched.findings, *map(fetched.told, check.findings))
     if format_ == "text":
-        for line in finding_lines(check.findings, 0):
+        for line in finding_lines(findings, 0):
             click.echo(line)
     models = []
-    for model in check.models():
+    for model in map(fetched.report, check.models()):
         models.append(model)
         _tell(model, len(models), check.names, format_)
-    report = Report(tuple(models), check.findings)
+    report = Report(tuple(models), findings)
     click.echo(
         to_json(report) if format_ == "json" else last_line(report, time.monotonic() - begin)
     )

@@ -69,7 +69,7 @@ class Checker:
         begin = time.monotonic()
         findings = Findings()
         versions: list[int] = []
-        place = self._places[name][0] / name
+        place = Path(str(self._places[name][0]), name)
         folder = findings.attempt(place, self._repository.find, name)
         if folder is not None:
             versions = self._check_folder(folder, findings)
