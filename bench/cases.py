@@ -106,3 +106,13 @@ def plain_request(kind: str, subject: Subject) -> Request:
         return np.array([json.loads(answer.body)[subject.output]], dtype=np.float32)
 
     return Request("/predict", {"Content-Type": "application/json"}, body, read)
+
+
+def rows_request(kind: str, subject: Subject) -> Request:
+    """All rows as JSON, where a server's own protocol wants batches."""
+    body = json.dumps({subject.input: subject.rows.tolist()}).encode()
+
+    def read(answer: Answer) -> Array:
+        return np.array(json.loads(answer.body), dtype=np.float32)
+
+    return Request("/predict", {"Content-Type": "application/json"}, body, read)

@@ -5,7 +5,8 @@
     python -m bench.compare --save compare
 
 The first takes half a minute, the second four, the third an hour and leaves a record in
-bench/results/. `--install litserve` builds the environment of a peer that needs one of its own.
+bench/results/. `--install litserve bentoml mlserver` builds environments for those; --quick is
+without them unless they are named.
 
 The servers share one processor, the load generator has another. All are started before the first
 window; then they are measured in turns (A B C A B C ...), one at a time, and each round gives a
@@ -14,6 +15,8 @@ ratio. Before its windows, each server's answer is held against the raw runtime'
     ours      penstock serve, everything on
     fastapi   FastAPI + pydantic + ONNX Runtime as most people write it; JSON, whatever the kind
     litserve  LitServe with batches; JSON, whatever the kind
+    bentoml   BentoML with adaptive batches; JSON, whatever the kind
+    mlserver  MLServer with adaptive batches; rest-json and grpc
     triton    the real Triton, its Python backend around ONNX Runtime
     raw       session.run alone, one thread: single images for one connection, else its best batch
 
@@ -37,7 +40,18 @@ from rich.progress import Progress
 
 from bench import cases, machine, record, starts
 from bench.contestants import RAW, Contestant
-from bench.lineup import MANY, OTHERS, OURS, Absent, Bench, prepare, start, start_one
+from bench.lineup import (
+    FASTAPI,
+    MANY,
+    OTHERS,
+    OURS,
+    TRITON,
+    Absent,
+    Bench,
+    prepare,
+    start,
+    start_one,
+)
 from bench.load import TOOLS, Wrong, tool
 from bench.peers import environments
 from bench.peers.base import QUIET, ROOT
@@ -48,6 +62,7 @@ WIDTH: Final = 170
 KINDS: Final = (*cases.SMALL, *cases.LARGE, cases.MODELS, STARTS)
 # Connections where the command line does not say: the small kinds', the large ones', models'.
 FULL: Final = ((1, 32, 128, 256), (1, 4), (32,))
+QUICK_OTHERS: Final = (FASTAPI, TRITON, RAW)
 QUICK: Final = ((1, 32), (1,), (32,))
 
 
@@ -60,7 +75,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="three rounds of one second")
     parser.add_argument("--only", nargs="+", default=KINDS, choices=KINDS, metavar="KIND")
-    parser.add_argument("--against", nargs="+", default=OTHERS, choices=OTHERS, metavar="SERVER")
+    parser.add_argument("--against", nargs="+", choices=OTHERS, metavar="SERVER")
     parser.add_argument("--connections", nargs="+", type=int, help="of the small kinds")
     parser.add_argument("--rounds", type=int, help="windows of each server in each case")
     parser.add_argument("--seconds", type=int, help="length of a window")
@@ -70,6 +85,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=record.RESULTS, help="where records are")
     parser.add_argument("--install", nargs="+", metavar="SERVER", help="build environments first")
     told = parser.parse_args(given)
+    told.against = told.against or (QUICK_OTHERS if told.quick else OTHERS)
     told.rounds = told.rounds or (3 if told.quick else 5)
     told.seconds = told.seconds or (1 if told.quick else 3)
     return told

@@ -18,6 +18,7 @@ TRITON: Final = "triton"
 
 _OIP: Final = (*cases.SMALL, *cases.LARGE)
 _PLAIN: Final = (cases.BINARY, cases.JSON)
+_MLSERVER: Final = (cases.JSON, cases.GRPC)
 PEERS: Final = {
     peer.name: peer
     for peer in (
@@ -25,6 +26,14 @@ PEERS: Final = {
         Peer(MANY, "Penstock", ours.serve_many, cases.oip_request, (cases.MODELS,)),
         Peer(FASTAPI, "FastAPI + pydantic", plain.serve_fastapi, cases.plain_request, _PLAIN),
         Peer("litserve", "LitServe", plain.serve_litserve, cases.plain_request, _PLAIN),
+        Peer("bentoml", "BentoML", plain.serve_bentoml, cases.rows_request, _PLAIN),
+        Peer(
+            "mlserver",
+            "MLServer",
+            plain.serve_mlserver,
+            cases.oip_request,
+            (cases.JSON, cases.GRPC),
+        ),
         Peer(TRITON, "Triton, Python backend", triton.serve, cases.oip_request, _OIP),
     )
 }

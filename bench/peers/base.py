@@ -1,11 +1,12 @@
 """What every server in the comparison has in common: how it is started and where it listens."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from bench.cases import Request
-from bench.machine import Unavailable
+from bench.machine import Unavailable, tree
 from bench.models import Subject
 
 ROOT: Final = Path(__file__).parents[2]
@@ -110,9 +111,14 @@ def answers(url: str) -> bool:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
+    family = tree(process.pid)
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    # Not every server ends its workers when it is told to end.
+    for pid in family[1:]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -4,16 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bench import load_rest, models
-from bench.cases import JSON
-from bench.lineup import FASTAPI, PEERS, PICTURE
-from bench.load import TOOLS, Wrong
+from bench import models
+from bench.lineup import PICTURE
+from bench.load import TOOLS
 from bench.machine import Unavailable
 from bench.peers import environments
 from tests.e2e.server import REPOSITORY, ROOT
@@ -50,16 +48,6 @@ def test_a_short_run_measures_everyone_and_leaves_a_record(tmp_path: Path) -> No
             assert window["server"] > 0
             assert window["p99"] >= window["p50"] > 0
     assert "| rest-binary, 2 | ours |" in (tmp_path / "it.md").read_text()
-
-
-def test_plain_fastapi_answers_as_the_raw_runtime_does(tmp_path: Path) -> None:
-    subject = models.mnist(PUBLISHED, PICTURE, tmp_path)
-    request = PEERS[FASTAPI].request(JSON, subject)
-
-    with PEERS[FASTAPI].serve(tmp_path) as running:
-        load_rest.check(running.http, request, subject.expected)
-        with pytest.raises(Wrong, match="/predict answers 422"):
-            load_rest.check(running.http, replace(request, body=b"{}"), subject.expected)
 
 
 def test_the_fp32_network_answers_as_the_published_one_does(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""Every server answers right; it is started until it does, and stopped with all it started."""
+
+import os
+import select
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import load_rest
+from bench.cases import JSON, Case
+from bench.contestants import Server
+from bench.lineup import FASTAPI, MANY, OURS, PEERS, PICTURE, prepare
+from bench.load import Wrong
+from bench.machine import Unavailable, tree
+from bench.models import mnist
+from bench.peers.base import START_SECONDS, free_ports, launched
+from tests.e2e.server import REPOSITORY
+
+# Starts a worker that outlives it, and answers every GET of the folder it is in.
+SERVER = """
+import subprocess, sys
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("name", [name for name in PEERS if name not in {OURS, MANY}])
+def test_a_peer_answers_as_the_raw_runtime_does(name: str, tmp_path: Path) -> None:
+    peer = PEERS[name]
+
+    with ExitStack() as stack:
+        try:
+            bench = prepare(REPOSITORY / "mnist-cnn" / "1" / "model.onnx", tmp_path / "models")
+            running = stack.enter_context(peer.serve(bench.repository))
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        server = Server(peer, running, bench.subjects, bench.cores)
+        for kind in peer.kinds:
+            server.check(Case(kind, 1))
+
+
+def test_an_answer_that_is_refused_is_no_right_one(tmp_path: Path) -> None:
+    subject = mnist(REPOSITORY / "mnist-cnn" / "1" / "model.onnx", PICTURE, tmp_path)
+    request = replace(PEERS[FASTAPI].request(JSON, subject), body=b"{}")
+
+    with (
+        PEERS[FASTAPI].serve(tmp_path) as running,
+        pytest.raises(Wrong, match="/predict answers 422"),
+    ):
+        load_rest.check(running.http, request, subject.expected)
+
+
+def test_a_server_ends_with_the_workers_that_it_would_leave_behind(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-c", SERVER, str(port)]
+
+    with launched(command, {"http": port}, tmp_path / "log", "/") as running:
+        assert running.http == f"127.0.0.1:{port}"
+        server, worker = tree(running.pid)
+        assert server == running.pid
+        ending = os.pidfd_open(worker)
+
+    # Readable once the worker has ended.
+    assert select.select([ending], [], [], START_SECONDS)[0] == [ending]
+    os.close(ending)
+
+
+def test_a_server_that_does_not_start_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such model')"]
+
+    with (
+        pytest.raises(Unavailable, match="the server ended; the end of its log:\nno such model"),
+        launched(command, {"http": 1}, tmp_path / "log", "/"),
+    ):
+        pass
