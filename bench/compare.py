@@ -18,6 +18,7 @@ ratio. Before its windows, each server's answer is held against the raw runtime'
     bentoml   BentoML with adaptive batches; JSON, whatever the kind
     mlserver  MLServer with adaptive batches; rest-json and grpc
     triton    the real Triton, its Python backend around ONNX Runtime
+    base      penstock serve of the checkout that --base names
     raw       session.run alone, one thread: single images for one connection, else its best batch
 
 Kinds: rest-binary, rest-json and grpc are one FP32 image [1, 1, 28, 28] a request; the large ones
@@ -30,6 +31,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,13 +43,16 @@ from rich.progress import Progress
 from bench import cases, machine, record, starts
 from bench.contestants import RAW, Contestant
 from bench.lineup import (
+    BASE,
     FASTAPI,
     MANY,
     OTHERS,
     OURS,
+    PEERS,
     TRITON,
     Absent,
     Bench,
+    base,
     prepare,
     start,
     start_one,
@@ -81,11 +86,14 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="length of a window")
     parser.add_argument("--model", default="mnist-cnn", help="a published MNIST classifier")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
+    parser.add_argument("--base", type=Path, help="another checkout of Penstock to stand beside")
     parser.add_argument("--save", metavar="NAME", help="keep a record under that name")
     parser.add_argument("--results", type=Path, default=record.RESULTS, help="where records are")
     parser.add_argument("--install", nargs="+", metavar="SERVER", help="build environments first")
     told = parser.parse_args(given)
     told.against = told.against or (QUICK_OTHERS if told.quick else OTHERS)
+    if told.base:
+        told.against = (BASE, *told.against)
     told.rounds = told.rounds or (3 if told.quick else 5)
     told.seconds = told.seconds or (1 if told.quick else 3)
     return told
@@ -112,6 +120,8 @@ def run(told: argparse.Namespace, console: Console) -> record.Run:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="bench-compare-")))
         published = told.repository / told.model / "1" / "model.onnx"
         bench = prepare(published, scratch / "models")
+        if told.base:
+            bench = replace(bench, peers={**PEERS, BASE: base(told.base)})
         stack.enter_context(machine.pinned(bench.cores.load))
         progress = stack.enter_context(Progress(console=console, transient=True))
         absent, results = _windows(told, bench, progress)

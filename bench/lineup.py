@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from bench.peers import ours, plain, triton
 from bench.peers.base import ROOT, Peer
 
 OURS: Final = "ours"
+BASE: Final = "base"
 MANY: Final = "ours, 100 models"
 FASTAPI: Final = "fastapi"
 TRITON: Final = "triton"
@@ -49,6 +51,7 @@ class Bench:
     repository: Path
     subjects: Mapping[str, models.Subject]
     cores: machine.Cores
+    peers: Mapping[str, Peer] = field(default_factory=lambda: PEERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,12 @@ class Absent:
 
     name: str
     reason: str
+
+
+def base(checkout: Path) -> Peer:
+    """Penstock as it is in another checkout, to tell what a change brought."""
+    serve = partial(ours.serve, checkout=checkout)
+    return Peer(BASE, "Penstock before", serve, cases.oip_request, (*_OIP, cases.MODELS))
 
 
 def prepare(published: Path, repository: Path) -> Bench:
@@ -81,6 +90,6 @@ def start_one(bench: Bench, name: str, stack: ExitStack) -> Contestant:
     with machine.pinned(bench.cores.server):
         if name == RAW:
             return stack.enter_context(raw(bench.subjects, bench.cores.server))
-        peer = PEERS[name]
+        peer = bench.peers[name]
         running = stack.enter_context(peer.serve(bench.repository))
     return Server(peer, running, bench.subjects, bench.cores)

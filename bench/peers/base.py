@@ -67,6 +67,7 @@ def launched(
     log: Path,
     health: str,
     environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> Iterator[Running]:
     """A server, once it answers 200 to a GET of the path `health`, until the block ends.
 
@@ -78,7 +79,7 @@ def launched(
     with log.open("wb") as file:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=os.environ | QUIET | dict(environment or {}),

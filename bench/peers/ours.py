@@ -8,21 +8,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from bench.peers.base import Running, free_ports, launched
+from bench.peers.base import ROOT, Running, free_ports, launched
 
 MANY: Final = 100
 
 
 @contextmanager
-def serve(repository: Path, *flags: str) -> Iterator[Running]:
-    """`penstock serve` on free ports, ready; `flags` go to it as they are."""
+def serve(repository: Path, *flags: str, checkout: Path = ROOT) -> Iterator[Running]:
+    """`penstock serve` of a checkout on free ports, ready; `flags` go to it as they are."""
     ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
     command = [sys.executable, "-m", "penstock", "serve", f"--model-repository={repository}"]
     for protocol, port in ports.items():
         command += [f"--{protocol}-address=127.0.0.1", f"--{protocol}-port={port}"]
     with (
         TemporaryDirectory(prefix="bench-penstock-") as scratch,
-        launched([*command, *flags], ports, Path(scratch) / "log", "/v2/health/ready") as running,
+        launched(
+            *([*command, *flags], ports, Path(scratch) / "log", "/v2/health/ready"),
+            folder=checkout,
+        ) as running,
     ):
         yield running
 

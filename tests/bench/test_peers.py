@@ -12,7 +12,7 @@ import pytest
 from bench import load_rest
 from bench.cases import JSON, Case
 from bench.contestants import Server
-from bench.lineup import FASTAPI, MANY, OURS, PEERS, PICTURE, prepare
+from bench.lineup import FASTAPI, MANY, OURS, PEERS, PICTURE, base, prepare
 from bench.load import Wrong
 from bench.machine import Unavailable, tree
 from bench.models import mnist
@@ -41,6 +41,16 @@ def test_a_peer_answers_as_the_raw_runtime_does(name: str, tmp_path: Path) -> No
         server = Server(peer, running, bench.subjects, bench.cores)
         for kind in peer.kinds:
             server.check(Case(kind, 1))
+
+
+def test_the_base_is_penstock_as_it_is_in_another_checkout(tmp_path: Path) -> None:
+    (tmp_path / "penstock.py").write_text("raise SystemExit('this is the other one')")
+
+    with (
+        pytest.raises(Unavailable, match="this is the other one"),
+        base(tmp_path).serve(REPOSITORY),
+    ):
+        pass
 
 
 def test_an_answer_that_is_refused_is_no_right_one(tmp_path: Path) -> None:
