@@ -25,6 +25,7 @@ HEAD: Final = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: test\r\n"
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     add_identity(folder)
+    add_identity(folder, "slow", delay_ms=2000)
     return folder
 
 
@@ -125,6 +126,15 @@ def test_who_keeps_the_server_waiting_is_cut_off(impatient: Server, beginning: b
 def test_who_says_nothing_over_grpc_is_cut_off(impatient: Server) -> None:
     with held(impatient.grpc, b"") as [silent]:
         until_closed(silent)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+async def test_whom_the_server_keeps_waiting_is_not_cut_off(impatient: Server, name: str) -> None:
+    sent = np.ones((1, 1), np.float32)
+    async with connect(name, impatient) as client:
+        # Four times as long as a client may be silent.
+        result = await client.infer("slow", {"x": sent})
+        assert result.as_numpy("y") == sent
 
 
 @pytest.mark.parametrize("name", CLIENTS)
