@@ -18,6 +18,12 @@ class _Entry(NamedTuple):
 
 _COMMANDS: Final = {
     "train": _Entry("training.command", "train", "train", "Train a model by recipe."),
+    "compare": _Entry(
+        "training.compare_command",
+        "compare",
+        "train",
+        "Train a recipe with every optimiser, activation or initialisation.",
+    ),
     "export": _Entry(
         "export.command",
         "export",

@@ -6,7 +6,7 @@ The entries are names, imported on use: `penstock --help` must not wait for torc
 
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +91,9 @@ RECIPES: Mapping[str, Recipe] = {
         dataset="fashion-mnist",
         architecture="cnn",
         architecture_config={
-            "channels": 1, "width": 32, "hidden": 128, "classes": 10, "activation": "relu",
+            "channels": 1, "width": 24, "hidden": 128, "classes": 10, "activation": "relu",
         },
-        config=TrainConfig(epochs=16, augmentation=_PICTURES),
+        config=TrainConfig(epochs=16, augmentation=replace(_PICTURES, scale=0.1)),
     ),
     "cifar10-cnn": Recipe(
         summary="CIFAR-10, the convolutional net of every textbook",
@@ -103,7 +103,7 @@ RECIPES: Mapping[str, Recipe] = {
             "channels": 3, "side": 32, "width": 32, "hidden": 64, "outputs": 10,
             "activation": "relu",
         },
-        config=TrainConfig(epochs=12, augmentation=_PICTURES),
+        config=TrainConfig(epochs=8, augmentation=_PICTURES),
     ),
     "binary-cnn": Recipe(
         summary="automobile or truck, 64x64 pixels, one sigmoid",
@@ -113,7 +113,7 @@ RECIPES: Mapping[str, Recipe] = {
             "channels": 3, "side": 64, "width": 16, "hidden": 64, "outputs": 1, "dropout": 0.2,
             "last_pool": 1, "activation": "relu",
         },
-        config=TrainConfig(epochs=16, batch_size=100, label_smoothing=0.0, augmentation=_PICTURES),
+        config=TrainConfig(epochs=8, batch_size=100, label_smoothing=0.0, augmentation=_PICTURES),
         task="binary",
     ),
     "binary-mlp": Recipe(

@@ -1,14 +1,21 @@
 """`penstock train`: a recipe by its name, with the defaults that matter open to change."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from training.catalog import RECIPES, load_dataset
-from training.config import DEVICES, TrainConfig
+from training.config import (
+    ACTIVATIONS,
+    DEVICES,
+    INITS,
+    OPTIMIZERS,
+    SCHEDULES,
+    TrainConfig,
+    changed,
+)
 from training.data.files import CACHE_VARIABLE, DATA_VARIABLE
 from training.errors import ConfigError, TrainingError
 
@@ -26,7 +33,7 @@ def _help() -> str:
         config = recipe.config
         figures = (f"{config.epochs}", f"{config.batch_size}", f"{config.lr:g}")
         rows.append((name, *figures, recipe.summary))
-    table = (f"{name:<12}{a:>6}{b:>7}{c:>6}  {what}" for name, a, b, c, what in rows)
+    table = (f"{name:<18}{a:>6}{b:>7}{c:>6}  {what}" for name, a, b, c, what in rows)
     paragraphs = (
         "Train RECIPE and write a checkpoint: weights, record and learning curve.",
         "\n".join(("\b", "The recipes and their defaults:", *table)),
@@ -52,6 +59,42 @@ def _help() -> str:
     type=click.FloatRange(min=0, min_open=True),
     show_default=BY_RECIPE,
     help="Peak learning rate.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(list(OPTIMIZERS)),
+    show_default=BY_RECIPE,
+    help="gd takes all samples for each step. Without --lr, its peak is the one that suits it.",
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(SCHEDULES),
+    show_default=BY_RECIPE,
+    help="How the learning rate changes on the way.",
+)
+@click.option(
+    "--clip-norm",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default=BY_RECIPE,
+    help="Longest that all gradients together may be.",
+)
+@click.option(
+    "--clip-value",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default=BY_RECIPE,
+    help="Largest that an element of a gradient may be.",
+)
+@click.option(
+    "--init",
+    type=click.Choice(INITS),
+    show_default=BY_RECIPE,
+    help="How weight matrices and kernels begin.",
+)
+@click.option(
+    "--activation",
+    type=click.Choice(ACTIVATIONS),
+    show_default=BY_RECIPE,
+    help="What follows each hidden layer; not all recipes have one to choose.",
 )
 @click.option(
     "--seed",
@@ -82,26 +125,36 @@ def _help() -> str:
     help="Folder of the checkpoint; an older checkpoint there is replaced.",
 )
 def train(
-    recipe: str, seed: int, device: str, data_dir: Path | None, output: Path | None, **changes: Any
+    recipe: str,
+    activation: str | None,
+    data_dir: Path | None,
+    output: Path | None,
+    **changes: Any,
 ) -> None:
-    changed = {name: value for name, value in changes.items() if value is not None}
     try:
-        config = replace(RECIPES[recipe].config, seed=seed, device=device, **changed)
+        config = changed(RECIPES[recipe].config, **changes)
+        RECIPES[recipe].with_activation(activation)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     try:
-        _train(recipe, config, data_dir, output or Path("runs", recipe))
+        _train(recipe, config, activation, data_dir, output or Path("runs", recipe))
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
 
 
-def _train(recipe: str, config: TrainConfig, data_dir: Path | None, output: Path) -> None:
+def _train(
+    recipe: str,
+    config: TrainConfig,
+    activation: str | None,
+    data_dir: Path | None,
+    output: Path,
+) -> None:
     from training import checkpoint, loop
     from training.report import Report
 
     checkpoint.check_writable(output)
     dataset = load_dataset(RECIPES[recipe].dataset, data_dir)
     with Report(config, loop.batches_per_epoch(len(dataset.train_x), config)) as report:
-        trained, model = loop.train(recipe, config, dataset, report.batch, report.epoch)
+        trained, model = loop.train(recipe, config, dataset, report.batch, report.epoch, activation)
     checkpoint.save(output, trained, model)
     report.summary(trained, output)

@@ -1,7 +1,8 @@
 """How a model is trained. Every default stands here; a recipe overrides what it needs to."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from training.errors import ConfigError
 
@@ -81,3 +82,12 @@ class TrainConfig:
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:
             raise ConfigError(f"{name} must be {what}, not {getattr(self, name)}")
+
+
+def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """With all changes that are not None; another optimiser comes with its own learning rate."""
+    named = {name: value for name, value in changes.items() if value is not None}
+    optimizer = named.get("optimizer", config.optimizer)
+    if optimizer != config.optimizer and "lr" not in named:
+        named["lr"] = OPTIMIZERS[optimizer]
+    return replace(config, **named)

@@ -1,9 +1,11 @@
 """Real data where it is there: `PENSTOCK_DATA`, or `shared/data` beside the project."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from training.catalog import load_dataset
 from training.data.dataset import Dataset
@@ -20,6 +22,16 @@ def find_data_dir() -> Path | None:
 
 
 DATA_DIR = find_data_dir()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks as small as these are not worth a second thread, which waits for its turn on a busy
+    machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
