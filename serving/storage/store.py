@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from serving.errors import LoadFailed, ServingError
@@ -140,7 +141,9 @@ class Store:
 
 def _version(info: Mapping[str, Any]) -> str:
     found = next((info[name] for name in _VERSIONS if info.get(name)), "")
-    # Listings and heads quote it differently.
+    # A listing may have it in another form than what is told of one object.
+    if isinstance(found, datetime):
+        found = found.timestamp()
     return str(found).removeprefix("W/").strip('"')
 
 

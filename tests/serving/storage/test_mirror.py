@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from serving.errors import LoadFailed, Unavailable
@@ -300,6 +301,18 @@ def test_an_empty_prefix_is_none(bucket: Bucket, mirror: MirrorOf) -> None:
         mirror(bucket.url).models()
     bucket.put("", b"")  # as consoles make a folder
     assert mirror(bucket.url).models() == []
+
+
+def test_whatever_fsspec_opens_is_a_repository(mirror: MirrorOf) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe("/models/a/1/x", b"one")
+    reader = mirror("memory://models")
+    assert reader.models() == ["a"]
+    assert contents(fetch(reader)) == {"a/1/x": b"one"}
+    files.pipe("/models/a/1/x", b"two")
+    assert contents(fetch(reader)) == {"a/1/x": b"two"}
+    with pytest.raises(LoadFailed, match="no-such://a: cannot be opened: Protocol not known"):
+        mirror("no-such://a")
 
 
 def test_an_access_that_is_refused_is_told_with_the_credentials_it_takes(
