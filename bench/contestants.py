@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ class Window:
     errors: int
     server: float  # processor time of the server's process tree
     load: float  # processor time of the load generator
-    others: float  # processor time that others took on the server's core
+    others: float  # share of the server's core that others took
 
     @property
     def throughput(self) -> float:
@@ -173,9 +174,11 @@ def raw(subjects: Mapping[str, Subject], core: int) -> Iterator[Raw]:
 
 def _watched(send: Callable[[], Sent], pid: int, core: int) -> Window:
     """What was sent, with what the server's processes and its core did meanwhile."""
-    used, busy = cpu_seconds(pid), busy_seconds(core)
+    used, busy, begun = cpu_seconds(pid), busy_seconds(core), time.perf_counter()
     sent = send()
     used, busy = cpu_seconds(pid) - used, busy_seconds(core) - busy
+    # Longer than the window: the load generator starts and connects first.
+    elapsed = time.perf_counter() - begun
     return Window(
         seconds=sent.seconds,
         requests=sent.requests,
@@ -184,5 +187,5 @@ def _watched(send: Callable[[], Sent], pid: int, core: int) -> Window:
         errors=sent.errors,
         server=used,
         load=sent.processor,
-        others=max(0.0, busy - used),
+        others=max(0.0, busy - used) / elapsed,
     )

@@ -102,7 +102,7 @@ def _row(result: Result, name: str) -> list[str]:
         f"{1e6 * middle(cost):,.0f}",
         _against(result, name, cost),
         f"{load:.0%}{' (!)' * (load > SATURATED)}",
-        f"{middle(lambda window: window.others / window.seconds):.0%}",
+        f"{middle(lambda window: window.others):.0%}",
         f"{speed.n} of {speed.n + result.dropped}",
         str(result.errors.get(name, 0)),
     ]
