@@ -23,6 +23,10 @@ else:
 # Below, a Python list is as quick.
 _LONG: Final = 512
 _MAX_DEPTH: Final = 32
+# simdjson looks for a key among all of them: an object of many would take the square of their time.
+_MAX_KEYS: Final = 64
+# A parser keeps some ten times as many bytes as its longest text has.
+_MAX_KEPT: Final = 4 * 1024 * 1024
 _BUFFERS: Final = {
     **dict.fromkeys(("FP32", "FP64"), ("d", np.float64)),
     **dict.fromkeys(("INT8", "INT16", "INT32", "INT64"), ("i", np.int64)),
@@ -30,8 +34,8 @@ _BUFFERS: Final = {
 }
 
 
-# One for all texts: it keeps its memory. It refuses a second text while anything of the first is
-# referred to, so nothing of its own kind may leave this module.
+# One for all texts but the longest: it keeps its memory. It refuses a second text while anything of
+# the first is referred to, so nothing of its own kind may leave this module.
 _PARSER: Final[Any] = simdjson.Parser() if simdjson else None
 
 
@@ -47,6 +51,7 @@ def loads(text: bytes) -> Any:
     # With escapes, one key may hide in another.
     if simdjson is None or len(text) < _LONG or b"\\" in text:
         return json_text.loads(text)
+    json_text.check_size(text)
     try:
         return _Reader(text).document
     except (_Unusual, LookupError, ValueError, TypeError, RuntimeError):
@@ -58,7 +63,8 @@ class _Reader:
 
     def __init__(self, text: bytes) -> None:
         self._lists = 0
-        root = _PARSER.parse(text)
+        parser = _PARSER if len(text) <= _MAX_KEPT else simdjson.Parser()
+        root = parser.parse(text)
         if not isinstance(root, simdjson.Object):
             raise _Unusual
         self.document = self._object(root, 0)
@@ -66,6 +72,8 @@ class _Reader:
             raise _Unusual
 
     def _object(self, value: Any, depth: int) -> dict[str, Any]:
+        if len(value) > _MAX_KEYS:
+            raise _Unusual
         members: dict[str, Any] = {}
         for name in value:
             if name in members:
@@ -79,7 +87,7 @@ class _Reader:
         return members
 
     def _input(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, simdjson.Object):
+        if not isinstance(value, simdjson.Object) or len(value) > _MAX_KEYS:
             raise _Unusual
         members: dict[str, Any] = {}
         for name in value:

@@ -1,4 +1,4 @@
-"""Bytes to JSON values and back, within limits: depth, distinct keys, Unicode, finite doubles."""
+"""Bytes to JSON values and back, within limits: depth, size, distinct keys, Unicode, doubles."""
 
 import json
 import math
@@ -10,6 +10,9 @@ from serving.errors import Malformed
 from serving.wire.fields import show
 
 MAX_DEPTH: Final = 100
+# A text of few bytes can hold so many empty lists that they fill the memory, and that the server
+# does nothing else for a minute. Tensors are as short when they are flat.
+MAX_CONTAINERS: Final = 1_000_000
 
 _SHORT: Final = 2048
 _CONTAINERS: Final = frozenset((dict, list))
@@ -19,9 +22,11 @@ _MAY_HOLD_COLONS: Final = frozenset((dict, str))
 def loads(text: bytes) -> Any:
     """The value of a JSON text in UTF-8; NaN, Infinity and -Infinity are numbers in it.
 
-    Raises Malformed for anything that is not JSON, for nesting deeper than `MAX_DEPTH`, for
-    a key twice in one object, and for numbers that overflow a double.
+    Raises Malformed for anything that is not JSON, for nesting deeper than `MAX_DEPTH`, for more
+    lists and objects than `MAX_CONTAINERS`, for a key twice in one object, and for numbers that
+    overflow a double.
     """
+    check_size(text)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -31,6 +36,16 @@ def loads(text: bytes) -> Any:
     if _may_be_deep(text) and _is_deep(value):
         _refuse(ValueError(f"JSON nesting depth exceeds the limit of {MAX_DEPTH}"))
     return _loads_slowly(text) if _may_repeat_a_key(text, value) else value
+
+
+def check_size(text: bytes) -> None:
+    """Raises Malformed for a text with more brackets than there may be lists and objects."""
+    if len(text) > MAX_CONTAINERS and text.count(b"[") + text.count(b"{") > MAX_CONTAINERS:
+        _refuse(
+            ValueError(
+                f"more than {MAX_CONTAINERS} lists and objects; send tensors flat or as binary data"
+            )
+        )
 
 
 def dumps(value: Any) -> bytes:

@@ -127,3 +127,24 @@ def test_the_count_of_numbers_is_that_of_the_shape(count: int) -> None:
     text = json.dumps({"inputs": [item]}).encode() + PADDING
     with pytest.raises(Malformed, match=rf"expected 6 elements for shape \[2, 3\], got {count}"):
         rest.decode_infer("m", "", text)
+
+
+def test_an_object_of_many_keys_is_left_to_the_other_parser() -> None:
+    many = {f"key {index}": index for index in range(100_000)}
+    inside = {"name": "a", "datatype": "FP32", "shape": [1], "data": [1.5]}
+
+    # Looked for one by one among the others, they would take minutes.
+    for document in (
+        {"inputs": [inside], "parameters": many},
+        {"inputs": [inside | many]},
+        many,
+    ):
+        text = json.dumps(document).encode()
+        assert json_fast.loads(text) == json_text.loads(text) == document
+
+
+def test_more_lists_than_there_may_be_are_refused_before_they_are_read() -> None:
+    text = b'{"inputs": [' + b"[]," * json_text.MAX_CONTAINERS + b"1]}"
+
+    with pytest.raises(Malformed, match="more than 1000000 lists and objects"):
+        json_fast.loads(text)

@@ -126,3 +126,20 @@ def test_numbers_that_are_not_finite_have_names() -> None:
 )
 def test_what_is_not_json_is_refused_in_tritons_words(text: bytes) -> None:
     assert refusal(text).startswith("failed to parse the request JSON buffer: ")
+
+
+@pytest.mark.parametrize(("container", "is_read"), [(b"[]", True), (b"{}", True), (b"[[]]", False)])
+def test_there_may_be_a_million_lists_and_objects(container: bytes, is_read: bool) -> None:
+    count = json_text.MAX_CONTAINERS - 1
+    text = b"[" + b",".join([container] * count) + b"]"
+
+    if is_read:
+        assert len(json_text.loads(text)) == count
+    else:
+        assert "more than 1000000 lists and objects" in refusal(text)
+
+
+def test_a_long_text_may_have_as_many_values_as_fit() -> None:
+    text = b"[" + b"1," * 2_000_000 + b"1]"
+
+    assert len(json_text.loads(text)) == 2_000_001
