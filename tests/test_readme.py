@@ -76,6 +76,20 @@ def test_a_command_about_models_finds_nothing_wrong(command: str) -> None:
     assert _run(command.replace(".venv/bin/penstock", f"{sys.executable} -m penstock"))
 
 
+def test_measuring_writes_a_page_and_meets_a_kinder_objective(
+    server: Server, tmp_path: Path
+) -> None:
+    (command,) = [line for line in COMMANDS if "penstock bench" in line]
+    _run(
+        command.replace(".venv/bin/penstock", f"{sys.executable} -m penstock")
+        .replace("localhost:8000", server.http)
+        .replace("p99=50ms", "p99=60s --requests 20 --warm-up 0")
+        .replace("curve.html", str(tmp_path / "curve.html"))
+    )
+
+    assert "SLO met" in (tmp_path / "curve.html").read_text(encoding="utf-8")
+
+
 def test_training_your_own_ends_in_the_repository(tmp_path: Path) -> None:
     commands = [line for line in COMMANDS if re.search("penstock (train|export)", line)]
     assert len(commands) == 2

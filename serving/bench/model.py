@@ -47,9 +47,9 @@ def describe(
     inputs = tuple(_spec(each) for each in metadata["inputs"])
     known = tuple(_spec(each) for each in metadata["outputs"])
     limit = _max_batch_size(config, inputs)
-    if limit is not None and batch_size > limit:
-        cure = f"at most {limit}" if limit else "it does not batch"
-        raise Unsuitable(f"--batch-size {batch_size}: model '{metadata['name']}' takes {cure}")
+    if limit is not None and batch_size > max(limit, 1):
+        most = f"takes at most {limit} rows" if limit else "does not batch"
+        raise Unsuitable(f"--batch-size {batch_size}: model '{metadata['name']}' {most}")
     is_batched = limit is None or limit > 0
     if is_batched:
         inputs, known = _without_batch(inputs), _without_batch(known)

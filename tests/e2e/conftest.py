@@ -8,8 +8,10 @@ import httpx
 import numpy as np
 import onnxruntime
 import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
 
 from serving.types import Array
+from tests.e2e.browser import open_browser
 from tests.e2e.clients import CLIENTS, Client, connect
 from tests.e2e.server import REPOSITORY, Server, penstock_server
 from tests.training.conftest import find_data_dir
@@ -26,6 +28,12 @@ Reference = Callable[[str, Array], Mapping[str, Array]]
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     with penstock_server(f"--http-max-input-size={INPUT_LIMIT}") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    with open_browser(tmp_path_factory.mktemp("profile")) as running:
         yield running
 
 

@@ -1,12 +1,9 @@
 """What the documentation shows works as it stands, also in a browser that has no internet."""
 
-import shutil
-from collections.abc import Iterator
 from typing import Any, Final
 
 import httpx
 import pytest
-from selenium import webdriver
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -123,38 +120,6 @@ def test_every_refusal_that_is_documented_has_the_form_of_an_error(
             if status != "200" and response.get("content"):
                 example = response["content"]["application/json"]["example"]
                 assert list(example) == ["error"], f"{name}: {status}"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    binary = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no Chromium here: Debian's packages are chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1400,2000",
-        # Whatever is not this machine cannot be reached: the page must need nothing else.
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        f"--user-data-dir={profile}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    try:
-        yield running
-    finally:
-        running.quit()
 
 
 def test_a_prediction_can_be_made_on_the_documentation_page(

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, Final
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from serving.bench.model import Model
@@ -53,7 +54,7 @@ class Checker:
             return self._check_binary(answer, json_length, expected)
         except ServingError as error:
             return error.message
-        except (ValueError, KeyError, TypeError) as error:
+        except (DecodeError, ValueError, LookupError, TypeError, AttributeError) as error:
             return f"unreadable: {type(error).__name__}: {error}"
 
     def _check_binary(

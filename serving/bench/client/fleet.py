@@ -67,6 +67,8 @@ class Fleet:
         for pipe in pipes:
             if not isinstance(self._hear(pipe), Ready):
                 raise Died("a process that sends requests does not do as it is told")
+        if not step.warm_up:
+            watch.begun()  # while nothing is under way that would be missed
         start = time.monotonic_ns() + _LEAD
         for pipe in pipes:
             self._say(pipe, Go(start))
@@ -160,8 +162,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def _marks(step: Step, watch: Watch, begin: float) -> deque[tuple[float, Callable[[], None]]]:
     """What to call when, in order; without a time for the end, that is when all have ended."""
-    end = begin + step.duration if step.duration else math.inf
-    return deque([(begin, watch.begun), (end, watch.ended)])
+    ended = (begin + step.duration if step.duration else math.inf, watch.ended)
+    return deque([(begin, watch.begun), ended] if step.warm_up else [ended])
 
 
 def _call_due(marks: deque[tuple[float, Callable[[], None]]]) -> None:

@@ -43,7 +43,16 @@ class Load:
         self._last_end = self.begin
         self._is_over = False
         self._loop = asyncio.get_running_loop()
+        self._alarm = Alarm(self._loop, self._ring)
         caller.ended = self._ended
+
+    def begin_at_start(self) -> None:
+        """Send the first requests at `start`; `done` tells the end."""
+        self._alarm.set(self._start)
+
+    def close(self) -> None:
+        """Set no alarm any more."""
+        self._alarm.close()
 
     def stop(self) -> None:
         """Send nothing more, and wait for nothing."""
@@ -75,12 +84,16 @@ class Load:
     def _ended(self, call: Call, now: int, ending: Ending) -> None:
         self.under_way -= 1
         self._last_end = now
-        if ending.failure is None and self.begin <= now and (now < self.end or self.step.requests):
+        if ending.failure is None and self._is_in_time(call, now):
             self._tally.answered_in_time += 1
             self._last_answer = now
         if call.due >= self.begin:
             self._count(call, now, ending)
         self._go_on(ending)
+
+    def _is_in_time(self, call: Call, now: int) -> bool:
+        """True for an end at `now` that throughput counts."""
+        return call.due >= self.begin if self.step.requests else self.begin <= now < self.end
 
     def _count(self, call: Call, now: int, ending: Ending) -> None:
         if ending.failure is not None:
@@ -91,6 +104,10 @@ class Load:
             for name, took in durations(ending.timing):
                 self.recorder.timing(name, took)
 
+    def _ring(self) -> None:
+        """Send what is due now."""
+        raise NotImplementedError
+
     def _go_on(self, ending: Ending) -> None:
         """Send what is due after a call has ended, and see whether it was the last."""
         raise NotImplementedError
@@ -99,15 +116,9 @@ class Load:
 class ClosedLoop(Load):
     """Each of so many connections asks again as soon as it has its answer."""
 
-    async def start(self) -> None:
-        """Begin; `done` tells the end."""
-        delay = (self._start - time.monotonic_ns()) / _SECOND
-        await asyncio.sleep(max(delay, 0.0))
+    def _ring(self) -> None:
         for _ in range(self.step.in_flight):
             self._next()
-
-    def close(self) -> None:
-        """Nothing is kept open."""
 
     def _next(self) -> None:
         now = time.monotonic_ns()
@@ -143,18 +154,8 @@ class OpenLoop(Load):
         self._times = times
         self._due = start + next(times)
         self._is_full = False
-        self._is_caught_up = False
-        self._alarm = Alarm(self._loop, self._send_due)
 
-    async def start(self) -> None:
-        """Begin; `done` tells the end."""
-        self._alarm.set(self._due)
-
-    def close(self) -> None:
-        """Set no alarm any more."""
-        self._alarm.close()
-
-    def _send_due(self) -> None:
+    def _ring(self) -> None:
         if self._is_over:
             return
         for _ in range(_TURN):
@@ -189,7 +190,7 @@ class OpenLoop(Load):
 
     def _go_on(self, ending: Ending) -> None:
         if self._is_full:
-            self._send_due()
+            self._ring()
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:

@@ -153,7 +153,7 @@ class _Worker:
             for aside in (self._tell(load), loads.watch_lag(load.recorder), _measure_cpu(load))
         ]
         try:
-            await load.start()
+            load.begin_at_start()
             await load.done.wait()
         finally:
             load.close()

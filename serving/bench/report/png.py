@@ -10,12 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from serving.bench.report.drawing import PALETTE, Dot, Drawing, Line, Point, Shape, Text
 
-_SCALE: Final = 4  # painted that large, and made half as large, so that edges are smooth
+_SCALE: Final = 3  # painted that large, and made half as large, so that edges are smooth
 _ANCHORS: Final = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
 def write(path: Path, drawings: Sequence[Drawing]) -> None:
-    """Write the picture, twice as large as the drawings are; OSError if that fails."""
+    """Write the picture, half as large again as the drawings are; OSError if that fails."""
     width = round(max(drawing.width for drawing in drawings))
     height = round(sum(drawing.height for drawing in drawings))
     picture = Image.new("RGB", (width * _SCALE, height * _SCALE), PALETTE["paper"])
@@ -25,7 +25,9 @@ def write(path: Path, drawings: Sequence[Drawing]) -> None:
         for shape in drawing.shapes:
             painter.paint(shape)
         top += drawing.height
-    picture.resize((width * 2, height * 2), Image.Resampling.LANCZOS).save(path, "PNG")
+    picture.resize((width * _SCALE // 2, height * _SCALE // 2), Image.Resampling.LANCZOS).save(
+        path, "PNG"
+    )
 
 
 class _Painter:
@@ -59,7 +61,7 @@ class _Painter:
 
     def _text(self, text: Text) -> None:
         font: Any = ImageFont.load_default(text.size * _SCALE)
-        stroke = _SCALE // 4 if text.bold else 0
+        stroke = 1 if text.bold else 0
         colour, anchor = PALETTE[text.colour], _ANCHORS[text.anchor]
         if not text.upright:
             self._draw.text(

@@ -12,7 +12,7 @@ from itertools import count
 import pytest
 
 from serving.bench.client.caller import Call, Ended, Ending
-from serving.bench.client.loads import ClosedLoop, OpenLoop
+from serving.bench.client.loads import ClosedLoop, Load, OpenLoop
 from serving.bench.client.tally import Failure
 from serving.bench.plan import Step
 
@@ -72,10 +72,26 @@ def every(nanoseconds: int) -> Iterator[int]:
     return (index * nanoseconds for index in count())
 
 
+@pytest.fixture(autouse=True)
+def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close every load in the end, as whoever begins one has to."""
+    begun: list[Load] = []
+    begin = Load.begin_at_start
+
+    def note(load: Load) -> None:
+        begun.append(load)
+        begin(load)
+
+    monkeypatch.setattr(Load, "begin_at_start", note)
+    yield
+    for load in begun:
+        load.close()
+
+
 async def test_a_closed_loop_sends_as_many_requests_as_were_asked_for() -> None:
     server = Server()
     load = ClosedLoop(server, 3, step(), time.monotonic_ns())
-    await load.start()
+    load.begin_at_start()
     await load.done.wait()
 
     assert (load.finish().answered, len(server.calls), server.most) == (100, 100, 4)
@@ -84,7 +100,8 @@ async def test_a_closed_loop_sends_as_many_requests_as_were_asked_for() -> None:
 async def test_a_closed_loop_waits_for_answers() -> None:
     server = Server(is_answering=False)
     load = ClosedLoop(server, 1, step(), time.monotonic_ns())
-    await load.start()
+    load.begin_at_start()
+    await server.sent(4)
     for _ in range(100):
         await asyncio.sleep(0)
 
@@ -96,7 +113,7 @@ async def test_a_closed_loop_waits_for_answers() -> None:
 async def test_the_prepared_requests_take_turns() -> None:
     server = Server()
     load = ClosedLoop(server, 3, step(requests=7), time.monotonic_ns())
-    await load.start()
+    load.begin_at_start()
     await load.done.wait()
 
     assert [call.body for call in server.calls] == [0, 1, 2, 0, 1, 2, 0]
@@ -105,7 +122,7 @@ async def test_the_prepared_requests_take_turns() -> None:
 async def test_what_was_sent_in_the_warm_up_is_not_counted() -> None:
     server = Server()
     load = ClosedLoop(server, 1, step(warm_up=0.02), time.monotonic_ns())
-    await load.start()
+    load.begin_at_start()
     await load.done.wait()
 
     warming = sum(call.due < load.begin for call in server.calls)
@@ -116,7 +133,7 @@ async def test_what_was_sent_in_the_warm_up_is_not_counted() -> None:
 async def test_failures_are_counted_by_what_was_said_and_are_no_answers() -> None:
     server = Server(failure=REFUSED)
     load = ClosedLoop(server, 1, step(), time.monotonic_ns())
-    await load.start()
+    load.begin_at_start()
     await load.done.wait()
     tally = load.finish()
 
@@ -127,12 +144,11 @@ async def test_failures_are_counted_by_what_was_said_and_are_no_answers() -> Non
 async def test_an_open_loop_sends_when_it_is_time_though_nobody_answers() -> None:
     server = Server(is_answering=False)
     load = OpenLoop(server, 1, step(in_flight=1000), time.monotonic_ns(), every(10_000))
-    await load.start()
+    load.begin_at_start()
     await server.sent(100)
     assert server.most == 100
     server.answer_all()
     await load.done.wait()
-    load.close()
 
     assert load.finish().answered == 100
 
@@ -142,9 +158,8 @@ async def test_latency_counts_from_when_a_request_was_due() -> None:
     server = Server()
     start = time.monotonic_ns() - 5 * SECOND
     load = OpenLoop(server, 1, step(in_flight=1), start, every(1000))
-    await load.start()
+    load.begin_at_start()
     await load.done.wait()
-    load.close()
     latency = load.finish().latency
 
     assert len(latency) == 100
@@ -154,14 +169,13 @@ async def test_latency_counts_from_when_a_request_was_due() -> None:
 async def test_requests_beyond_the_limit_wait_and_are_told_of() -> None:
     server = Server(is_answering=False)
     load = OpenLoop(server, 1, step(in_flight=10), time.monotonic_ns(), every(1000))
-    await load.start()
+    load.begin_at_start()
     await server.sent(10)
     for _ in range(200):
         await asyncio.sleep(0)
     assert len(server.calls) == 10
     server.answer_all()
     await load.done.wait()
-    load.close()
     tally = load.finish()
 
     assert server.most == 10
@@ -173,9 +187,8 @@ async def test_a_request_that_waited_beyond_its_timeout_is_not_sent_but_counted(
     server = Server()
     start = time.monotonic_ns() - 5 * SECOND
     load = OpenLoop(server, 1, step(timeout=1.0), start, every(1000))
-    await load.start()
+    load.begin_at_start()
     await load.done.wait()
-    load.close()
     tally = load.finish()
 
     assert server.calls == []
@@ -186,9 +199,8 @@ async def test_a_request_that_waited_beyond_its_timeout_is_not_sent_but_counted(
 async def test_a_deadline_is_the_timeout_after_a_request_was_due() -> None:
     server = Server()
     load = OpenLoop(server, 1, step(timeout=30.0), time.monotonic_ns(), every(1000))
-    await load.start()
+    load.begin_at_start()
     await load.done.wait()
-    load.close()
 
     assert {call.deadline - call.due for call in server.calls} == {30 * SECOND}
 
@@ -200,12 +212,11 @@ async def test_a_load_that_is_stopped_ends_with_what_it_has(is_open: bool) -> No
     start = time.monotonic_ns()
     load = OpenLoop(server, 1, options, start, every(1000)) if is_open else None
     running = load or ClosedLoop(server, 1, options, start)
-    await running.start()
+    running.begin_at_start()
     await server.sent(4)
     server.answer(server.calls[0])
     running.stop()
     await running.done.wait()
-    running.close()
     tally = running.finish()
 
     assert tally.answered == 1
@@ -215,7 +226,8 @@ async def test_a_load_that_is_stopped_ends_with_what_it_has(is_open: bool) -> No
 async def test_the_servers_own_times_are_counted_by_name() -> None:
     server = Server(is_answering=False)
     load = ClosedLoop(server, 1, step(in_flight=1, requests=1), time.monotonic_ns())
-    await load.start()
+    load.begin_at_start()
+    await server.sent(1)
     server.answer(server.calls[0], timing='queue;dur=1.5, compute;dur=2.25, batch;desc="4 rows"')
     timings = load.finish().timings
 
