@@ -126,9 +126,9 @@ class Raw:
     kinds: Collection[str] = (*SMALL, *LARGE)
 
     def choose(self, seconds: float = 0.1) -> None:
-        """Find the batch size that gives the most images a second."""
-        speeds = {batch: batch / self._run(SMALL[0], batch, seconds).p50 for batch in BATCHES}
-        self.best = max(speeds, key=speeds.__getitem__)
+        """Find the batch size at which an image takes the least processor time."""
+        costs = {batch: self._window(SMALL[0], batch, seconds).cost for batch in BATCHES}
+        self.best = min(costs, key=costs.__getitem__)
 
     def check(self, case: Case) -> None:
         """What it says is right by definition."""
@@ -137,7 +137,10 @@ class Raw:
         batch = len(self.subjects[case.kind].rows)
         if case.kind in SMALL and case.connections > 1:
             batch = self.best
-        return _watched(lambda: self._run(case.kind, batch, seconds), self.process.pid, self.core)
+        return self._window(case.kind, batch, seconds)
+
+    def _window(self, kind: str, batch: int, seconds: float) -> Window:
+        return _watched(lambda: self._run(kind, batch, seconds), self.process.pid, self.core)
 
     def _run(self, kind: str, batch: int, seconds: float) -> Sent:
         subject = self.subjects[kind]

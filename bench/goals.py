@@ -28,7 +28,15 @@ class Outcome:
     @property
     def met(self) -> bool:
         """By the median."""
-        found = self.found.median
+        return self._holds(self.found)
+
+    @property
+    def met_by_cost(self) -> bool:
+        """Whether it would be, were requests/s as processor time has them."""
+        return self.cost is not None and self._holds(self.cost)
+
+    def _holds(self, spread: Spread) -> bool:
+        found = spread.median
         return found >= self.wanted if self.at_least else found <= self.wanted
 
 

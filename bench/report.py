@@ -80,7 +80,7 @@ def of_goals(outcomes: Sequence[Outcome]) -> Sheet:
         bound = "at least" if one.at_least else "at most"
         wanted = f"{bound} {one.wanted:g}{one.unit}"
         by_cost = _span(one.cost, one.unit) if one.cost else ""
-        met = "yes" if one.met else "no"
+        met = "yes" if one.met else "by CPU time" if one.met_by_cost else "no"
         rows.append([one.goal, wanted, _span(one.found, one.unit), by_cost, met])
     headings = ("goal", "wanted", "found", "by CPU time", "met")
     return Sheet("Goals", headings, rows, "by CPU time: the same ratio of processor time.")

@@ -31,12 +31,14 @@ def test_each_contestant_has_a_row_with_ratios_to_ours() -> None:
 
 
 def test_a_goal_is_met_by_the_median_and_shown_by_processor_time_too() -> None:
-    met, fair = goals.outcomes([RESULT], {})
+    speed, fair = goals.outcomes([RESULT], {})
 
-    assert (met.wanted, met.found.median, met.met) == (7.0, 6.5, False)
-    assert met.cost is not None
-    assert round(met.cost.median, 3) == 10
-    assert (fair.found.median, fair.met) == (2.5, True)
+    assert (speed.wanted, speed.found.median, speed.met) == (7.0, 6.5, False)
+    assert speed.cost is not None
+    assert round(speed.cost.median, 3) == 10
+    assert speed.met_by_cost
+    assert (fair.found.median, fair.met, fair.met_by_cost) == (2.5, True, False)
+    assert [row[-1] for row in report.of_goals([speed, fair]).rows] == ["by CPU time", "yes"]
 
 
 def test_goals_without_figures_are_left_out() -> None:
