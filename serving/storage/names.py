@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 def refusals(names: Iterable[str]) -> Mapping[str, str]:
     """Why some of `names`, relative to a folder of files to be, cannot be the names of those.
 
-    Case counts for nothing here: what differs by it alone is one file on some machines.
+    What differs by case alone, or by how Unicode writes a letter, is one file on some machines.
     """
     refused: dict[str, str] = {}
     files: dict[str, str] = {}

@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from serving.errors import LoadFailed
 from serving.storage.cache import KEEP_SECONDS, Cache
 from serving.storage.objects import Object
 from serving.storage.trees import Trees
@@ -92,6 +93,11 @@ def test_what_is_asked_for_stays(cache: Path) -> None:
     assert running.find(WANTED) == kept
     Cache(cache)
     assert kept.exists()
+
+
+def test_without_a_home_another_folder_has_to_be_named() -> None:
+    with pytest.raises(LoadFailed, match="--model-repository-cache"):
+        Cache(Path("~nobody-of-this-name/cache"))
 
 
 @pytest.fixture
