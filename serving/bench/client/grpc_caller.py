@@ -35,6 +35,8 @@ class GrpcCaller:
         # Neither serialised nor parsed by grpc: bytes go out as prepared and come as they are.
         self._stubs = cycle([(each, each.unary_unary(METHOD)) for each in self._channels])
         self._under_way: set[asyncio.Task[None]] = set()
+        # Metadata take time to look at: only of a server whose first answer has some.
+        self._is_timed = True
 
     async def open(self, connections: int) -> None:
         """Connect every channel, whatever `connections` says: calls share them."""
@@ -69,7 +71,9 @@ class GrpcCaller:
         now = time.monotonic_ns()
         wrong = self._check(call.body, answer, None)
         failure = Failure("wrong answer", wrong) if wrong else None
-        self.ended(call, now, Ending(failure, timing=await _timing(pending)))
+        timing = await _timing(pending) if self._is_timed else None
+        self._is_timed = timing is not None
+        self.ended(call, now, Ending(failure, timing=timing))
 
 
 def open_channel(target: Target) -> Any:

@@ -67,7 +67,7 @@ def error_lines(step: StepResult) -> Iterator[str]:
             rest = step.failed - sum(list(step.failures.values())[:_KINDS])
             yield f"{rest:,} other failures; --json FILE holds them all"
             return
-        yield f"{count:,} times {failure.status}: {failure.message}"
+        yield f"{count:,} x {failure.status}: {failure.message}"
 
 
 def measured(verdict: Verdict) -> str:
