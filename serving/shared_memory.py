@@ -14,13 +14,15 @@ from typing import Final
 
 import numpy as np
 
-from serving.errors import AlreadyExists, InvalidArgument, NotFound, Unsupported
+from serving.errors import AlreadyExists, InvalidArgument, NotFound, Overloaded, Unsupported
 
 # Where Linux keeps what shm_open calls by a name.
 OBJECTS: Final = Path("/dev/shm")
 # No links, and no waiting for a pipe of that name.
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAX_NAME: Final = 255
+# Each is an open file, of which the server needs some for its connections.
+MAX_REGIONS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -83,10 +85,12 @@ class Regions:
         """Open the object of that key.
 
         Raises AlreadyExists if the name is taken, InvalidArgument if there is no such object, or
-        no such bytes in it.
+        no such bytes in it, Overloaded if there are `MAX_REGIONS`.
         """
         if name in self._regions:
             raise AlreadyExists(f"shared memory region '{name}' already in manager")
+        if len(self._regions) >= MAX_REGIONS:
+            raise Overloaded(f"{MAX_REGIONS} shared memory regions are registered: unregister some")
         descriptor = _open(key)
         region = Region(name, key, offset, byte_size, descriptor)
         # Requests under way may hold the region longer than clients keep it registered.

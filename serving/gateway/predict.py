@@ -23,11 +23,14 @@ from serving.wire import images, json_examples, json_text, tables
 
 DEFAULT_TOP_K: Final = 5
 _MAX_FILES: Final = 256
+# The largest picture takes some 800 MB while it is decoded, whatever its file has.
+_MAX_DECODED_AT_ONCE: Final = 2
 
 
 def create_router(engine: Engine, limit: int) -> APIRouter:
     """The route `/predict/{model}`; `limit` is the largest body in bytes."""
     router = APIRouter(tags=["predict"])
+    decoding = asyncio.Semaphore(_MAX_DECODED_AT_ONCE)
 
     @router.post("/predict/{model}", openapi_extra=examples.PREDICT, responses=examples.PREDICTED)
     async def predict(
@@ -61,7 +64,8 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
             layout = metadata.formats.get(spec.name, "FORMAT_NONE")
             files = await _files(request, content)
             # A large picture takes its time, which the other requests shall not wait for.
-            array = await asyncio.to_thread(_decode, files, spec, layout)
+            async with decoding:
+                array = await asyncio.to_thread(_decode, files, spec, layout)
         if not metadata.max_batch_size:
             array = _single(array, metadata)
         response = await engine.infer(

@@ -16,6 +16,7 @@ MAX_PIXELS: Final = 64 * 1024 * 1024
 # Pillow's own limits, a warning and an error of other sizes, would get in the way of that one.
 Image.MAX_IMAGE_PIXELS = None
 _MODES: Final = {1: "L", 3: "RGB"}
+_STRIP: Final = 256  # rows
 
 
 # Of pictures that can be written, grey and in colour.
@@ -75,10 +76,20 @@ def _flat(picture: Image.Image) -> Image.Image:
         # Pillow would cut what exceeds 8 bits off at white; the upper 8 of the 16 are the picture.
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        picture = _on_white(picture)
     picture.load()
     return picture
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """The picture in RGB; in strips, as a large one is some hundreds of megabytes each time."""
+    whole = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, _STRIP):
+        bottom = min(top + _STRIP, picture.height)
+        layer = picture.crop((0, top, picture.width, bottom)).convert("RGBA")
+        layer = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        whole.paste(layer.convert("RGB"), (0, top))
+    return whole
 
 
 def _unreadable(field: str, got: str) -> InvalidArgument:

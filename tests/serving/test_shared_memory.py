@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.errors import AlreadyExists, InvalidArgument, NotFound
-from serving.shared_memory import OBJECTS, Regions
+from serving.errors import AlreadyExists, InvalidArgument, NotFound, Overloaded
+from serving.shared_memory import MAX_REGIONS, OBJECTS, Regions
 
 SIZE = 64
 CONTENT = bytes(range(SIZE))
@@ -190,3 +190,15 @@ def test_nothing_is_left_open(key: str, path: Path) -> None:
     assert open_descriptors(path) == before + 10
     regions.clear()
     assert open_descriptors(path) == before
+
+
+def test_there_are_only_so_many_regions(key: str) -> None:
+    regions = Regions()
+    for index in range(MAX_REGIONS):
+        regions.register(str(index), key, 0, SIZE)
+
+    with pytest.raises(Overloaded, match="1024 shared memory regions are registered"):
+        regions.register("one more", key, 0, SIZE)
+    regions.unregister("0")
+    regions.register("one more", key, 0, SIZE)
+    regions.clear()
