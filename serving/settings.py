@@ -55,6 +55,17 @@ class CompressionLevel(Enum):
     HIGH = "high"
 
 
+class GrpcImplementation(Enum):
+    """What answers on the gRPC port.
+
+    `own` is made for many small calls; `grpcio` is the server of gRPC's own package, which takes
+    several times as long for each.
+    """
+
+    OWN = "own"
+    GRPCIO = "grpcio"
+
+
 class LogFormat(Enum):
     """How a line of the log looks; what a flag or a variable says are the names."""
 
@@ -166,6 +177,13 @@ class Settings(
         metadata=_flag(
             "How hard to pack gRPC's responses, for clients that can unpack them.",
             click.Choice(CompressionLevel, case_sensitive=False),
+        ),
+    )
+    grpc_implementation: GrpcImplementation = field(
+        default=GrpcImplementation.OWN,
+        metadata=_flag(
+            "What answers gRPC: our own server, or the one of grpcio, which is slower.",
+            click.Choice(GrpcImplementation, case_sensitive=False),
         ),
     )
     allow_client_shm: bool = field(

@@ -14,8 +14,8 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 # From the ground up. A unit is a module, or a package whose modules may import each other; it
 # imports units of lower floors only.
 FLOORS: Final = (
-    ("serving.errors",),
-    ("serving.dtypes",),
+    ("serving.errors", "serving.http2"),
+    ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.types"),
     ("serving.flags", "serving.summaries", "serving.tritonserver"),
     (
@@ -105,6 +105,7 @@ FLOORS: Final = (
         "serving.gateway.streaming",
         "serving.gateway.trace_settings",
     ),
+    ("serving.gateway.grpc_ports",),
     ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
     ("serving.gateway.app",),
     ("serving.gateway.server",),
@@ -132,6 +133,7 @@ FORBIDDEN: Final = (
     ("serving.gateway", ("serving.engine", "onnxruntime"), ("serving.engine.base",)),
     ("serving.engine", ("fastapi", "starlette", "uvicorn", "grpc", "serving.wire"), ()),
     ("serving.wire", ("fastapi", "starlette", "uvicorn", "grpc", "asyncio", "onnxruntime"), ()),
+    ("serving.http2", ("asyncio", "grpc", "socket", "ssl", "time"), ()),
     ("serving.types", ("fastapi", "grpc", "tritonclient", "onnxruntime"), ()),
     ("serving.validate", ("serving.gateway",), ()),
     # What measures any server knows none from the inside, and runs without a model runtime.

@@ -1,6 +1,5 @@
 """The gRPC service of the Open Inference Protocol; each method asks the engine one thing."""
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -8,21 +7,19 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
 from serving.errors import Decoupled, InvalidArgument, ServingError
 from serving.gateway import (
     calls,
-    connections,
     cuda_shared_memory,
-    guard,
+    grpc_ports,
     log_settings,
     repository,
     shared_memory,
     streaming,
-    tls,
     trace_settings,
     traced,
 )
@@ -33,17 +30,9 @@ from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.precedence import tell_of_the_model
 from serving.gateway.security import Security
-from serving.settings import CompressionLevel, Settings
+from serving.settings import Settings
 from serving.wire import proto as wire
 from serving.wire import proto_documents as documents
-
-# gRPC's own numbers; it picks the algorithm among those that the client can unpack.
-_LEVELS: Final = {
-    CompressionLevel.NONE: 0,
-    CompressionLevel.LOW: 1,
-    CompressionLevel.MEDIUM: 2,
-    CompressionLevel.HIGH: 3,
-}
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
@@ -137,28 +126,21 @@ class RpcServer:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[str]:
         """Serve while the block runs; requests in flight finish at its end. Gives host:port."""
-        server = grpc.aio.server(
-            options=_options(self._settings),
-            interceptors=guard.interceptors(self._security.grpc, self._statuses),
-        )
-        self._register(server)
-        address = f"{self._settings.grpc_address}:{self._settings.grpc_port}"
-        identities = self._security.grpc_identities
+        port = grpc_ports.port(self._settings, self._security, self._statuses)
+        self._register(port)
+        address = self._settings.grpc_address
         try:
-            if identities is None:
-                port = server.add_insecure_port(address)
-            else:
-                port = server.add_secure_port(address, tls.grpc_credentials(identities))
-        except RuntimeError as error:
+            number = await port.open()
+        except (OSError, RuntimeError) as error:
             raise ServingError(
-                f"cannot listen on {address}: {error}; choose another with --grpc-port"
+                f"cannot listen on {address}:{self._settings.grpc_port}: {error}; choose another "
+                "with --grpc-port"
             ) from error
-        await server.start()
         try:
-            yield f"{self._settings.grpc_address}:{port}"
+            yield f"{address}:{number}"
         finally:
             self._streams.drain()
-            await server.stop(grace=self._settings.exit_timeout_secs)
+            await port.close(self._settings.exit_timeout_secs)
 
     def _register(self, server: Any) -> None:
         handlers = {
@@ -172,26 +154,10 @@ class RpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(
             HealthService(self._lifecycle, {"", SERVICE.full_name}), server
         )
-        reflection.enable_server_reflection(
-            (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names), server
         )
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    """gRPC's channel arguments that the settings come to."""
-    level = settings.grpc_infer_response_compression_level
-    patience = math.ceil(settings.connection_idle_secs * 1000)
-    return [
-        ("grpc.max_receive_message_length", settings.http_max_input_size),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_metadata_size", connections.MAX_HEAD),
-        ("grpc.absolute_max_metadata_size", connections.MAX_HEAD),
-        ("grpc.default_compression_level", _LEVELS[level]),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),
-        ("grpc.max_connection_idle_ms", patience),
-        ("grpc.server_handshake_timeout_ms", patience),
-        *settings.grpc_channel_arguments,
-    ]
 
 
 def _request_type(method: str) -> type[Message]:

@@ -105,7 +105,7 @@ async def _http(
             timeout_graceful_shutdown=settings.exit_timeout_secs,
             # Never first: `others` says who is closed.
             timeout_keep_alive=math.ceil(settings.connection_idle_secs * 2),
-            ssl_context_factory=(lambda *_: tls.http_context(identities)) if identities else None,
+            ssl_context_factory=(lambda *_: tls.context(identities)) if identities else None,
         )
     )
     host, port = listener.getsockname()[:2]

@@ -69,6 +69,8 @@ class _Files:
         if self.read() != content:
             # OpenSSL reads files, and has read others.
             raise ServingError(f"the files of --{self.protocol}-server-cert are being written")
+        if self.protocol == "grpc":
+            context.set_alpn_protocols(["h2"])
         return Identity(context, content)
 
     def _take_chain(self, context: ssl.SSLContext, content: Content) -> None:
@@ -167,7 +169,7 @@ def _refuse_missing(files: _Files, is_mutual: bool) -> None:
             )
 
 
-def http_context(followed: Identities) -> ssl.SSLContext:
+def context(followed: Identities) -> ssl.SSLContext:
     """A context to listen with, which hands each new client over to the identity in force."""
 
     def hand_over(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:

@@ -245,7 +245,8 @@ async def endless(request: InferenceRequest) -> AsyncGenerator[InferenceResponse
 
 
 async def test_a_client_that_does_not_read_holds_up_its_model() -> None:
-    many = 10_000
+    # More than any window holds: each response bears the id of its request.
+    many, identifier = 10_000, "a" * 10_000
     made = []
 
     async def count_up(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
@@ -255,8 +256,8 @@ async def test_a_client_that_does_not_read_holds_up_its_model() -> None:
 
     engine = ScriptedEngine(["m"], m=count_up)
     async with open_stream(engine, timeout=1) as call:
-        await send(call, message("m", "a"))
-        await engine.until(lambda: engine.ended == ["a"])
+        await send(call, message("m", identifier))
+        await engine.until(lambda: engine.ended == [identifier])
     assert len(made) < many
 
 

@@ -1,0 +1,304 @@
+"""One call under way: runs the handler, and is the context that the handler speaks with.
+
+It offers what handlers of ours use of `grpc.aio.ServicerContext`, with the same meaning.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, NoReturn
+
+import grpc
+from grpc import StatusCode
+
+from serving.grpc_server import statuses
+from serving.grpc_server.heads import Head, Metadata
+from serving.grpc_server.link import Link
+from serving.grpc_server.messages import IDENTITY, PREFIX, Inbox, Unreadable, frame
+from serving.http2.stream import Stream
+
+logger: Final = logging.getLogger("penstock.grpc")
+
+_TOO_SHORT: Final = "the request ends before its message does"
+
+
+class Call:
+    """A request on `stream`, its handler and its response; `link` is the connection it came by."""
+
+    __slots__ = (
+        "_begun", "_callbacks", "_deadline", "_drained", "_encoding", "_handler", "_head", "_inbox",
+        "_is_over", "_link", "_reader", "_status", "_stream", "_task", "_timer",
+    )  # fmt: skip
+
+    def __init__(self, link: Link, stream: Stream, head: Head) -> None:
+        self._link = link
+        self._stream = stream
+        self._head = head
+        self._handler = head.handler
+        self._inbox: Inbox | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._begun = self._is_over = False
+        self._encoding = link.encoding(head.accepts)
+        self._status: tuple[StatusCode, str, Sequence[tuple[str, str]]] = (StatusCode.OK, "", ())
+        self._reader: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._callbacks: list[Callable[[Any], object]] = []
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if head.timeout is not None:
+            self._deadline = link.loop.time() + head.timeout
+            self._timer = link.loop.call_at(self._deadline, self._expire)
+        if link.intercept or head.handler.request_streaming:
+            self._task = link.run(self._answer_as_it_comes())
+
+    # What the connection tells
+
+    def receive(self, data: memoryview) -> None:
+        """Data has come, the last of it if the stream has ended."""
+        inbox = self._inbox
+        if inbox is None:
+            if self._task is None and self._is_whole(data):
+                self._start(bytes(data[PREFIX.size :]))
+                return
+            inbox = self._inbox = Inbox(self._head.encoding, self._link.limit)
+        try:
+            inbox.feed(data)
+        except Unreadable as fault:
+            self._fail(fault.code, fault.message)
+            return
+        if self._task is None:
+            self._start_if_complete(inbox)
+        else:
+            self._wake()
+        if inbox.missing and (self._task is None or self._reader):
+            self._link.want(self._stream, inbox.missing)
+
+    def cancel(self) -> None:
+        """Nobody waits for the response any more."""
+        if not self._is_over:
+            self._is_over = True
+            self._end()
+        if self._task:
+            self._task.cancel()
+
+    def drained(self) -> None:
+        """What was written has left."""
+        if self._drained and not self._drained.done():
+            self._drained.set_result(None)
+
+    # What the handler may ask
+
+    def invocation_metadata(self) -> Metadata:
+        """What the client sent beside the message."""
+        return self._head.metadata
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the client stops waiting; None: it waits as long as it takes."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - self._link.loop.time())
+
+    def peer(self) -> str:
+        """Who asks, as `ipv4:ADDRESS:PORT`."""
+        return self._link.peer
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        """Have `callback` called once the call is over, however it ends."""
+        self._callbacks.append(callback)
+
+    async def abort(
+        self,
+        code: StatusCode,
+        details: str = "",
+        trailing_metadata: Sequence[tuple[str, str]] = (),
+    ) -> NoReturn:
+        """End the call with a status other than OK."""
+        self._status = code, details, trailing_metadata
+        raise grpc.aio.AbortError("the handler ends the call")
+
+    async def read(self) -> Any:
+        """The next request of a stream; `grpc.aio.EOF` after the last one."""
+        while not self._inbox:
+            if self._stream.ended:
+                if self._inbox is not None and self._inbox.is_broken:
+                    await self.abort(StatusCode.INTERNAL, _TOO_SHORT)
+                return grpc.aio.EOF
+            await self._more()
+        content, size = self._inbox.take()
+        self._link.give_back(self._stream, size)
+        return self._deserialized(content)
+
+    async def write(self, message: Any) -> None:
+        """Send a response of a stream; returns once the client has made room for it."""
+        if self._is_over:
+            raise grpc.aio.InternalError("the call is over")
+        self._link.send(self._stream, self._opening(), self._framed(message), None)
+        if self._stream.pending:
+            self._drained = self._link.loop.create_future()
+            await self._drained
+
+    # The way of a call
+
+    def _is_whole(self, data: memoryview) -> bool:
+        """Whether this is all of a request of one plain message, as nearly every one is."""
+        if not self._stream.ended or len(data) < PREFIX.size:
+            return False
+        flag, size = PREFIX.unpack_from(data)
+        return not flag and size == len(data) - PREFIX.size and size <= self._link.limit
+
+    def _start_if_complete(self, inbox: Inbox) -> None:
+        """Begin once the one message is there and no other follows."""
+        if self._stream.ended:
+            content = self._only(inbox)
+            if content is not None:
+                self._start(content)
+
+    def _only(self, inbox: Inbox | None) -> bytes | bytearray | None:
+        """The one message of a request that has ended; None where the call has failed for it."""
+        if not inbox or inbox.is_broken:
+            self._fail(StatusCode.INTERNAL, _TOO_SHORT)
+            return None
+        content, size = inbox.take()
+        self._link.give_back(self._stream, size)
+        if inbox:
+            self._fail(StatusCode.INTERNAL, "more than one message for a method that takes one")
+            return None
+        return content
+
+    def _start(self, content: bytes | bytearray) -> None:
+        streams = self._handler.response_streaming
+        self._task = self._link.run(self._answer_all(content) if streams else self._answer(content))
+
+    async def _answer(self, content: bytes | bytearray) -> None:
+        """One request, one response: the way of nearly all calls."""
+        try:
+            reply = await self._handler.unary_unary(self._deserialized(content), self)
+            data = self._framed(reply)
+        except BaseException as error:
+            self._failed(error)
+            return
+        if not self._is_over:
+            self._is_over = True
+            self._link.send(self._stream, self._opening(), data, statuses.OK)
+            self._end()
+
+    async def _answer_all(self, content: bytes | bytearray) -> None:
+        try:
+            await self._respond(self._deserialized(content))
+        except BaseException as error:
+            self._failed(error)
+            return
+        self._finish(StatusCode.OK, "")
+
+    async def _answer_as_it_comes(self) -> None:
+        """Begin before any message is there."""
+        try:
+            if self._link.intercept:
+                self._handler = await self._link.intercept(self._head)
+            if self._handler.request_streaming:
+                await self._respond(self._requests())
+            else:
+                await self._until_ended()
+                content = self._only(self._inbox)
+                if content is None:
+                    return
+                await self._respond(self._deserialized(content))
+        except BaseException as error:
+            self._failed(error)
+            return
+        self._finish(StatusCode.OK, "")
+
+    async def _respond(self, request: Any) -> None:
+        """Have the handler answer, in whichever of the ways it has."""
+        handler = self._handler
+        behaviour = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+        answer = behaviour(request, self)
+        if hasattr(answer, "__aiter__"):
+            async for message in answer:
+                await self.write(message)
+            return
+        message = await answer
+        if not handler.response_streaming:
+            await self.write(message)
+
+    async def _requests(self) -> AsyncIterator[Any]:
+        while (request := await self.read()) is not grpc.aio.EOF:
+            yield request
+
+    async def _until_ended(self) -> None:
+        while not self._stream.ended:
+            await self._more()
+
+    async def _more(self) -> None:
+        """Wait until anything has come of the request."""
+        self._reader = self._link.loop.create_future()
+        if self._inbox is not None and self._inbox.missing:
+            self._link.want(self._stream, self._inbox.missing)
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _wake(self) -> None:
+        if self._reader and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _expire(self) -> None:
+        self._fail(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def _fail(self, code: StatusCode, message: str) -> None:
+        """End the call from outside of its handler."""
+        self._finish(code, message)
+        if self._task:
+            self._task.cancel()
+
+    def _failed(self, error: BaseException) -> None:
+        """The handler has raised."""
+        if isinstance(error, grpc.aio.AbortError):
+            self._finish(*self._status)
+        elif isinstance(error, asyncio.CancelledError):
+            self._finish(StatusCode.CANCELLED, "the call was cancelled")
+        elif isinstance(error, Exception):
+            logger.exception("a gRPC call failed", exc_info=error)
+            self._finish(StatusCode.UNKNOWN, "internal error; see the server's log")
+        else:
+            raise error
+
+    def _finish(
+        self, code: StatusCode, message: str, metadata: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        block = statuses.trailers(code, message, metadata, is_all=not self._begun)
+        self._link.send(self._stream, b"", b"", block)
+        self._end()
+
+    def _end(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        for callback in self._callbacks:
+            callback(self)
+
+    def _opening(self) -> bytes:
+        """The block before the first message; none before a later one."""
+        if self._begun:
+            return b""
+        self._begun = True
+        return statuses.HEAD[self._encoding]
+
+    def _framed(self, message: Any) -> bytes:
+        serialize = self._handler.response_serializer
+        content: bytes = message if serialize is None else serialize(message)
+        if self._encoding == IDENTITY:
+            return PREFIX.pack(0, len(content)) + content
+        return frame(content, self._encoding)
+
+    def _deserialized(self, content: Any) -> Any:
+        deserialize = self._handler.request_deserializer
+        return content if deserialize is None else deserialize(content)

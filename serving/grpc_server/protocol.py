@@ -1,0 +1,174 @@
+"""One connection on the event loop: bytes to HTTP/2, its requests to calls, and back."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
+
+from serving.grpc_server.call import Call
+from serving.grpc_server.heads import Head
+from serving.grpc_server.lifetime import Lifetime
+from serving.grpc_server.messages import IDENTITY
+from serving.grpc_server.policy import Policy
+from serving.http2.connection import Connection
+from serving.http2.frames import ConnectionFault, Fault
+from serving.http2.headers import Headers
+from serving.http2.stream import Stream
+
+logger: Final = logging.getLogger("penstock.grpc")
+
+# What may wait to be written for a client that goes on asking but does not read.
+_MAX_UNREAD: Final = 16 * 1024 * 1024
+
+
+class Host(Protocol):
+    """The server that a connection came to."""
+
+    policy: Policy
+    understand: Callable[[Headers], Head]
+    intercept: Callable[[Head], Coroutine[Any, Any, Any]] | None
+
+    def run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """A task that the server waits for when it stops."""
+
+    def admit(self, connection: "GrpcProtocol") -> bool:
+        """Whether there is a place for `connection`, which it takes then."""
+
+    def left(self, connection: "GrpcProtocol") -> None:
+        """The connection is closed."""
+
+
+class GrpcProtocol(asyncio.Protocol):
+    """What `Connection` calls, what a call asks of its link, and what ends a lifetime."""
+
+    def __init__(self, host: Host) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.limit = host.policy.limit
+        self.run = host.run
+        self.intercept = host.intercept
+        self.peer = ""
+        self.lifetime = Lifetime(host.policy, self.loop, self)
+        self._host = host
+        self._is_greeted = False
+
+    # asyncio's side
+
+    def connection_made(self, transport: Any) -> None:
+        """Say hello, if there is a place."""
+        self._transport: asyncio.Transport = transport
+        self.peer = _peer(transport.get_extra_info("peername"))
+        connection = self._connection = Connection(
+            self,
+            self._host.understand,
+            transport.write,
+            self.loop.time,
+            self._host.policy.terms,
+            transport.close,
+        )
+        self.send = connection.sender.send
+        self.want = connection.credit.want
+        self.give_back = connection.credit.give_back
+        self.ask_alive = connection.ask_alive
+        self.announce_end = connection.announce_end
+        self.refuse = connection.refuse
+        if self._host.admit(self):
+            connection.open()
+            self.lifetime.begin()
+        else:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; no fault in it, and none of ours, goes beyond this connection."""
+        self.lifetime.last_heard = self.loop.time()
+        connection = self._connection
+        try:
+            connection.receive(data)
+        except ConnectionFault as fault:
+            self._end(fault.fault, fault.message)
+        except Exception:
+            logger.exception("a gRPC connection failed")
+            self._end(Fault.INTERNAL_ERROR, "internal error; see the server's log")
+        if not self._is_greeted and connection.is_greeted:
+            self._is_greeted = True
+            self.lifetime.greeted()
+        if connection.sender.paused and self._transport.get_write_buffer_size() > _MAX_UNREAD:
+            self.abort()
+
+    def pause_writing(self) -> None:
+        """The client does not read what it gets."""
+        self._connection.sender.paused = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._connection.sender.paused = False
+        self._connection.sender.pump()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Nobody waits for anything any more."""
+        self.lifetime.stop()
+        self._cancel_calls()
+        self._host.left(self)
+
+    # The connection's side
+
+    def opened(self, stream: Stream, request: Head) -> None:
+        """A request has begun."""
+        stream.expected = request.length
+        if not request.is_valid:
+            self._connection.reset(stream, Fault.PROTOCOL_ERROR)
+        elif request.refusal is not None:
+            self.send(stream, b"", b"", request.refusal)
+        else:
+            call = stream.call = Call(self, stream, request)
+            if stream.ended:
+                call.receive(memoryview(b""))
+
+    def received(self, stream: Stream, data: memoryview) -> None:
+        """A request goes on."""
+        stream.call.receive(data)
+
+    def reset(self, stream: Stream) -> None:
+        """A request is given up."""
+        if stream.call is not None:
+            stream.call.cancel()
+
+    def drained(self, stream: Stream) -> None:
+        """A response can go on."""
+        stream.call.drained()
+
+    # The rest of the calls' side and of the lifetime's
+
+    def encoding(self, accepts: Sequence[str]) -> str:
+        """How responses are packed for a client that accepts these encodings."""
+        wanted = (name for name in self._host.policy.encodings if name in accepts)
+        return next(wanted, IDENTITY)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way."""
+        return not self._connection.streams
+
+    def abort(self) -> None:
+        """Close now, whatever is under way."""
+        self._cancel_calls()
+        self._transport.abort()
+
+    def _end(self, fault: Fault, message: str) -> None:
+        logger.debug("closing the gRPC connection of %s: %s", self.peer, message)
+        self._connection.farewell(fault, message)
+        self._cancel_calls()
+        self._transport.close()
+        self.lifetime.closing()
+
+    def _cancel_calls(self) -> None:
+        streams, self._connection.streams = self._connection.streams, {}
+        for stream in streams.values():
+            self.reset(stream)
+
+
+def _peer(address: Any) -> str:
+    """The client as gRPC names it."""
+    if not isinstance(address, tuple):
+        return "unix:"
+    host, port = address[:2]
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"

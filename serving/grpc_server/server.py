@@ -1,0 +1,141 @@
+"""The server: the handlers it was given, the port, and a stop that loses nothing."""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from serving.grpc_server.heads import Head, Metadata, understand
+from serving.grpc_server.policy import Policy
+from serving.grpc_server.protocol import GrpcProtocol
+from serving.http2.headers import Headers
+
+logger: Final = logging.getLogger("penstock.grpc")
+
+_BACKLOG: Final = 2048
+
+
+class _Details(NamedTuple):
+    """What interceptors and generic handlers are told of a call."""
+
+    method: str
+    invocation_metadata: Metadata = ()
+
+
+class Server:
+    """Answers by the handlers of the `grpc` package, added as to a `grpc.aio.Server`.
+
+    `interceptors` are `grpc.aio.ServerInterceptor`s. To be used on one event loop.
+    """
+
+    def __init__(self, policy: Policy, interceptors: Sequence[Any] = ()) -> None:
+        self.policy = policy
+        self.understand: Callable[[Headers], Head] = partial(understand, self._find)
+        self.intercept: Callable[[Head], Coroutine[Any, Any, Any]] | None = (
+            self._intercept if interceptors else None
+        )
+        self._interceptors = tuple(interceptors)
+        self._generic: list[Any] = []
+        self._handlers: dict[str, Any] = {}
+        self._connections: set[GrpcProtocol] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._listener: asyncio.Server | None = None
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        """Answer the methods that these handlers know."""
+        self._generic += handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        """Answer the methods of a service; generated code adds its handlers both ways."""
+        self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen; gives the port, a free one for 0. OSError where it cannot be had."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            partial(GrpcProtocol, self),
+            host,
+            port,
+            ssl=tls,
+            backlog=_BACKLOG,
+            reuse_address=True,
+            reuse_port=self.policy.reuse_port,
+        )
+        number: int = self._listener.sockets[0].getsockname()[1]
+        return number
+
+    async def stop(self, grace: float) -> None:
+        """Take no new calls; those under way have `grace` seconds to be answered."""
+        if self._listener:
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.lifetime.leave()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet(), grace)
+        for connection in list(self._connections):
+            connection.abort()
+        await self._quiet()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """A task that `stop` waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def admit(self, connection: GrpcProtocol) -> bool:
+        """Whether there is a place for `connection`, which it takes then."""
+        limit = self.policy.max_connections
+        if limit is not None and len(self._connections) >= limit and not self._make_room():
+            return False
+        self._connections.add(connection)
+        return True
+
+    def left(self, connection: GrpcProtocol) -> None:
+        """The connection is closed."""
+        self._connections.discard(connection)
+        self._changed.set()
+
+    def _make_room(self) -> bool:
+        idle = [connection for connection in self._connections if connection.is_idle]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda connection: connection.lifetime.last_heard)
+        self._connections.discard(longest)
+        longest.abort()
+        return True
+
+    async def _quiet(self) -> None:
+        """Once no connection is open and no handler runs."""
+        while self._connections or self._tasks:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _find(self, path: str) -> Any:
+        handler = self._handlers.get(path)
+        if handler is not None:
+            return handler
+        found = (generic.service(_Details(path)) for generic in self._generic)
+        return next((handler for handler in found if handler is not None), None)
+
+    async def _intercept(self, head: Head) -> Any:
+        """What answers a call in its handler's stead, if an interceptor says so."""
+
+        async def ask(interceptors: Sequence[Any], details: _Details) -> Any:
+            if not interceptors:
+                return head.handler
+            first, *others = interceptors
+            return await first.intercept_service(partial(ask, others), details)
+
+        return await ask(self._interceptors, _Details(head.path, head.metadata))
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception():
+            logger.error("a gRPC call failed", exc_info=task.exception())
+        if not self._tasks:
+            self._changed.set()

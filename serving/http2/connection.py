@@ -1,0 +1,305 @@
+"""A connection from one client: the frames that come, in order, become calls of what answers them.
+
+`receive` raises ConnectionFault where the client broke the rules: then `farewell` says so, and the
+connection is to be closed. What concerns one stream only resets that stream.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Generic, Protocol, TypeVar
+
+from serving.http2 import frames
+from serving.http2.credit import Credit
+from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFault
+from serving.http2.headers import HeaderReader, Headers
+from serving.http2.patience import Patience, PingPolicy
+from serving.http2.reader import MAX_BLOCK, FrameReader
+from serving.http2.sender import Sender
+from serving.http2.stream import Stream
+
+H = TypeVar("H")
+H_contra = TypeVar("H_contra", contravariant=True)
+
+# What our own pings carry: is the peer there, and has it heard the goodbye?
+_ALIVE: Final = b"penstock"
+_GOODBYE: Final = b"farewell"
+
+
+class Calls(Protocol[H_contra]):
+    """What answers; it must not raise."""
+
+    def opened(self, stream: Stream, request: H_contra) -> None:
+        """A request has begun; data follows unless `stream.ended`."""
+
+    def received(self, stream: Stream, data: memoryview) -> None:
+        """Data of a request, which is all of it if `stream.ended`; the view holds only now."""
+
+    def reset(self, stream: Stream) -> None:
+        """Nobody waits for the response any more."""
+
+    def drained(self, stream: Stream) -> None:
+        """What was pending has left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a client may do; `advance` bytes of large messages may be on their way at a time."""
+
+    max_streams: int = 1024
+    advance: int = 64 * 1024 * 1024
+    pings: PingPolicy = field(default_factory=PingPolicy)
+
+
+class Connection(Generic[H]):
+    """The state of one connection.
+
+    `understand` makes a request of a list of headers, `write` takes bytes for the socket, `clock`
+    gives seconds, `over` is called once no new request is welcome and none is under way.
+    """
+
+    def __init__(
+        self,
+        calls: Calls[H],
+        understand: Callable[[Headers], H],
+        write: Callable[[bytes], object],
+        clock: Callable[[], float],
+        terms: Terms,
+        over: Callable[[], object],
+    ) -> None:
+        self.streams: dict[int, Stream] = {}
+        self._calls = calls
+        self._write = write
+        self._terms = terms
+        self._over = over
+        self._headers = HeaderReader(understand)
+        self._patience = Patience(terms.pings, clock)
+        self.sender = Sender(write, self._finished, calls.drained, self._patience)
+        self.credit = Credit(write, terms.advance)
+        self._reader = FrameReader(self)
+        self._last = 0
+        self._refusing = False
+        # The DATA frame that is coming: of which stream, and whether it ends that.
+        self._data: Stream | None = None
+        self._data_ends = False
+        self._on: Final[dict[int, Callable[[int, int, bytes], None]]] = {
+            Kind.HEADERS: self._on_headers,
+            Kind.PRIORITY: self._on_priority,
+            Kind.RST_STREAM: self._on_reset,
+            Kind.SETTINGS: self._on_settings,
+            Kind.PUSH_PROMISE: self._on_push_promise,
+            Kind.PING: self._on_ping,
+            Kind.GOAWAY: self._on_goaway,
+            Kind.WINDOW_UPDATE: self._on_window_update,
+        }
+
+    @property
+    def is_greeted(self) -> bool:
+        """Whether the client has said that it speaks HTTP/2."""
+        return self._reader.is_greeted
+
+    def open(self) -> None:
+        """Say what the client has to know first."""
+        self._write(
+            frames.settings(
+                {
+                    Setting.MAX_CONCURRENT_STREAMS: self._terms.max_streams,
+                    Setting.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
+                }
+            )
+            + self.credit.opening()
+        )
+
+    def ask_alive(self) -> None:
+        """Send a ping; whatever comes then, the answer or another frame, proves the peer there."""
+        self._write(frames.frame(Kind.PING, 0, 0, _ALIVE))
+
+    def announce_end(self) -> None:
+        """Ask for no new requests; `refuse` follows by itself once the client has heard of it."""
+        self._write(
+            frames.goaway(frames.STREAM_MASK, Fault.NO_ERROR)
+            + frames.frame(Kind.PING, 0, 0, _GOODBYE)
+        )
+
+    def refuse(self) -> None:
+        """Take no new request from now on; those under way are answered."""
+        if not self._refusing:
+            self._refusing = True
+            self._write(frames.goaway(self._last, Fault.NO_ERROR))
+            if not self.streams:
+                self._over()
+
+    def farewell(self, fault: Fault, message: str) -> None:
+        """Say why the connection ends now."""
+        self._write(frames.goaway(self._last, fault, message))
+
+    def reset(self, stream: Stream, fault: Fault) -> None:
+        """End a stream without a response, or in the middle of one."""
+        if self.streams.get(stream.id) is stream:
+            self._write(frames.rst_stream(stream.id, fault))
+            self._forget(stream)
+
+    def receive(self, data: bytes) -> None:
+        """Take what the client has sent."""
+        self._reader.receive(data)
+
+    # Of the reader
+
+    def begin_data(self, flags: int, number: int, size: int, padding: int) -> None:
+        """Find out whose data it is, and whether it may come."""
+        self.credit.spend(size)
+        self._data, self._data_ends = None, bool(flags & frames.END_STREAM)
+        stream = self.streams.get(number)
+        if not size:
+            self._patience.idle()
+        if stream is None or stream.ended:
+            self._check_known(number, Kind.DATA)
+            self._fail(number, Fault.STREAM_CLOSED)
+        elif size > stream.credit:
+            self._fail(number, Fault.FLOW_CONTROL_ERROR)
+        else:
+            stream.credit -= size
+            self._data = stream
+            if padding:
+                self.credit.give_back(stream, padding)
+
+    def take_data(self, data: memoryview, is_last: bool) -> None:
+        """Hand it on, if its stream is still open."""
+        stream = self._data
+        if stream is not None and self.streams.get(stream.id) is stream:
+            self._hand_on(stream, data, is_last and self._data_ends)
+
+    def take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        """Do what a frame asks for."""
+        handle = self._on.get(kind)
+        if handle is None:
+            self._patience.idle()  # of an extension that we do not know
+            return
+        try:
+            handle(flags, number, payload)
+        except StreamFault as fault:
+            self._fail(fault.stream, fault.fault)
+
+    def _hand_on(self, stream: Stream, data: memoryview, ends: bool) -> None:
+        if stream.expected is not None:
+            stream.expected -= len(data)
+            if stream.expected < 0 or (ends and stream.expected):
+                self._fail(stream.id, Fault.PROTOCOL_ERROR)
+                return
+        stream.ended = ends
+        self._calls.received(stream, data)
+
+    def _on_headers(self, flags: int, number: int, block: bytes) -> None:
+        if not number % 2:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "a request on a stream of the server's")
+        request = self._headers.read(block)  # whatever becomes of it: later ones build on it
+        ends = bool(flags & frames.END_STREAM)
+        stream = self.streams.get(number)
+        if stream is not None:
+            self._end_by_trailers(stream, ends)
+            return
+        if number <= self._last:
+            raise ConnectionFault(Fault.STREAM_CLOSED, "HEADERS on a stream that was closed")
+        self._last = number
+        if self._refusing or len(self.streams) >= self._terms.max_streams:
+            raise StreamFault(number, Fault.REFUSED_STREAM)
+        room = self.sender.initial_room
+        stream = self.streams[number] = Stream(number, frames.DEFAULT_WINDOW, room, ends)
+        self._calls.opened(stream, request)
+
+    def _end_by_trailers(self, stream: Stream, ends: bool) -> None:
+        if stream.ended:
+            raise StreamFault(stream.id, Fault.STREAM_CLOSED)
+        if not ends:
+            raise StreamFault(stream.id, Fault.PROTOCOL_ERROR)
+        self._hand_on(stream, memoryview(b""), True)
+
+    def _on_priority(self, _: int, number: int, payload: bytes) -> None:
+        self._patience.idle()
+        if not number:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "PRIORITY without a stream")
+        frames.check_priority(number, payload)
+
+    def _on_reset(self, _: int, number: int, __: bytes) -> None:
+        self._check_known(number, Kind.RST_STREAM)
+        stream = self.streams.get(number)
+        if stream is None:
+            self._patience.idle()
+            return
+        self._forget(stream)
+        self._calls.reset(stream)
+        self._patience.reset()
+
+    def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "SETTINGS of a stream")
+        if flags & frames.ACK:
+            if payload:
+                raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "SETTINGS of a broken size")
+            return
+        self._patience.idle()
+        for name, value in frames.read_settings(payload):
+            self.sender.set(name, value, self.streams.values())
+        self._write(frames.frame(Kind.SETTINGS, frames.ACK, 0))
+        self.sender.pump()
+
+    def _on_push_promise(self, _: int, __: int, ___: bytes) -> None:
+        raise ConnectionFault(Fault.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
+
+    def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "PING of a stream")
+        if not flags & frames.ACK:
+            self._patience.ping(bool(self.streams))
+            self._write(frames.frame(Kind.PING, frames.ACK, 0, payload))
+        elif payload == _GOODBYE:
+            self.refuse()
+
+    def _on_goaway(self, _: int, number: int, payload: bytes) -> None:
+        """The client will begin nothing new; what it has begun is answered."""
+        self._patience.idle()
+        if number:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "GOAWAY of a stream")
+        if len(payload) < 8:
+            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "GOAWAY of a broken size")
+
+    def _on_window_update(self, _: int, number: int, payload: bytes) -> None:
+        self._patience.idle()
+        increment = frames.increment(payload)
+        if not number:
+            if not increment:
+                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
+            self.sender.enlarge(None, increment)
+            return
+        self._check_known(number, Kind.WINDOW_UPDATE)
+        stream = self.streams.get(number)
+        if stream is not None:
+            if not increment:
+                raise StreamFault(number, Fault.PROTOCOL_ERROR)
+            self.sender.enlarge(stream, increment)
+
+    def _check_known(self, number: int, kind: Kind) -> None:
+        if not number or number > self._last:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, f"{kind.name} on a stream never opened")
+
+    def _fail(self, number: int, fault: Fault) -> None:
+        """Reset a stream for what the client did to it."""
+        self._patience.idle()
+        self._write(frames.rst_stream(number, fault))
+        stream = self.streams.get(number)
+        if stream is not None:
+            self._forget(stream)
+            self._calls.reset(stream)
+
+    def _finished(self, stream: Stream) -> None:
+        """Its response has left."""
+        if not stream.ended:
+            # The client need not send the rest.
+            self._write(frames.rst_stream(stream.id, Fault.NO_ERROR))
+        self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        self.streams.pop(stream.id, None)
+        self.sender.forget(stream)
+        self.credit.forget(stream)
+        if self._refusing and not self.streams:
+            self._over()

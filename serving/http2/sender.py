@@ -1,0 +1,146 @@
+"""What leaves: at once where the peer has room for it, else as soon as it makes room."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from serving.http2 import frames
+from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFault
+from serving.http2.patience import Patience
+from serving.http2.stream import Stream
+
+_TOO_WIDE: Final = "a window beyond 2^31-1"
+_LAST: Final = frames.END_HEADERS | frames.END_STREAM
+
+
+class Sender:
+    """Frames for one peer, within what it takes.
+
+    `write` takes bytes for the socket; `ended` is told of each stream that has been answered,
+    `drained` of each whose pending data has left. While `paused` only what is small is written.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        ended: Callable[[Stream], object],
+        drained: Callable[[Stream], object],
+        patience: Patience,
+    ) -> None:
+        self.write = write
+        self.initial_room = frames.DEFAULT_WINDOW
+        self.frame_size = frames.DEFAULT_FRAME_SIZE
+        self.paused = False
+        self._ended = ended
+        self._drained = drained
+        self._patience = patience
+        self._room = frames.DEFAULT_WINDOW
+        self._waiting: dict[int, Stream] = {}
+
+    def set(self, name: int, value: int, streams: Iterable[Stream]) -> None:
+        """The peer says what it takes; `streams` are those that are open."""
+        if name == Setting.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(Fault.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+        if name == Setting.MAX_FRAME_SIZE:
+            if not frames.DEFAULT_FRAME_SIZE <= value < 2**24:
+                raise ConnectionFault(Fault.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of its range")
+            self.frame_size = value
+        if name == Setting.INITIAL_WINDOW_SIZE:
+            change = value - self.initial_room
+            self.initial_room = value
+            rooms = [value]
+            for stream in streams:
+                stream.room += change
+                rooms.append(stream.room)
+            if max(rooms) > frames.MAX_WINDOW:
+                raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, _TOO_WIDE)
+
+    def send(
+        self, stream: Stream, block: bytes = b"", data: bytes = b"", trailers: bytes | None = None
+    ) -> None:
+        """Send a block of headers, data, and the block that ends the stream: those that are given.
+
+        What the peer has no room for waits in the stream.
+        """
+        self._patience.answered()
+        size = len(data)
+        room = 0 if self.paused else min(self.frame_size, self._room, stream.room)
+        if stream.pending or (size and size > room):
+            if block:
+                self.write(self._headers(stream, block))
+            if size:
+                stream.pending.append(memoryview(data))
+            stream.trailers = trailers
+            self._waiting[stream.id] = stream
+            self.pump()
+            return
+        out = self._headers(stream, block) if block else b""
+        if size:
+            self._room -= size
+            stream.room -= size
+            out += frames.head(size, Kind.DATA, 0, stream.id) + data
+        if trailers is None:
+            self.write(out)
+        else:
+            self.write(out + self._headers(stream, trailers, _LAST))
+            self._ended(stream)
+
+    def enlarge(self, stream: Stream | None, increment: int) -> None:
+        """The peer has room for so much more, on a stream or (None) on the connection."""
+        room = (stream.room if stream else self._room) + increment
+        if stream is None:
+            if room > frames.MAX_WINDOW:
+                raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, _TOO_WIDE)
+            self._room = room
+        else:
+            if room > frames.MAX_WINDOW:
+                raise StreamFault(stream.id, Fault.FLOW_CONTROL_ERROR)
+            stream.room = room
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what waits and fits, a frame of each stream in turn."""
+        moved = True
+        while moved and not self.paused:
+            moved = False
+            for stream in list(self._waiting.values()):
+                if not self.paused and self._room:
+                    moved = self._one_frame(stream) or moved
+
+    def forget(self, stream: Stream) -> None:
+        """Nobody waits for what is pending any more."""
+        stream.pending.clear()
+        self._waiting.pop(stream.id, None)
+
+    def _one_frame(self, stream: Stream) -> bool:
+        waiting = stream.pending[0]
+        size = min(len(waiting), self.frame_size, self._room, stream.room)
+        if size <= 0:
+            return False
+        self._room -= size
+        stream.room -= size
+        self.write(frames.head(size, Kind.DATA, 0, stream.id) + waiting[:size])
+        if size < len(waiting):
+            stream.pending[0] = waiting[size:]
+            return True
+        stream.pending.popleft()
+        if not stream.pending:
+            self._emptied(stream)
+        return True
+
+    def _emptied(self, stream: Stream) -> None:
+        del self._waiting[stream.id]
+        if stream.trailers is None:
+            self._drained(stream)
+        else:
+            self.write(self._headers(stream, stream.trailers, _LAST))
+            self._ended(stream)
+
+    def _headers(self, stream: Stream, block: bytes, flags: int = frames.END_HEADERS) -> bytes:
+        if len(block) <= self.frame_size:
+            return frames.head(len(block), Kind.HEADERS, flags, stream.id) + block
+        starts = range(0, len(block), self.frame_size)
+        parts = [block[start : start + self.frame_size] for start in starts]
+        first = frames.frame(Kind.HEADERS, flags & ~frames.END_HEADERS, stream.id, parts[0])
+        middle = (frames.frame(Kind.CONTINUATION, 0, stream.id, part) for part in parts[1:-1])
+        last = frames.frame(Kind.CONTINUATION, frames.END_HEADERS, stream.id, parts[-1])
+        return b"".join((first, *middle, last))
