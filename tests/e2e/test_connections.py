@@ -11,6 +11,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.e2e.clients import CLIENTS, connect
@@ -25,7 +26,7 @@ HEAD: Final = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: test\r\n"
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     add_identity(folder)
-    add_identity(folder, "slow", delay_ms=2000)
+    add_identity(folder, "slow", delay_ms=3000)
     return folder
 
 
@@ -37,7 +38,7 @@ def server(repository: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def impatient(repository: Path) -> Iterator[Server]:
-    with penstock_server("--connection-idle-secs=0.5", repository=repository) as running:
+    with penstock_server("--connection-idle-secs=1", repository=repository) as running:
         yield running
 
 
@@ -88,27 +89,32 @@ def test_where_none_is_idle_a_new_connection_is_refused_and_the_others_go_on(
 
 
 @contextmanager
-def channel(address: str) -> Iterator[service_pb2_grpc.GRPCInferenceServiceStub]:
+def channel(address: str) -> Iterator[grpc.Channel]:
     """A connection of its own, which channels otherwise share."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(address, options) as opened:
-        yield service_pb2_grpc.GRPCInferenceServiceStub(opened)
+        yield opened
 
 
-def is_live(stub: service_pb2_grpc.GRPCInferenceServiceStub, wait: bool = False) -> bool:
-    request = service_pb2.ServerLiveRequest()
-    return bool(stub.ServerLive(request, 30, wait_for_ready=wait).live)
+def is_live(by: grpc.Channel, wait: bool = False, filler: str = "") -> bool:
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(by)
+    request, metadata = service_pb2.ServerLiveRequest(), [("x-filler", filler)]
+    return bool(stub.ServerLive(request, 30, metadata, wait_for_ready=wait).live)
 
 
 def test_over_grpc_a_new_connection_is_refused_and_the_others_go_on(server: Server) -> None:
     with ExitStack() as stack:
-        stubs = [stack.enter_context(channel(server.grpc)) for _ in range(LIMIT)]
-        assert all(map(is_live, stubs))
+        busy = [stack.enter_context(channel(server.grpc)) for _ in range(LIMIT)]
+        # Calls that go on: none of these connections is idle.
+        request = health_pb2.HealthCheckRequest()
+        watches = [health_pb2_grpc.HealthStub(each).Watch(request) for each in busy]
+        for watch in watches:
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         with channel(server.grpc) as late:
             with pytest.raises(grpc.RpcError) as error:
                 is_live(late)
             assert error.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert all(map(is_live, stubs))
+        assert all(map(is_live, busy))
     with channel(server.grpc) as next_one:
         assert is_live(next_one, wait=True)
 
@@ -132,7 +138,7 @@ def test_who_says_nothing_over_grpc_is_cut_off(impatient: Server) -> None:
 async def test_whom_the_server_keeps_waiting_is_not_cut_off(impatient: Server, name: str) -> None:
     sent = np.ones((1, 1), np.float32)
     async with connect(name, impatient) as client:
-        # Four times as long as a client may be silent.
+        # Three times as long as a client may be silent.
         result = await client.infer("slow", {"x": sent})
         assert result.as_numpy("y") == sent
 
@@ -161,9 +167,16 @@ def test_a_large_head_is_refused_in_the_protocols_form(server: Server) -> None:
     answer = httpx.get(f"{server.url}/v2", headers={"x-filler": "x" * 80_000})
     assert answer.status_code == 431
     assert answer.json() == {"error": "the head of the request has more than 65536 bytes"}
-    with channel(server.grpc) as stub, pytest.raises(grpc.RpcError) as error:
-        stub.ServerLive(service_pb2.ServerLiveRequest(), metadata=[("x-filler", "x" * 80_000)])
-    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_large_metadata_is_refused_and_the_server_goes_on(server: Server) -> None:
+    with channel(server.grpc) as one:
+        assert is_live(one, wait=True, filler="x" * 8_000)
+        with pytest.raises(grpc.RpcError) as error:
+            is_live(one, filler="x" * 80_000)
+        refusals = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+        assert error.value.code() in refusals
+        assert is_live(one, wait=True)
 
 
 def test_what_is_no_request_is_refused_in_the_protocols_form(server: Server) -> None:
