@@ -67,7 +67,8 @@ class Mirror:
             refused.update(refusals(one.name for one in objects))
             return [one for one in objects if one.name not in refused]
 
-        return self._fetch("", self._store.objects(), fit), refused
+        _, tree = self._fetch("", self._store.objects(), fit)
+        return tree, refused
 
     def close(self) -> None:
         """Break off what is being fetched."""
@@ -76,12 +77,13 @@ class Mirror:
     def _fetch_model(self, name: str, objects: Sequence[Object]) -> Tree:
         known, tree = self._latest.get(name, ((), None))
         if tree is None or known != objects or not tree.is_intact():
-            tree = self._fetch(name, objects, self._all_fit)
-            self._latest[name] = objects, tree
+            _, tree = self._latest[name] = self._fetch(name, objects, self._all_fit)
         return tree
 
-    def _fetch(self, name: str, objects: Sequence[Object], choose: Choose) -> Tree:
-        """What `choose` takes of `objects`, or of those that have taken their place meanwhile."""
+    def _fetch(
+        self, name: str, objects: Sequence[Object], choose: Choose
+    ) -> tuple[Sequence[Object], Tree]:
+        """`objects`, or those that have taken their place meanwhile, and what `choose` takes."""
         for _ in range(_ATTEMPTS):
             try:
                 files = self._fetcher.fetch(f"{self.url}/{name}".rstrip("/"), choose(objects))
@@ -92,7 +94,7 @@ class Mirror:
             if files is not None and listed == objects:
                 with self._cache.telling():
                     self._cache.forget_unused()
-                    return self._trees.grow(files)
+                    return objects, self._trees.grow(files)
         raise LoadFailed(
             f"{self.url}/{name}: has changed with each of {_ATTEMPTS} attempts to fetch it; it is "
             "to be loaded again when nobody writes to it"

@@ -115,6 +115,20 @@ def test_a_model_that_changes_while_it_is_fetched_is_never_a_mixture(
     assert found == {"a/1/x": b"new" * BLOCK, "a/1/y": b"new" * BLOCK}
 
 
+def test_what_changes_while_it_is_fetched_may_change_back(bucket: Bucket, mirror: MirrorOf) -> None:
+    bucket.put("a/1/x", b"old")
+
+    def change(method: str, path: str, byte_range: str) -> None:
+        if byte_range and len(bucket.server.requests) == 1:
+            bucket.put("a/1/x", b"new")
+
+    bucket.server.hook = change
+    reader = mirror(bucket.url)
+    assert contents(fetch(reader)) == {"a/1/x": b"new"}
+    bucket.put("a/1/x", b"old")
+    assert contents(fetch(reader)) == {"a/1/x": b"old"}
+
+
 def test_a_model_that_never_holds_still_is_not_read(bucket: Bucket, mirror: MirrorOf) -> None:
     bucket.put("a/1/x", b"0")
 
