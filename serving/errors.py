@@ -136,12 +136,12 @@ class Unavailable(ServingError):
 class Overloaded(ServingError):
     """Refused at once, so that the requests already accepted keep their time.
 
-    `retry_after` is in seconds: when a new attempt has a chance.
+    `retry_after` is in seconds: when a new attempt has a chance; None while nobody knows.
     """
 
     code = Code.OVERLOADED
 
-    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 

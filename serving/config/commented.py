@@ -47,6 +47,8 @@ instance_group { count: 1 kind: KIND_AUTO }
 # Run branches of the graph side by side (1), in so many threads; by default one after another.
 #parameters { key: "execution_mode" value { string_value: "1" } }
 #parameters { key: "inter_op_thread_count" value { string_value: "2" } }
+# Refuse requests at once that would not be answered within so many milliseconds. Penstock's own.
+#parameters { key: "latency_objective_ms" value { string_value: "50" } }
 # Optimise the graph less than fully: -1 basically, 1 all but its memory layout, 2 not at all.
 #optimization { graph { level: 1 } }
 """

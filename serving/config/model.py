@@ -129,6 +129,11 @@ class ModelConfig:
         return parameters.runtime_options(self.proto)
 
     @property
+    def latency_objective(self) -> int:
+        """Within how many nanoseconds requests shall be answered or refused; 0: not said."""
+        return parameters.latency_objective(self.proto)
+
+    @property
     def reject_non_finite_inputs(self) -> bool:
         """Whether requests that hold NaN or infinity are refused."""
         return parameters.reject_non_finite_inputs(self.proto)

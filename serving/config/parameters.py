@@ -1,5 +1,6 @@
 """The `parameters` of a configuration that mean something to us; all others are left alone."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ def reject_non_finite_inputs(proto: Proto) -> bool:
     return bool(_read(proto).get("reject_non_finite_inputs", False))
 
 
+def latency_objective(proto: Proto) -> int:
+    """Within how many nanoseconds requests shall be answered, 0 for none; our own parameter."""
+    return int(_read(proto).get("latency_objective_ms", 0) * 1_000_000)
+
+
 def parameter_faults(proto: Proto) -> Iterator[Fault]:
     """A fault for each parameter whose value does not mean what it has to."""
     given = parameters(proto)
@@ -118,6 +124,16 @@ def _flag(text: str) -> bool:
     return _FLAGS[text.lower()]
 
 
+def _milliseconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise ValueError("a number of milliseconds above 0")
+    return value
+
+
 def _parallel(text: str) -> bool:
     if text.strip() not in ("0", "1"):
         raise ValueError("0 (sequential) or 1 (parallel)")
@@ -161,7 +177,7 @@ def _columns(text: str) -> str:
 
 
 # What each known parameter's text means; ValueError says what was expected.
-_READERS: Final[dict[str, Callable[[str], bool | int | str | None]]] = {
+_READERS: Final[dict[str, Callable[[str], bool | float | str | None]]] = {
     "intra_op_thread_count": _threads,
     "inter_op_thread_count": _threads,
     "execution_mode": _parallel,
@@ -171,6 +187,7 @@ _READERS: Final[dict[str, Callable[[str], bool | int | str | None]]] = {
     DEVICE_ALLOCATOR: _flag,
     "share_session_between_instances": _flag,
     "reject_non_finite_inputs": _flag,
+    "latency_objective_ms": _milliseconds,
     # How `/predict` reads inputs and renders outputs.
     "prediction": _prediction,
     "columns": _columns,

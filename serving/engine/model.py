@@ -55,6 +55,7 @@ class ModelVersion(OneResponse):
             preserve_ordering=scheduling.preserve_ordering,
             on_batch=self._record_batch,
             forecast=_forecast(opened),
+            objective=config.latency_objective,
             loop_time=loop_time,
             name=f"{config.name}-{opened.version}",
         )

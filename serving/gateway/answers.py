@@ -1,5 +1,6 @@
 """What an HTTP client gets in the end, whichever way its request came in."""
 
+import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -25,7 +26,8 @@ def of_error(error: ServingError, status: Mapping[Code, int]) -> Answer:
     """The answer to an error of the core, by that table."""
     headers = {}
     if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        # In whole seconds, of which none would be no advice.
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 0)))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Decoupled):

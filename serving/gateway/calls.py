@@ -77,5 +77,5 @@ async def abort(context: Context, error: ServingError, statuses: Statuses) -> No
     trailer: tuple[tuple[str, str], ...] = ()
     if isinstance(error, Overloaded):
         # What gRPC's retry policy reads; the counterpart of HTTP's Retry-After.
-        trailer = (("grpc-retry-pushback-ms", str(max(1, int(error.retry_after * 1000)))),)
+        trailer = (("grpc-retry-pushback-ms", str(max(1, int((error.retry_after or 1) * 1000)))),)
     await context.abort(statuses.grpc[error.code], error.message[:_MAX_DETAILS], trailer)

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from serving.engine.batching.admission import Admission
 from serving.engine.batching.entries import Entry, Queue, Step
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.batching.ordering import InOrder
 from serving.engine.batching.worker import Worker
-from serving.errors import Code, Internal, ServingError, Unavailable
+from serving.errors import Code, Internal, Overloaded, ServingError, Unavailable
 from serving.types import Timing
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ S = TypeVar("S")
 E = TypeVar("E")
 
 _NS_PER_MS = 1_000_000
+_NS_PER_S = 1_000_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +111,7 @@ class Batcher(Generic[T, R, S]):
                 execution, on the loop's thread: OVERLOADED, DEADLINE_EXCEEDED, CANCELLED or
                 UNAVAILABLE
     `forecast`  learns how long executions take
+    `objective` within how many nanoseconds requests shall be answered, or be refused; 0: none
     `loop_time` says what may be executed on the loop instead of in a thread; None: nothing
     `clock`     monotonic nanoseconds
     """
@@ -123,6 +126,7 @@ class Batcher(Generic[T, R, S]):
         on_batch: Callable[[BatchReport], object] = lambda report: None,
         on_drop: Callable[[Code], object] = lambda reason: None,
         forecast: Forecast | None = None,
+        objective: int = 0,
         loop_time: LoopTime | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         name: str = "batcher",
@@ -135,6 +139,8 @@ class Batcher(Generic[T, R, S]):
         self._on_batch = on_batch
         self._on_drop = on_drop
         self._forecast = forecast or Forecast()
+        self._admission = Admission(self._forecast, len(slots), objective)
+        self._running_rows = 0
         self._loop_time = loop_time
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -214,13 +220,23 @@ class Batcher(Generic[T, R, S]):
             _tell(self._on_drop, Code.UNAVAILABLE)
             raise Unavailable("the model is being unloaded and accepts no more requests")
         try:
+            # A sequence that has begun goes on.
+            if entry.step is None:
+                self._admission.check(entry.rows, self._backlog, entry.at, entry.deadline)
             self._queue.push(entry)
         except ServingError as refusal:
+            if isinstance(refusal, Overloaded) and refusal.retry_after is None:
+                refusal.retry_after = self._admission.wait(self._backlog) / _NS_PER_S
             _tell(self._on_drop, refusal.code)
             raise
         if self._order is not None:
             self._order.expect(entry.item.future)
         self._pump_soon()
+
+    @property
+    def _backlog(self) -> int:
+        """Rows that are accepted and not answered."""
+        return self._queue.rows + self._running_rows
 
     def _abandon(self, job: _Job[T, R]) -> None:
         """The caller of `job` has gone."""
@@ -294,6 +310,7 @@ class Batcher(Generic[T, R, S]):
             self._conclude(flight, self._attempt(flight.batch))
             return True
         self._idle.remove(worker)
+        self._running_rows += sum(rows)
         worker.run(partial(self._fly, flight))
         return False
 
@@ -325,6 +342,7 @@ class Batcher(Generic[T, R, S]):
     def _land(self, flight: _Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
         """Hand out what a batch came to, back on the loop's thread."""
         self._idle.append(flight.worker)
+        self._running_rows -= sum(flight.batch.rows)
         self._pump()
         self._conclude(flight, outcome)
 

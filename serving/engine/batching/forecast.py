@@ -37,6 +37,12 @@ class Forecast:
         largest = max(self._means)
         return int(self._means[largest] * 2 ** (size - largest))
 
+    def drain(self, rows: int) -> int | None:
+        """Nanoseconds that `rows` rows will take at the best pace seen; None while none is."""
+        paces = (mean / 2**size for size, mean in self._means.items())
+        pace = min(paces, default=None)
+        return None if pace is None else int(rows * pace)
+
 
 def _size(rows: int) -> int:
     """The exponent of the power of two that holds `rows`: 1, 2, 3 to 4, 5 to 8, …"""

@@ -162,6 +162,10 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             "parameter 'reject_non_finite_inputs' is 'ja', expected true or false",
         ),
         (
+            'parameters { key: "latency_objective_ms" value { string_value: "0" } }',
+            "parameter 'latency_objective_ms' is '0', expected a number of milliseconds above 0",
+        ),
+        (
             'parameters { key: "memory.enable_memory_arena_shrinkage" '
             'value { string_value: "gpu:0" } }',
             "is 'gpu:0', expected cpu:0, the one device with a memory arena",
@@ -216,7 +220,6 @@ def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, me
         ("input { is_shape_tensor: true }", "input.is_shape_tensor"),
         ("instance_group { host_policy: 'a' }", "instance_group.host_policy"),
         ("optimization { cuda { graphs: true } }", "optimization.cuda.graphs"),
-
     ],
 )
 def test_a_field_that_is_not_honoured_is_refused_by_name(text: str, field: str) -> None:

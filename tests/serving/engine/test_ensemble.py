@@ -360,7 +360,8 @@ async def test_a_refusal_of_a_step_keeps_when_to_come_back(models: Models) -> No
     busy.open()
     await asyncio.gather(*occupying)
 
-    assert failure.value.retry_after == 1.0
+    # Nothing is known yet of how long those that wait will take.
+    assert failure.value.retry_after == 0.0
 
 
 async def test_requests_for_an_ensemble_share_the_batches_of_its_models(models: Models) -> None:
