@@ -11,6 +11,7 @@ from serving import __version__
 from serving.config import Completion
 from serving.engine.assemble import assemble
 from serving.engine.backends.base import Backend
+from serving.engine.batching.loop_time import LoopTime
 from serving.engine.cache import ResponseCache
 from serving.engine.control import ModelControl
 from serving.engine.loading import Loader, default_backends
@@ -24,6 +25,7 @@ from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, 
 from serving.location import Location
 from serving.settings import ModelControlMode, Settings
 from serving.statistics import CacheStatistics, VersionStatistics
+from serving.threads import available_cpus
 from serving.types import (
     IndexEntry,
     InferenceRequest,
@@ -61,6 +63,7 @@ class EmbeddedEngine:
         self._repository = Repository([_place(location, cache) for location in locations])
         self._registry = Registry()
         self._cache = ResponseCache(settings.cache_size) if settings.cache_size else None
+        self._loop_time = LoopTime(available_cpus())
         loader = Loader(
             backends or default_backends(),
             settings.passport_policy,
@@ -113,7 +116,7 @@ class EmbeddedEngine:
 
     def _assemble(self, opened: Opened) -> Servable:
         limit, find = self._settings.max_queue_size, self._registry.find
-        return assemble(opened, limit, find, self._cache, metrics=self._settings.metrics)
+        return assemble(opened, limit, find, self._cache, self._loop_time, self._settings.metrics)
 
     async def live(self) -> bool:
         """Always: whoever gets an answer knows."""

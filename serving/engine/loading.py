@@ -143,7 +143,7 @@ class Loader:
             return parse(folder.config_text, folder.source.name)
         if self._completion.must_be_complete:
             raise LoadFailed(
-                f"{folder.path}: has no {CONFIG_FILENAME}, and nothing is completed: write "
+                f"{folder.place}: has no {CONFIG_FILENAME}, and nothing is completed: write "
                 "one, as penstock config does, or start without --disable-auto-complete-config"
             )
         return None
