@@ -123,7 +123,8 @@ def test_the_accuracies_are_those_of_the_passports() -> None:
         re.MULTILINE,
     )
     models = {path.name for path in (ROOT / "model_repository").iterdir()}
-    assert {name for name, _, _ in rows} == models
+    assert rows
+    assert {name for name, _, _ in rows} <= models
     for name, percent, count in rows:
         newest = max((ROOT / "model_repository" / name).glob("*/passport.json"))
         accuracy = json.loads(newest.read_text())["accuracy"]

@@ -12,10 +12,10 @@ from serving import __version__
 from serving.types import Array
 from tests.e2e.clients import Client, assert_close, tensor
 from tests.e2e.conftest import Reference
-from tests.e2e.server import Server
+from tests.e2e.server import REPOSITORY, Server
 from training.data.dataset import Dataset
 
-MODELS = ["digits-mlp", "mnist-cnn", "mnist-mlp"]
+MODELS = sorted(path.name for path in REPOSITORY.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export import accuracy
-from export.errors import AccuracyRefused, DataRefused
-from export.runners import Outputs, Runner, onnx_runner
+from export import accuracy, parts
+from export.errors import AccuracyRefused, ConversionFailed, DataRefused
+from export.job import OPSET
+from export.runners import Outputs, Runner, onnx_runner, torch_runner
+from export.to_onnx import to_onnx
+from serving.passport import ErrorProof
 from serving.types import Array
+from tests.export.checkpoints import untrained
+from tests.training.tiny import tiny
+from training import tasks
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
+from training.loop import measure
 
 
 def with_one_more_mistake(candidate: Runner, digits: Dataset) -> Runner:
@@ -80,3 +87,56 @@ def test_labels_in_another_order_are_refused(trained: Checkpoint, digits: Datase
 
     with pytest.raises(DataRefused, match="of the checkpoint are 1, 0, 2"):
         accuracy.check_data(digits, swapped)
+
+
+def shifted(candidate: Runner, off: float) -> Runner:
+    """Like `candidate`, but brighter by `off`."""
+
+    def run(raw: Array) -> Outputs:
+        return {name: np.array(array) + off for name, array in candidate(raw).items()}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Dataset]:
+    """Its network is random; what it states of itself is true."""
+    dataset = tiny("mnist-denoising")
+    checkpoint = untrained("mnist-autoencoder", tmp_path_factory.mktemp("runs"))
+    task = tasks.make("reconstruction", dataset.normalisation)
+    return replace(checkpoint, metrics=measure(checkpoint.build(), task, dataset)), dataset
+
+
+def test_an_error_no_larger_than_stated_passes(autoencoder: tuple[Checkpoint, Dataset]) -> None:
+    checkpoint, dataset = autoencoder
+
+    proof = accuracy.check(torch_runner(checkpoint), dataset, checkpoint)
+
+    assert isinstance(proof, ErrorProof)
+    assert proof.n == len(dataset.test_y)
+    assert proof.value == pytest.approx(proof.checkpoint, rel=1e-5)
+
+
+def test_an_error_larger_than_stated_is_refused_by_number(
+    autoencoder: tuple[Checkpoint, Dataset],
+) -> None:
+    checkpoint, dataset = autoencoder
+
+    with pytest.raises(AccuracyRefused, match=r"a mean squared error of .* more than .*'s"):
+        accuracy.check(shifted(torch_runner(checkpoint), 0.3), dataset, checkpoint)
+
+
+def test_the_decoder_alone_has_the_error_of_the_whole(
+    autoencoder: tuple[Checkpoint, Dataset],
+) -> None:
+    checkpoint, data = parts.take("decoder", *autoencoder)
+
+    proof = accuracy.check(onnx_runner(to_onnx(checkpoint, OPSET)), data, checkpoint)
+
+    assert isinstance(proof, ErrorProof)
+    assert proof.value == pytest.approx(autoencoder[0].metrics["test_mse"], rel=1e-5)
+
+
+def test_a_classifier_has_no_decoder(trained: Checkpoint, digits: Dataset) -> None:
+    with pytest.raises(ConversionFailed, match="only the decoder of an autoencoder"):
+        parts.take("decoder", trained, digits)
