@@ -60,11 +60,13 @@ def is_logged() -> bool:
 def logged(app: ASGIApp) -> ASGIApp:
     """`app`, with a line for each request while the log is verbose."""
 
-    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         if not is_logged():
             await app(scope, receive, send)
             return
-        access = Access("http", f"{scope['method']} {scope['path']}", HTTP_STATUS[Code.CANCELLED])
+        # As it came: unescaped, it could hold the end of a line and a line after that.
+        call = f"{scope['method']} {scope['raw_path'].decode()}"
+        access = Access("http", call, HTTP_STATUS[Code.CANCELLED])
 
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -78,4 +80,4 @@ def logged(app: ASGIApp) -> ASGIApp:
             access.model = scope.get("path_params", {}).get("model", "")
             access.log()
 
-    return call
+    return respond

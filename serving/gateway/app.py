@@ -117,5 +117,5 @@ def _answers(request: Request, method: str) -> bool:
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    logger.error("%s %r failed", request.method, request.scope["raw_path"], exc_info=error)
     return response(answers.BUG)

@@ -10,7 +10,11 @@ import logging
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from serving.settings import Settings
 from serving.wire import rest_documents as documents
@@ -95,6 +99,8 @@ class Guarded(HttpToolsProtocol):
         self._is_in_head = True
         self._head_bytes = 0
         self._unread = 0
+        # uvicorn knows the request that came last; before it, others may be waiting to be answered.
+        self._running: RequestResponseCycle | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -119,6 +125,13 @@ class Guarded(HttpToolsProtocol):
         """Free the place."""
         self._others.leave(self)
         super().connection_lost(exc)
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, unless it is a head that does not end."""
