@@ -27,6 +27,7 @@ from serving.gateway.extensions import Extensions
 from serving.gateway.hot_lane import HotLane, Lane
 from serving.gateway.inference import Inference
 from serving.gateway.lifecycle import Lifecycle
+from serving.gateway.security import Security
 from serving.logs import Logs
 from serving.settings import Settings
 from tests.fuzz.fuzzer import HANG_SECONDS, Hang, Target
@@ -160,7 +161,8 @@ class _Server:
         config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
         inference = Inference(engine, extensions.regions)
         limit = settings.http_max_input_size
-        lane = Lane(inference, statuses(False).http, limit, is_open=lambda: True)
+        authorisation = Security.of(settings).http
+        lane = Lane(inference, statuses(False).http, limit, authorisation, is_open=lambda: True)
         others = Connections(settings)
         return partial(_Connection, others, lane, config, self._state, {}, self._loop)
 
