@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+import grpc
 import httpx
 import numpy as np
 import onnxruntime
@@ -11,6 +12,7 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
 from serving.types import Array
+from tests.e2e import asking
 from tests.e2e.browser import open_browser
 from tests.e2e.clients import CLIENTS, Client, connect
 from tests.e2e.server import REPOSITORY, Server, penstock_server
@@ -78,3 +80,28 @@ def reference() -> Reference:
         return dict(zip(names, graph.run(names, feed), strict=True))
 
     return run
+
+
+@pytest.fixture(scope="module")
+def channel(server: Server) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.grpc) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def unbroken(server: Server) -> Iterator[None]:
+    """After all tests of the module the server answers, and was never surprised."""
+    yield
+    good = asking.Request()
+    with httpx.Client(base_url=server.url) as client:
+        assert asking.send_json(client, good).status == 200
+        assert asking.send_binary(client, good).status == 200
+    with grpc.insecure_channel(server.grpc) as connected:
+        assert asking.send_grpc(connected, good).status == "OK"
+    assert not [line for line in server.log if " ERROR " in line or "Traceback" in line]
