@@ -29,6 +29,7 @@ HEADER: Final = """\
 
 
 # By task, what `/predict` shall make of the outputs; class scores are told by their name.
+SCORES: Final = ("logits", "probabilities")  # outputs with a value for each label
 PREDICTIONS: Final = {"reconstruction": "image", "decoding": "image", "forecast": "forecast"}
 
 
@@ -56,7 +57,7 @@ def build(
             name=field.name,
             data_type=_type(field),
             dims=field.shape,
-            label_filename="" if task in PREDICTIONS else LABELS,
+            label_filename=LABELS if field.name in SCORES else "",
         )
     if max_batch_size > 1:
         batching = config.dynamic_batching

@@ -13,8 +13,16 @@ from export.errors import Incompatible
 from serving.config import Source, complete, parse, resolve
 from serving.dtypes import Datatype
 from serving.types import Signature, TensorSpec
+from training import spec
 from training.checkpoint import Checkpoint
-from training.spec import TensorField, classifier
+from training.spec import (
+    TensorField,
+    autoencoder,
+    binary,
+    classifier,
+    decoder,
+    forecaster,
+)
 
 PIXELS = classifier(TensorField("image", "UINT8", (1, 28, 28)), 10)
 FEATURES = classifier(TensorField("features", "FP32", (64,)), 10)
@@ -225,3 +233,28 @@ def test_a_difference_is_named(edit: Any, faults: list[str]) -> None:
     edit(existing)
 
     assert model_config.differences(existing, build()) == faults
+
+
+def test_only_outputs_with_a_value_for_each_label_name_the_labels() -> None:
+    config = model_config.build("m", binary(FEATURES.inputs[0]), 64, "binary")
+
+    named = {output.name: output.label_filename for output in config.output}
+    assert named == {"logit": "", "probabilities": "labels.txt"}
+
+
+@pytest.mark.parametrize(
+    ("signature", "task", "prediction"),
+    [
+        (autoencoder(PIXELS.inputs[0], 16), "reconstruction", "image"),
+        (decoder(16, (1, 28, 28)), "decoding", "image"),
+        (forecaster(TensorField("past", "FP32", (96, 2)), (24, 2)), "forecast", "forecast"),
+    ],
+)
+def test_the_file_says_what_predict_shall_make_of_pictures_and_series(
+    signature: spec.Signature, task: str, prediction: str
+) -> None:
+    config = model_config.build("m", signature, 64, task, ("load", "oil"))
+
+    assert config.parameters["prediction"].string_value == prediction
+    assert config.parameters["columns"].string_value == "load,oil"
+    assert {output.label_filename for output in config.output} == {""}
