@@ -89,5 +89,5 @@ def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
     named = {name: value for name, value in changes.items() if value is not None}
     optimizer = named.get("optimizer", config.optimizer)
     if optimizer != config.optimizer and "lr" not in named:
-        named["lr"] = OPTIMIZERS[optimizer]
+        named["lr"] = OPTIMIZERS.get(optimizer, config.lr)  # a name that is none is refused below
     return replace(config, **named)

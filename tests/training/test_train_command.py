@@ -38,6 +38,24 @@ def test_options_change_the_recipe(tmp_path: Path) -> None:
     assert (config.batch_size, config.lr, config.device) == (500, 0.01, "cpu")
 
 
+def test_the_craft_is_chosen_by_name_and_recorded(tmp_path: Path) -> None:
+    options = ("--optimizer", "rmsprop", "--init", "he", "--activation", "elu")
+    more = ("--schedule", "linear", "--clip-norm", "1", "--clip-value", "0.5", "--epochs", "1")
+    assert run("digits-mlp", *options, *more, "--output", tmp_path / "new").exit_code == 0
+    checkpoint = load(tmp_path / "new")
+    config = checkpoint.config
+    assert (config.optimizer, config.init, config.schedule) == ("rmsprop", "he", "linear")
+    assert (config.lr, config.clip_norm, config.clip_value) == (0.001, 1, 0.5)
+    assert checkpoint.architecture_config["activation"] == "elu"
+    checkpoint.build()
+
+
+def test_an_activation_for_a_recipe_that_has_none_is_a_usage_error() -> None:
+    result = run("ett-lstm", "--activation", "relu")
+    assert result.exit_code == 2
+    assert "--activation" in result.output
+
+
 def test_the_output_defaults_to_the_recipe_s_folder_in_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
