@@ -13,7 +13,7 @@ from serving.http2.credit import Credit
 from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFault
 from serving.http2.headers import HeaderReader, Headers
 from serving.http2.patience import Patience, PingPolicy
-from serving.http2.reader import MAX_BLOCK, FrameReader
+from serving.http2.reader import MAX_BLOCK, MAX_FRAME, FrameReader
 from serving.http2.sender import Sender
 from serving.http2.stream import Stream
 
@@ -103,6 +103,7 @@ class Connection(Generic[H]):
             frames.settings(
                 {
                     Setting.MAX_CONCURRENT_STREAMS: self._terms.max_streams,
+                    Setting.MAX_FRAME_SIZE: MAX_FRAME,
                     Setting.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
                 }
             )

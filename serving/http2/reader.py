@@ -8,6 +8,8 @@ from serving.http2.frames import ConnectionFault, Fault, Kind
 # What a header block may come to, packed.
 MAX_BLOCK: Final = 64 * 1024
 _MAX_BLOCK_PARTS: Final = 64
+# Of data, that is: they are handed on as they come, so that large ones cost no more memory.
+MAX_FRAME: Final = 1024 * 1024
 _SIZES: Final[dict[int, int]] = {
     Kind.PRIORITY: 5,
     Kind.RST_STREAM: 4,
@@ -83,8 +85,8 @@ class FrameReader:
         return min(len(data), size)
 
     def _check(self, kind: int, size: int, number: int) -> None:
-        if size > frames.DEFAULT_FRAME_SIZE:
-            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "a frame above 16 KiB")
+        if size > MAX_BLOCK and (size > MAX_FRAME or kind != Kind.DATA):
+            raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "too large a frame")
         if size != _SIZES.get(kind, size):
             raise ConnectionFault(Fault.FRAME_SIZE_ERROR, f"{Kind(kind).name} of a broken size")
         if self._block and (kind != Kind.CONTINUATION or number != self._block[0]):

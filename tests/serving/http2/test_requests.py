@@ -163,7 +163,8 @@ BROKEN = {
     ),
     "a window of a broken size": (Kind.WINDOW_UPDATE, 0, 0, bytes(5), Fault.FRAME_SIZE_ERROR),
     "what goes on with nothing": (Kind.CONTINUATION, 4, 1, BLOCK, Fault.PROTOCOL_ERROR),
-    "a frame too large": (Kind.DATA, 0, 1, bytes(16_385), Fault.FRAME_SIZE_ERROR),
+    "too large a frame": (Kind.PING, 0, 0, bytes(65_537), Fault.FRAME_SIZE_ERROR),
+    "too large a frame of data": (Kind.DATA, 0, 1, bytes(2**20 + 1), Fault.FRAME_SIZE_ERROR),
 }  # fmt: skip
 
 
