@@ -83,9 +83,10 @@ class _Call:
         self.response_complete = False
         self.message_event = _IGNORED
 
-    @property
-    def content(self) -> bytes:
-        return self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+    def take_content(self) -> bytes:
+        """The body; what is kept of it here would stay until the connection's next request."""
+        chunks, self.chunks = self.chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 _IGNORED: Final = _Ignored()
@@ -168,7 +169,7 @@ class HotLane(HttpToolsProtocol):
         lane = self._lane
         try:
             answer = await lane.infer(
-                call.model, call.version, call.content, call.header_length, call.accepted
+                call.model, call.version, call.take_content(), call.header_length, call.accepted
             )
         except ServingError as error:
             answer = answers.of_error(error, lane.statuses)

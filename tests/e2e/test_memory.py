@@ -44,6 +44,17 @@ class Peak:
         return int(kilobytes) * 1024
 
 
+def test_connections_that_are_idle_keep_nothing_of_what_they_sent(server: Server) -> None:
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(httpx.Client(base_url=server.url, timeout=60)) for _ in range(24)
+        ]
+        peak = Peak(server)
+        for client in clients:
+            assert client.post(INFER, content=b" " * 8 * MIB).status_code == 400
+        assert peak.grown() < 96 * MIB
+
+
 def test_bodies_that_are_announced_and_never_sent_take_no_room(server: Server) -> None:
     host, port = server.http.split(":")
     head = f"POST {INFER} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {LIMIT}\r\n\r\n"
