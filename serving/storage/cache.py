@@ -176,7 +176,8 @@ def _is_old(path: Path, links: int | None = None) -> bool:
 
 
 def _text(path: Path) -> str:
+    """What is in a note, damaged or not; nothing where it has just been removed."""
     try:
-        return path.read_text()
+        return path.read_text("ascii", errors="replace")
     except FileNotFoundError:
         return ""

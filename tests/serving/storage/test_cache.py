@@ -95,6 +95,14 @@ def test_what_is_asked_for_stays(cache: Path) -> None:
     assert kept.exists()
 
 
+def test_a_note_that_is_no_text_any_more_is_one_that_is_not_there(cache: Path) -> None:
+    keep(Cache(cache))
+    [note] = (cache / "known").iterdir()
+    note.write_bytes(b"\xff\xfe")
+    assert Cache(cache).find(WANTED) is None
+    assert keep(Cache(cache)).read_bytes() == b"content"
+
+
 def test_without_a_home_another_folder_has_to_be_named() -> None:
     with pytest.raises(LoadFailed, match="--model-repository-cache"):
         Cache(Path("~nobody-of-this-name/cache"))
