@@ -31,7 +31,9 @@ class Access:
     began: int = field(default_factory=time.monotonic_ns)
 
     def log(self) -> None:
-        """Write the line: a text, and its parts as fields for the JSON format."""
+        """Write the line, if anybody reads it: a text, and its parts for the JSON format."""
+        if not is_logged():
+            return
         caller = CALLER.get()
         milliseconds = (time.monotonic_ns() - self.began) / 1e6
         LOGGER.info(

@@ -108,9 +108,9 @@ def set_parameter(message: Any, value: Parameter) -> None:
 
 
 def _decode_inputs(message: Any, regions: Regions | None) -> tuple[Tensor, ...]:
-    numbered = list(enumerate(message.inputs))
-    places = [_place(item, f"inputs[{index}]", regions) for index, item in numbered]
-    raw: Sequence[bytes] = message.raw_input_contents
+    items = list(message.inputs)
+    places = [_place(item, f"inputs[{index}]", regions) for index, item in enumerate(items)]
+    raw: Sequence[bytes] = message.raw_input_contents[:]
     if raw and len(raw) != places.count(None):
         raise InvalidArgument(
             f"raw_input_contents: expected one for each of {places.count(None)} inputs, "
@@ -118,9 +118,9 @@ def _decode_inputs(message: Any, regions: Regions | None) -> tuple[Tensor, ...]:
         )
     contents = iter(raw)
     inputs: dict[str, Tensor] = {}
-    for (index, item), place in zip(numbered, places, strict=True):
+    for index, (item, place) in enumerate(zip(items, places, strict=True)):
         where = f"inputs[{index}]"
-        header = tensor_header(item.name, item.datatype, list(item.shape), where, inputs)
+        header = tensor_header(item.name, item.datatype, item.shape[:], where, inputs)
         array: Array
         if place or raw:
             _refuse_contents(item, place is not None, message.model_name)
@@ -196,6 +196,8 @@ def _decode_outputs(items: Sequence[Any]) -> tuple[RequestedOutput, ...]:
 def _parameters(messages: Mapping[str, Any], where: str) -> dict[str, Parameter]:
     """Python values of a map of `InferParameter` messages."""
     values: dict[str, Parameter] = {}
+    if not messages:
+        return values
     for name, message in messages.items():
         choice = message.WhichOneof("parameter_choice")
         if choice is None:
