@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serving.engine.backends.base import StreamingSession
-from serving.engine.batching.batcher import Batch, Batcher, BatchReport, Executed
+from serving.engine.batching.batch import Batch, BatchReport, Executed
+from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.classification import answer
 from serving.engine.execution import Execution
@@ -170,9 +171,7 @@ class DecoupledVersion:
 
     def _record_execution(self, report: BatchReport) -> None:
         if report.error is None:
-            times = report.compute_input, report.compute_infer, report.compute_output
-            timing = Timing(report.queue, *times, batch_rows=report.rows)
-            self._statistics.record_execution(report.rows, timing)
+            self._statistics.record_execution(report.rows, report.timing)
 
     def _release(self) -> None:
         for session in self._opened.sessions:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from serving.config import ModelConfig, Reshape
 from serving.engine.backends.base import Session
-from serving.engine.batching.batcher import Batch, Executed
+from serving.engine.batching.batch import Batch, Executed
 from serving.engine.batching.merge import concat, split
 from serving.engine.validation import Admitted
 from serving.types import Array, Tensor

@@ -4,7 +4,8 @@ import asyncio
 import time
 from typing import Any, Final
 
-from serving.engine.batching.batcher import Batcher, BatchReport
+from serving.engine.batching.batch import BatchReport
+from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.classification import answer
@@ -13,13 +14,7 @@ from serving.engine.servable import OneResponse, Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
 from serving.statistics import FailureReason, VersionStatistics
-from serving.types import (
-    Array,
-    InferenceRequest,
-    InferenceResponse,
-    Tensor,
-    Timing,
-)
+from serving.types import Array, InferenceRequest, InferenceResponse, Tensor
 
 REASONS: Final = {
     Code.OVERLOADED: FailureReason.REJECTED,
@@ -127,16 +122,7 @@ class ModelVersion(OneResponse):
 
     def _record_batch(self, report: BatchReport) -> None:
         if report.error is None:
-            self._statistics.record_execution(
-                report.rows,
-                Timing(
-                    queue=report.queue,
-                    compute_input=report.compute_input,
-                    compute_infer=report.compute_infer,
-                    compute_output=report.compute_output,
-                    batch_rows=report.rows,
-                ),
-            )
+            self._statistics.record_execution(report.rows, report.timing)
 
 
 def _forecast(opened: Opened) -> Forecast:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from serving.config import ModelConfig
-from serving.engine.batching.batcher import Batch, Executed
+from serving.engine.batching.batch import Batch, Executed
 from serving.engine.batching.entries import Queue, Step
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.batching.sequencer import Sequencer

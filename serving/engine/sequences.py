@@ -14,7 +14,7 @@ import numpy as np
 from serving.config import Control, ControlKind, ModelConfig
 from serving.dtypes import Datatype
 from serving.engine.backends.base import Session
-from serving.engine.batching.batcher import Batch, Executed
+from serving.engine.batching.batch import Batch, Executed
 from serving.engine.batching.entries import SequenceId, Step
 from serving.engine.batching.merge import split
 from serving.engine.execution import Execution

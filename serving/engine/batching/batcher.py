@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from serving.engine.batching.admission import Admission
+from serving.engine.batching.batch import Batch, BatchReport, Executed
 from serving.engine.batching.entries import Entry, Queue, Step
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.loop_time import LoopTime
@@ -32,52 +33,6 @@ _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[T, S]):
-    """What one execution gets: the slot that is its own meanwhile, and requests with their rows.
-
-    `steps` are the requests' places in their sequences, where they belong to any.
-    """
-
-    slot: S
-    items: Sequence[T]
-    rows: Sequence[int]
-    steps: Sequence[Step] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Executed(Generic[R]):
-    """What one execution gives: a result for each item in order; durations in nanoseconds.
-
-    `rows` is how many ran, if these were not just those of the requests.
-    """
-
-    results: Sequence[R]
-    compute_input: int = 0
-    compute_infer: int = 0
-    compute_output: int = 0
-    rows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class BatchReport:
-    """One execution, for the statistics; durations in nanoseconds, 0 where it failed.
-
-    `queue`      summed over the requests
-    `abandoned`  rows whose callers went away while they were computed: work for nothing
-    `error`      why the execution failed, if it did
-    """
-
-    rows: int
-    requests: int
-    queue: int
-    compute_input: int
-    compute_infer: int
-    compute_output: int
-    abandoned: int
-    error: ServingError | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -212,6 +167,8 @@ class Batcher(Generic[T, R, S]):
             self._queue.flush()
             self._pump_soon()
         await self._drained.wait()
+        if self._loop_time is not None:
+            self._loop_time.release(self)
         for worker in self._workers:
             worker.stop()
 

@@ -32,3 +32,8 @@ class LoopTime:
         self._owner = owner
         self._until = now + _TENURE
         return True
+
+    def release(self, owner: object) -> None:
+        """`owner` executes no more: neither the others nor its memory wait for the next one."""
+        if owner is self._owner:
+            self._owner, self._until = None, 0

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import pytest
 import uvloop
 
-from serving.engine.batching.batcher import Batch, Batcher, BatchReport, Executed
+from serving.engine.batching.batch import Batch, BatchReport, Executed
+from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.queue import BatchQueue
 from serving.errors import (
     Code,

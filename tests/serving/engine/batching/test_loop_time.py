@@ -1,12 +1,15 @@
 """What is short, and alone on its loop, runs where it is; everything else in its thread."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from itertools import pairwise
 
 import pytest
 
-from serving.engine.batching.batcher import Batch, Batcher, BatchReport, Executed
+from serving.engine.batching.batch import Batch, BatchReport, Executed
+from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.batching.queue import BatchQueue
@@ -41,6 +44,15 @@ def test_of_several_models_in_use_one_keeps_the_loop() -> None:
     assert not time.grant("b", 10, 198 * MS)
     assert time.grant("b", 10, 199 * MS)
     assert not time.grant("a", 10, 200 * MS)
+
+
+def test_who_executes_no_more_keeps_nobody_waiting() -> None:
+    time = LoopTime(2)
+    assert time.grant("a", 10, 0)
+    time.release("b")
+    assert not time.grant("b", 10, 1)
+    time.release("a")
+    assert time.grant("b", 10, 1)
 
 
 class Threads:
@@ -142,3 +154,19 @@ async def test_closing_answers_what_waits() -> None:
     await asyncio.sleep(0)
     await batcher.close()
     assert [(await task)[0] for task in tasks] == list(range(1, 21))
+
+
+async def test_of_a_model_that_is_closed_nothing_stays_in_memory() -> None:
+    loop_time, forecast = LoopTime(2), Forecast()
+    forecast.learn(1, 10 * US)
+    threads = Threads()
+    batcher = Batcher[int, int, str](
+        BatchQueue(policy(8)), threads, ["slot"], forecast=forecast, loop_time=loop_time
+    )
+    await batcher.submit(0, rows=1, key=0)
+    assert threads.are_here == [True]
+    await batcher.close()
+    seen = weakref.ref(batcher)
+    del batcher
+    gc.collect()
+    assert seen() is None

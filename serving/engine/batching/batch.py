@@ -1,0 +1,65 @@
+"""What the batcher and the executions tell each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from serving.engine.batching.entries import Step
+from serving.errors import ServingError
+from serving.types import Timing
+
+T = TypeVar("T")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T, S]):
+    """What one execution gets: the slot that is its own meanwhile, and requests with their rows.
+
+    `steps` are the requests' places in their sequences, where they belong to any.
+    """
+
+    slot: S
+    items: Sequence[T]
+    rows: Sequence[int]
+    steps: Sequence[Step] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(Generic[R]):
+    """What one execution gives: a result for each item in order; durations in nanoseconds.
+
+    `rows` is how many ran, if these were not just those of the requests.
+    """
+
+    results: Sequence[R]
+    compute_input: int = 0
+    compute_infer: int = 0
+    compute_output: int = 0
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One execution, for the statistics; durations in nanoseconds, 0 where it failed.
+
+    `queue`      summed over the requests
+    `abandoned`  rows whose callers went away while they were computed: work for nothing
+    `error`      why the execution failed, if it did
+    """
+
+    rows: int
+    requests: int
+    queue: int
+    compute_input: int
+    compute_infer: int
+    compute_output: int
+    abandoned: int
+    error: ServingError | None = None
+
+    @property
+    def timing(self) -> Timing:
+        """The same as the statistics take it."""
+        times = self.compute_input, self.compute_infer, self.compute_output
+        return Timing(self.queue, *times, batch_rows=self.rows)
