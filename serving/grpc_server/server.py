@@ -44,6 +44,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._listener: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Answer the methods that these handlers know."""
@@ -55,7 +56,7 @@ class Server:
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; gives the port, a free one for 0. OSError where it cannot be had."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             partial(GrpcProtocol, self),
             host,
@@ -82,7 +83,9 @@ class Server:
 
     def run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """A task that `stop` waits for."""
-        task = asyncio.get_running_loop().create_task(work)
+        # The one kept: asking for it would ask the system for the process each time.
+        assert self._loop is not None, "nothing runs before the start"
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
