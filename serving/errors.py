@@ -15,8 +15,8 @@
     ├── Overloaded               refused to protect the requests already accepted
     ├── DeadlineExceeded         the caller's time was up before an answer existed
     ├── Cancelled                the caller has gone
+    ├── LoadFailed               a model version could not be made ready
     └── Internal                 our fault, or the model's
-        └── LoadFailed           a model version could not be made ready
 
 Every error is raised once, here in the core; each protocol maps `Code` to its own status by one
 total table (`gateway.errors`).
@@ -44,6 +44,7 @@ class Code(Enum):
     OVERLOADED = "overloaded"
     DEADLINE_EXCEEDED = "deadline exceeded"
     CANCELLED = "cancelled"
+    LOAD_FAILED = "load failed"
     INTERNAL = "internal"
 
 
@@ -164,5 +165,7 @@ class Internal(ServingError):
     code = Code.INTERNAL
 
 
-class LoadFailed(Internal):
+class LoadFailed(ServingError):
     """A model version could not be made ready to serve; the message says why and the cure."""
+
+    code = Code.LOAD_FAILED

@@ -24,6 +24,7 @@ HTTP_STATUS: Final[dict[Code, int]] = {
     Code.OVERLOADED: 429,
     Code.DEADLINE_EXCEEDED: 504,
     Code.CANCELLED: 499,
+    Code.LOAD_FAILED: 400,
     Code.INTERNAL: 500,
 }
 
@@ -41,6 +42,7 @@ GRPC_STATUS: Final[dict[Code, grpc.StatusCode]] = {
     Code.OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Code.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
     Code.CANCELLED: grpc.StatusCode.CANCELLED,
+    Code.LOAD_FAILED: grpc.StatusCode.FAILED_PRECONDITION,
     Code.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
@@ -61,11 +63,13 @@ TRITON: Final = Statuses(
     | {
         Code.MALFORMED: 500,
         Code.PAYLOAD_TOO_LARGE: 400,
+        Code.LOAD_FAILED: 500,
         Code.OVERLOADED: 503,
         Code.DEADLINE_EXCEEDED: 503,
     },
     GRPC_STATUS
     | {
+        Code.LOAD_FAILED: grpc.StatusCode.INTERNAL,
         Code.OVERLOADED: grpc.StatusCode.UNAVAILABLE,
         Code.DEADLINE_EXCEEDED: grpc.StatusCode.UNAVAILABLE,
     },

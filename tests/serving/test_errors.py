@@ -46,6 +46,6 @@ def test_a_copied_refusal_still_says_when_to_come_back() -> None:
     assert copy.copy(Overloaded("full", retry_after=2.5)).retry_after == 2.5
 
 
-def test_a_failed_load_is_our_fault_to_a_client() -> None:
-    assert issubclass(LoadFailed, Internal)
-    assert LoadFailed("x").code is Code.INTERNAL
+def test_a_failed_load_is_no_fault_of_the_server() -> None:
+    assert not issubclass(LoadFailed, Internal)
+    assert LoadFailed("x").code is Code.LOAD_FAILED

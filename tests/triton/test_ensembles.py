@@ -45,7 +45,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     caches = f"--cache-directory={installation().triton / 'caches'}"
     with (
         triton_server(repository, EXPLICIT, CACHE, caches, *loads) as triton,
-        penstock_server(EXPLICIT, CACHE, *loads, repository=repository) as ours,
+        penstock_server(
+            EXPLICIT, "--triton-status-codes", CACHE, *loads, repository=repository
+        ) as ours,
         grpcclient.InferenceServerClient(triton.grpc) as their_client,
         grpcclient.InferenceServerClient(ours.grpc) as our_client,
     ):

@@ -219,7 +219,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Any, list[Fu
     """What ours and a real Triton made of each script, all played side by side."""
     folders = [tmp_path_factory.mktemp(name) for name in ("penstock", "triton")]
     with (
-        penstock_server(EXPLICIT, "--passport-policy=off", repository=folders[0]) as ours,
+        penstock_server(
+            EXPLICIT, "--triton-status-codes", "--passport-policy=off", repository=folders[0]
+        ) as ours,
         triton_server(folders[1], EXPLICIT) as theirs,
         ThreadPoolExecutor(2 * len(SCRIPTS)) as pool,
     ):
