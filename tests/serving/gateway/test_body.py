@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import Request
@@ -48,7 +48,7 @@ async def test_a_short_answer_stays_plain() -> None:
 
 
 async def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_server() -> None:
-    messages = iter(
+    messages: Iterator[dict[str, object]] = iter(
         [
             {"type": "http.request", "body": b'{"inp', "more_body": True},
             {"type": "http.disconnect"},
