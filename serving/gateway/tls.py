@@ -103,6 +103,10 @@ class _Files:
             )
         context.load_verify_locations(cadata=_text(roots))
         context.verify_mode = ssl.CERT_REQUIRED
+        # A session that is taken up again is not held against the roots, which may be others by
+        # then: every connection shows its certificate.
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
 
 
 def _has_certificates(pem: bytes) -> bool:

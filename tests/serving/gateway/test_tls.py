@@ -1,6 +1,7 @@
 """Flags of TLS want their partners, and files that hold what they are for; the cure is told."""
 
 import logging
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from serving.errors import ServingError
 from serving.gateway import tls
 from serving.settings import Settings
-from tests.e2e.certificates import Authority, Files
+from tests.e2e.certificates import Authority, Files, context
 
 ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----\n"
 
@@ -137,3 +138,43 @@ def test_a_comment_in_any_language_may_stand_between_certificates(files: Files) 
     files.root.write_text("# Prüfstelle\n" + files.root.read_text(), encoding="utf-8")
     given = settings("http", files, use_ssl_mutual=True, root_cert=str(files.root))
     assert tls.identities(given, "http") is not None
+
+
+def connected(
+    server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> ssl.SSLObject:
+    """The client's end of a connection over which the server has said something."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    there = server.wrap_bio(to_server, to_client, server_side=True)
+    here = client.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
+    shaking = [here, there]
+    for end in 3 * shaking:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    there.write(b"hello")
+    assert here.read() == b"hello"
+    return here
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_whom_nobody_vouches_for_any_more_takes_no_old_session_up_again(
+    files: Files, tmp_path: Path, protocol: str, version: ssl.TLSVersion
+) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(files.root.read_bytes())
+    given = settings(protocol, files, use_ssl_mutual=True, root_cert=str(roots))
+    identities = tls.identities(given, protocol)
+    assert identities is not None
+    server, client = tls.context(identities), context(files.root, files)
+    client.maximum_version = version
+    session = connected(server, client).session
+
+    (tmp_path / "other").mkdir()
+    roots.write_bytes(Authority().issue(tmp_path / "other").root.read_bytes())
+    identities.refresh()
+
+    with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+        connected(server, client, session)
