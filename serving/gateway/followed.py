@@ -42,13 +42,18 @@ class Followed(Generic[_Content, _Value]):
             if content != self._content:
                 self.value = self._parse(content)
                 logger.info("the %s have changed; the new ones are in force", self._name)
-        except ServingError as error:
-            # Told once, not once a second.
-            if error.message != self._complaint:
-                logger.error("%s; the %s read before stay in force", error.message, self._name)
-            self._complaint = error.message
+        except Exception as error:  # Whatever it is, what changes next is to be seen as well.
+            self._complain(error)
             return
         self._content, self._complaint = content, ""
+
+    def _complain(self, error: Exception) -> None:
+        # The words of other errors may quote what is secret in the file.
+        complaint = error.message if isinstance(error, ServingError) else type(error).__name__
+        # Told once, not once a second.
+        if complaint != self._complaint:
+            logger.error("%s; the %s read before stay in force", complaint, self._name)
+        self._complaint = complaint
 
 
 async def follow(sources: Sequence[Followed[Any, Any]]) -> None:

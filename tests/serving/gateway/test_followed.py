@@ -22,6 +22,8 @@ class Source:
 
     def parse(self, content: str) -> int:
         self.parsed += 1
+        if content == "secret":
+            raise ValueError(content)
         if not content.isdecimal():
             raise ServingError(f"no number: {content}")
         return int(content)
@@ -70,6 +72,20 @@ def test_what_is_wrong_leaves_the_old_in_force_and_is_told_once(
     assert followed.value == 1
     [message] = caplog.messages
     assert message.endswith("; the numbers read before stay in force")
+
+
+def test_an_error_of_another_kind_is_told_by_its_name_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = Source("1")
+    followed = source.followed()
+    for source.content in ("secret", "2"):
+        followed.refresh()
+    assert followed.value == 2
+    assert caplog.messages == [
+        "ValueError; the numbers read before stay in force",
+        "the numbers have changed; the new ones are in force",
+    ]
 
 
 def test_what_was_wrong_and_is_right_again_is_in_force_and_may_be_wrong_again(
