@@ -1,8 +1,10 @@
 """Which answers are packed, and how."""
 
+import asyncio
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import TypeAlias
 
 import pytest
 from fastapi import Request
@@ -10,8 +12,20 @@ from fastapi import Request
 from serving.errors import Cancelled
 from serving.gateway.body import pack, read
 
+Message: TypeAlias = dict[str, object]
 LONG = bytes(range(256)) * 400
 UNPACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}
+
+
+def sent(*messages: Message, encoding: str = "identity") -> Request:
+    """A request of which a server tells the application so much."""
+    waiting = iter(messages)
+
+    async def receive() -> Message:
+        return next(waiting)
+
+    headers = [(b"content-encoding", encoding.encode())]
+    return Request({"type": "http", "headers": headers}, receive)
 
 
 @pytest.mark.parametrize(
@@ -48,15 +62,24 @@ async def test_a_short_answer_stays_plain() -> None:
 
 
 async def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_server() -> None:
-    messages: Iterator[dict[str, object]] = iter(
-        [
-            {"type": "http.request", "body": b'{"inp', "more_body": True},
-            {"type": "http.disconnect"},
-        ]
+    request = sent(
+        {"type": "http.request", "body": b'{"inp', "more_body": True}, {"type": "http.disconnect"}
     )
-
-    async def receive() -> dict[str, object]:
-        return next(messages)
-
     with pytest.raises(Cancelled, match="before it had sent its request"):
-        await read(Request({"type": "http", "headers": []}, receive), limit=100)
+        await read(request, limit=100)
+
+
+async def test_others_go_on_while_a_body_is_unpacked() -> None:
+    request = sent({"type": "http.request", "body": gzip.compress(LONG)}, encoding="gzip")
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    assert await read(request, limit=len(LONG)) == LONG
+    assert turns > 0
+    task.cancel()
