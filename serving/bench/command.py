@@ -1,6 +1,5 @@
 """`penstock bench`: how fast a server answers, and whether that is fast enough."""
 
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -270,7 +269,7 @@ def _plan(words: Sequence[str], wishes: dict[str, Any]) -> tuple[Run, Server]:
         processes=wishes["processes"],
         channels=wishes["channels"],
         data=wishes["input_data"],
-        command=shlex.join(["penstock", *sys.argv[1:]]),
+        command=options.command_line(sys.argv[1:]),
     )
     return plan, asked
 

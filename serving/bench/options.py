@@ -1,7 +1,8 @@
 """What the words of the command line mean: times, addresses, lists of loads, shapes."""
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|)")
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _MOST_STEPS: Final = 1000
 _PORTS: Final = {Protocol.BINARY: 8000, Protocol.JSON: 8000, Protocol.GRPC: 8001}
+_HEADER: Final = "--header"
 _SCHEMES: Final = ("http", "https", "grpc", "grpcs")
 
 
@@ -95,6 +97,16 @@ def header(text: str) -> tuple[str, str]:
     if not colon or not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name) or re.search(r"[\r\n]", value):
         raise ValueError(f"expected 'Name: value', got {text!r}")
     return name, value.strip()
+
+
+def command_line(words: Sequence[str]) -> str:
+    """What was typed, as a report shows it to others: of headers, which may be keys, the names."""
+    told = ["penstock"]
+    for before, word in zip(("", *words), words, strict=False):
+        flag, equals, text = ("", "", word) if before == _HEADER else word.partition("=")
+        is_header = before == _HEADER or (flag == _HEADER and equals)
+        told.append(f"{flag}{equals}{text.partition(':')[0]}: ..." if is_header else word)
+    return shlex.join(told)
 
 
 def address(url: str, protocol: Protocol | None) -> tuple[Protocol, str, int, bool, str]:

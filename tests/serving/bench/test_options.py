@@ -88,3 +88,16 @@ def test_an_address_has_a_protocol_and_defaults(
 def test_what_is_no_address_is_refused(url: str, protocol: Protocol | None) -> None:
     with pytest.raises(ValueError, match=r".+"):
         options.address(url, protocol)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["bench", "m", "--rate", "1"], "penstock bench m --rate 1"),
+        (["--header", "X-Key: secret", "m"], "penstock --header 'X-Key: ...' m"),
+        (["--header=Authorization: Bearer secret"], "penstock '--header=Authorization: ...'"),
+        (["--header", "--header: secret", "x=y"], "penstock --header '--header: ...' x=y"),
+    ],
+)
+def test_a_report_shows_no_values_of_headers(words: list[str], told: str) -> None:
+    assert options.command_line(words) == told
