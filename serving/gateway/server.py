@@ -141,7 +141,7 @@ async def serve(
     stopping = asyncio.Event()
     with _stop_on_signals(stopping):
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(engine.close)
+            stack.push_async_callback(_close, engine, settings.exit_timeout_secs)
             stack.callback(extensions.close)
             addresses = await _listen(stack, engine, lifecycle, settings, extensions)
             # However this ends, those who watch must not hold it up.
@@ -158,6 +158,17 @@ async def serve(
                 # As long as the ports are open: their next requests are still to come.
                 await asyncio.wait_for(engine.finish_sequences(), settings.exit_timeout_secs)
     logger.info("stopped")
+
+
+async def _close(engine: Engine, patience: int) -> None:
+    """Close the engine, unless a model runs on for more than so many seconds, after all others."""
+    try:
+        # Whoever grants no time at all means the requests, which are over by now.
+        await asyncio.wait_for(engine.close(), max(1, patience))
+    except TimeoutError:
+        logger.error(
+            "models still run after --exit-timeout-secs=%d; stopping all the same", patience
+        )
 
 
 async def _listen(

@@ -14,6 +14,7 @@ from typing import Final
 
 import aiohttp
 import grpc
+import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc
@@ -183,6 +184,21 @@ def test_whatever_was_accepted_before_the_signal_is_answered(
         assert server.wait() == 0
         for index, call in enumerate(calls):
             np.testing.assert_array_equal(call.result(), [[index // 2]])
+
+
+def test_a_model_that_does_not_end_holds_up_no_stop(tmp_path: Path) -> None:
+    (tmp_path / "r" / "1").mkdir(parents=True)
+    (tmp_path / "r" / "config.pbtxt").write_text(
+        'backend: "repeat" model_transaction_policy { decoupled: true }'
+    )
+    request = {"IN": [1, 2], "DELAY": [0, 3_600_000], "WAIT": [0]}
+    with penstock_server("--exit-timeout-secs=1", repository=tmp_path) as server:
+        url = f"{server.url}/v2/models/r/generate_stream"
+        with httpx.stream("POST", url, json=request, timeout=START_SECONDS) as response:
+            assert '"OUT":1' in next(response.iter_lines())
+        assert server.stop() == 0
+        assert "models still run after --exit-timeout-secs=1" in str(server)
+        assert "Traceback" not in str(server)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
