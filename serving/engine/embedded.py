@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +74,8 @@ class EmbeddedEngine:
         rollout = Rollout(loader, self._registry, self._assemble, settings.model_load_thread_count)
         self._control = ModelControl(self._repository, self._registry, rollout)
         self._poller = Poller(self._repository, self._registry, self._control, rollout)
+        # Not the loop's own threads: a store that does not answer would take them all.
+        self._listing = ThreadPoolExecutor(1, "penstock-index")
         self._polling: asyncio.Task[None] | None = None
         self._started = False
         self._closing = False
@@ -201,7 +204,8 @@ class EmbeddedEngine:
 
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Every model of the repositories and every version that is or was in service."""
-        places = await asyncio.to_thread(self._repository.places)
+        loop = asyncio.get_running_loop()
+        places = await loop.run_in_executor(self._listing, self._repository.places)
         entries = self._registry.index({name: len(paths) for name, paths in places.items()})
         return [one for one in entries if not ready_only or one.state is ModelState.READY]
 

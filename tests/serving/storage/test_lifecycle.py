@@ -1,6 +1,8 @@
 """The control modes over a bucket: as over a folder, with what changes in it fetched first."""
 
+import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -133,6 +135,26 @@ async def test_while_the_store_is_away_the_models_serve_on(
             await engine.poll()
         assert "the repositories can be polled again" in caplog.text
         assert await ask(engine, "a") == ("2", 22)
+
+
+async def test_whoever_asks_a_slow_store_what_there_is_holds_up_nobody_else(
+    bucket: Bucket, cache: Path
+) -> None:
+    go_on = threading.Event()
+
+    def hold(*_: str) -> None:
+        go_on.wait()
+
+    async with serving(bucket, cache) as engine:
+        bucket.server.hook = hold
+        # More than the loop has threads of its own.
+        asking = [asyncio.create_task(engine.index()) for _ in range(40)]
+        try:
+            await asyncio.sleep(0)
+            assert await asyncio.wait_for(asyncio.to_thread(int), 30) == 0
+        finally:
+            go_on.set()
+            await asyncio.gather(*asking)
 
 
 async def test_a_load_fetches_the_newest(bucket: Bucket, cache: Path) -> None:
