@@ -68,7 +68,7 @@ async def test_what_is_not_in_service_is_told_apart(folders: Folders) -> None:
 async def test_a_model_without_a_folder_is_refused_and_leaves_no_trace(folders: Folders) -> None:
     async with engine_over(folders.root) as engine:
         error = await refusal(engine, "nobody")
-        assert error.code is Code.INTERNAL
+        assert error.code is Code.LOAD_FAILED
         assert error.message.startswith(
             "failed to load 'nobody', failed to poll from model repository"
         )
@@ -103,7 +103,7 @@ async def test_a_configuration_that_cannot_be_served_is_the_models_reason(
     folders.add("a", 1, config="nonsense: 1")
     async with engine_over(folders.root) as engine:
         error = await refusal(engine, "a")
-        assert error.code is Code.INTERNAL
+        assert error.code is Code.LOAD_FAILED
         assert error.message.startswith(
             "failed to load 'a', failed to poll from model repository: "
         )
