@@ -205,7 +205,11 @@ class EmbeddedEngine:
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Every model of the repositories and every version that is or was in service."""
         loop = asyncio.get_running_loop()
-        places = await loop.run_in_executor(self._listing, self._repository.places)
+        try:
+            listing = loop.run_in_executor(self._listing, self._repository.places)
+        except RuntimeError as error:  # the thread's pool is closed
+            raise Unavailable("the server has stopped and lists no models any more") from error
+        places = await listing
         entries = self._registry.index({name: len(paths) for name, paths in places.items()})
         return [one for one in entries if not ready_only or one.state is ModelState.READY]
 
@@ -243,6 +247,7 @@ class EmbeddedEngine:
             self._polling.cancel()
         self._repository.close()
         await self._control.close()
+        self._listing.shutdown(wait=False)
 
     def _refuse_unless_explicit(self) -> None:
         if self._mode is not ModelControlMode.EXPLICIT:

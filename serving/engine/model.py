@@ -51,7 +51,7 @@ class ModelVersion(OneResponse):
             on_batch=self._record_batch,
             forecast=_forecast(opened),
             objective=config.latency_objective,
-            loop_time=loop_time,
+            loop_time=loop_time if all(each.steady for each in opened.sessions) else None,
             name=f"{config.name}-{opened.version}",
         )
 

@@ -17,6 +17,10 @@ class Session(Protocol):
     def signature(self) -> Signature:
         """The graph's own inputs and outputs, `dims` being the whole shape."""
 
+    @property
+    def steady(self) -> bool:
+        """Whether runs of as many rows take as long, and never wait: past ones foretell them."""
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Execute one batch; the arrays of `outputs` in that order.
 

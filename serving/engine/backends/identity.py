@@ -53,6 +53,11 @@ class IdentitySession:
         """What the configuration states."""
         return self._signature
 
+    @property
+    def steady(self) -> bool:
+        """Copies cost little, but tensors of any shape may be large."""
+        return False
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The inputs, in the order of `outputs`."""
         if self._delay:

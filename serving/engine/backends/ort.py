@@ -133,6 +133,9 @@ class OrtSession:
         }
         self._inputs = {spec.name: spec.datatype for spec in self._signature.inputs}
         self._outputs = {spec.name: spec.datatype for spec in self._signature.outputs}
+        self._steady = session.get_providers() == [_CPU] and all(
+            size >= 0 for spec in self._signature.inputs for size in spec.dims[1:]
+        )
         given, returned = set(self._inputs.values()), set(self._outputs.values())
         self._plain = not (given | returned) & {Datatype.BYTES, Datatype.BF16}
         # What numpy has no type for comes out of the runtime as a value of its own only.
@@ -147,6 +150,11 @@ class OrtSession:
     def signature(self) -> Signature:
         """The graph's own inputs and outputs."""
         return self._signature
+
+    @property
+    def steady(self) -> bool:
+        """Whether nothing but the number of rows changes from run to run."""
+        return self._steady
 
     @property
     def symbols(self) -> Mapping[str, tuple[str, ...]]:

@@ -57,6 +57,11 @@ class RepeatSession:
         """Those tensors that the configuration names."""
         return self._signature
 
+    @property
+    def steady(self) -> bool:
+        """It waits as long as it is told to."""
+        return False
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """The response to an IN of one element; Internal for any other."""
         responses = list(self.stream(inputs, outputs))

@@ -69,6 +69,8 @@ class Gate:
 class NumberSession:
     """Answers `number`, whatever it is asked; what its tensors are called, `config` says."""
 
+    steady = False
+
     def __init__(self, config: Any, number: float, gate: Gate) -> None:
         self.signature = Signature(_specs(config.input), _specs(config.output))
         self._number = number

@@ -53,6 +53,7 @@ class ScriptedSession:
     script: Script
     signature: Signature = GRAPH
     closed: bool = False
+    steady: bool = False
     left: threading.Event = field(default_factory=threading.Event)
 
     def stream(

@@ -46,6 +46,8 @@ class Recorder:
 
 
 class RecordingSession:
+    steady = False
+
     def __init__(self, signature: Signature, breaks_at: int) -> None:
         self.signature = signature
         self.shapes: list[tuple[int, ...]] = []

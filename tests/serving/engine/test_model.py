@@ -45,6 +45,7 @@ class FunctionSession:
     signature: Signature
     function: Callable[[Array], Array]
     closed: bool = False
+    steady: bool = False
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         [array] = inputs.values()

@@ -30,6 +30,7 @@ class Watched:
 
     def __init__(self, session: Any) -> None:
         self.signature = session.signature
+        self.steady = session.steady
         self.ran: list[Mapping[str, Array]] = []
         self.fails = False
         self._session = session

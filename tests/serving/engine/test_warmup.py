@@ -34,6 +34,7 @@ class Notes:
     """A session that remembers what it ran, and refuses on demand."""
 
     signature = SIGNATURE
+    steady = False
 
     def __init__(self, failure: str = "") -> None:
         self.runs: list[Mapping[str, Array]] = []
