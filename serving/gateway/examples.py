@@ -151,7 +151,7 @@ STATISTICS: Final = _answer(
                     **_PHASES,
                 },
                 "response_stats": {},
-                "batch_stats": [],
+                "batch_stats": [{"batch_size": 1, **_PHASES}],
                 "memory_usage": [],
             }
         ]

@@ -92,7 +92,9 @@ def check_shape(name: str, example: Any, answer: Any) -> None:
             check_shape(f"{name}: {key}", member, answer[key])
     elif isinstance(example, list):
         assert isinstance(answer, list), name
-        for member, found in zip(example[:1], answer[:1], strict=True):
+        # Those that count what has happened are empty where nothing has.
+        assert answer or not example or name.endswith("batch_stats"), name
+        for member, found in zip(example[:1], answer[:1], strict=False):
             check_shape(name, member, found)
     elif isinstance(example, int | float):
         assert isinstance(answer, int | float), name

@@ -78,9 +78,10 @@ def test_every_series_exists_at_zero_from_the_load_on_under_tritons_exact_name(
     assert "\n# TYPE nv_inference_request_failure counter\n" in text
     assert found["nv_inference_pending_request_count" + series] == 0
     assert "\n# TYPE nv_inference_pending_request_count gauge\n" in text
+    assert found["nv_model_load_duration_secs" + series] > 0
     # Triton has no other series of these families, nor has its name an ending.
     ours = [name for name in found if name.startswith("nv_") and '"untouched"' in name]
-    assert len(ours) == len(COUNTERS) + len(REASONS) + 1
+    assert len(ours) == len(COUNTERS) + len(REASONS) + 2
     assert not re.search(r"\bnv_\w+_total\b", text)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Final, TypeAlias
 
-from serving.errors import Code, LoadFailed, ServingError
+from serving.errors import Code, ServingError
 from tests.fuzz.coverage import Coverage
 from tests.fuzz.mutation import Mutator
 from tests.fuzz.structure import Change
@@ -35,7 +35,7 @@ class Target:
     """A decoder. `decode` may raise a ServingError, except one that means a fault of the server.
 
     `seeds` are inputs to start from, `words` what mutations insert; `change` knows the inputs'
-    structure. `loads` says that the input is not a request: LoadFailed is then how it is refused.
+    structure.
     """
 
     name: str
@@ -43,7 +43,6 @@ class Target:
     seeds: Sequence[bytes]
     words: Sequence[bytes]
     change: Change | None = None
-    loads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ def refusal(target: Target, content: bytes) -> ServingError | None:
     try:
         target.decode(content)
     except ServingError as error:
-        if error.code is Code.INTERNAL and not (target.loads and isinstance(error, LoadFailed)):
+        if error.code is Code.INTERNAL:
             raise
         return error
     return None

@@ -160,7 +160,6 @@ TARGETS: Final = (
         _load_seeds(),
         (*JSON_WORDS, b'"config":', b'"file:', b"1/", b"../", b"/etc/", b"QUJD", b"=="),
         after_byte(in_json),
-        loads=True,
     ),
     Target(
         "load_message",
@@ -168,7 +167,6 @@ TARGETS: Final = (
         _load_message_seeds(),
         (b"config", b"file:1/", b"../", b"\x0a", b"\x12", b"\x1a"),
         in_message(service_pb2.RepositoryModelLoadRequest),
-        loads=True,
     ),
     Target(
         "load_config",
@@ -176,7 +174,6 @@ TARGETS: Final = (
         _load_config_seeds(),
         (*JSON_WORDS, b'"dims":', b'"max_batch_size":', b'"TYPE_', b'"value":'),
         in_json,
-        loads=True,
     ),
-    Target("config", _decode_config, _config_seeds(), _CONFIG_WORDS, in_config, loads=True),
+    Target("config", _decode_config, _config_seeds(), _CONFIG_WORDS, in_config),
 )

@@ -72,23 +72,19 @@ def test_a_hang_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "loads", "is_crash"),
+    ("error", "is_crash"),
     [
-        (InvalidArgument("x"), False, False),
-        (Internal("x"), False, True),
-        (LoadFailed("x"), False, True),
-        (LoadFailed("x"), True, False),
-        (Internal("x"), True, True),
-        (MemoryError("x"), True, True),
+        (InvalidArgument("x"), False),
+        (LoadFailed("x"), False),
+        (Internal("x"), True),
+        (MemoryError("x"), True),
     ],
 )
-def test_a_fault_of_the_server_is_told_from_a_refusal(
-    error: Exception, loads: bool, is_crash: bool
-) -> None:
+def test_a_fault_of_the_server_is_told_from_a_refusal(error: Exception, is_crash: bool) -> None:
     def decode(content: bytes) -> None:
         raise error
 
-    progress = run(Target("raising", decode, [b"x"], [b"y"], loads=loads), 5)
+    progress = run(Target("raising", decode, [b"x"], [b"y"]), 5)
 
     assert bool(progress.crashes) is is_crash
 
