@@ -8,45 +8,19 @@ import pytest
 
 from serving.errors import (
     DeadlineExceeded,
-    Internal,
     InvalidArgument,
-    LoadFailed,
-    Overloaded,
-    ServingError,
     Unavailable,
 )
-from serving.statistics import FailureReason
-from serving.types import Array, RequestedOutput
+from serving.types import RequestedOutput
 from tests.ensembles import ensemble, step
+from tests.serving.engine.ensembles import BOTH, CHAIN, FORK, HEAD, ONE, ROWS, outputs, tensors_of
 from tests.serving.engine.models import Gate, Models, double, let_others_run, tensor
-
-HEAD = 'platform: "ensemble" max_batch_size: 8'
-ROWS = np.arange(8, dtype=np.float32).reshape(2, 4)
-BOTH = """\
-input { name: "in" data_type: TYPE_FP32 dims: 4 }
-output { name: "one" data_type: TYPE_FP32 dims: 4 }
-output { name: "other" data_type: TYPE_FP32 dims: 4 }
-"""
-FORK = ensemble(step("a", "x=in", "y=one"), step("b", "x=in", "y=other"), head=HEAD, tensors=BOTH)
-CHAIN = ensemble(step("a", "x=in", "y=mid"), step("b", "x=mid", "y=out"), head=HEAD)
-ONE = ensemble(step("a", "x=in", "y=out"), head=HEAD)
 
 
 @pytest.fixture
 async def models() -> AsyncIterator[Models]:
     async with Models() as models:
         yield models
-
-
-def tensors_of(dims: str) -> str:
-    return "".join(
-        f'{kind} {{ name: "{name}" data_type: TYPE_FP32 dims: {dims} }}\n'
-        for kind, name in (("input", "in"), ("output", "out"))
-    )
-
-
-def outputs(response: object) -> dict[str, list[object]]:
-    return {one.name: one.array.tolist() for one in response.outputs}  # type: ignore[attr-defined]
 
 
 async def test_each_step_takes_what_the_one_before_it_has_made(models: Models) -> None:
@@ -269,101 +243,6 @@ async def test_an_optional_input_that_is_not_sent_is_not_passed_on(models: Model
     assert outputs(response) == {"out": [2.0] * 4}
 
 
-def fail(_: Array) -> Array:
-    raise Internal("out of luck")
-
-
-async def test_a_failing_step_is_named_with_its_model(models: Models) -> None:
-    models.add("a")
-    models.add("b", fail)
-    models.add_ensemble("inner", CHAIN)
-    models.add_ensemble("outer", ensemble(step("inner", "in=in", "out=out"), head=HEAD))
-
-    with pytest.raises(Internal) as failure:
-        await models.ask("outer", tensor(ROWS))
-
-    assert failure.value.message == (
-        "in ensemble 'outer', step 0 of model 'inner': "
-        "in ensemble 'inner', step 1 of model 'b': out of luck"
-    )
-    assert str(failure.value) == failure.value.message
-
-
-async def test_a_failing_step_cancels_what_runs_beside_it(models: Models) -> None:
-    gate = Gate()
-    busy = Gate()
-    models.add("a", busy)
-    models.add("b", lambda x: fail(gate(x)))
-    models.add_ensemble("e", FORK)
-    occupying = asyncio.create_task(models.ask("a", tensor(ROWS, "x")))
-    await busy.arrived.wait()
-
-    asked = asyncio.create_task(models.ask("e", tensor(ROWS)))
-    await gate.arrived.wait()
-    gate.open()
-    with pytest.raises(Internal):
-        await asked
-    busy.open()
-    await occupying
-
-    beside = models.find("a", "").statistics
-    assert beside.failures[FailureReason.CANCELED] == 1
-    assert beside.execution_count == 1
-
-
-async def test_a_cancelled_request_leaves_the_queues_of_its_steps(models: Models) -> None:
-    busy = Gate()
-    session = models.add("a", busy)
-    models.add("b")
-    models.add_ensemble("e", FORK)
-    occupying = asyncio.create_task(models.ask("a", tensor(ROWS, "x")))
-    await busy.arrived.wait()
-
-    asked = asyncio.create_task(models.ask("e", tensor(ROWS)))
-    await let_others_run()
-    asked.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asked
-    busy.open()
-    await occupying
-
-    assert session.ran == [(2, 4)]
-    statistics = models.find("e", "").statistics
-    assert statistics.failures[FailureReason.CANCELED] == 1
-    assert statistics.fail.count == 1
-
-
-async def test_a_deadline_passes_to_the_steps(models: Models) -> None:
-    busy = Gate()
-    models.add("a", busy)
-    models.add_ensemble("e", ONE)
-    occupying = asyncio.create_task(models.ask("a", tensor(ROWS, "x")))
-    await busy.arrived.wait()
-
-    with pytest.raises(DeadlineExceeded, match="in ensemble 'e', step 0 of model 'a'"):
-        await models.ask("e", tensor(ROWS), deadline=1)
-    busy.open()
-    await occupying
-
-
-async def test_a_refusal_of_a_step_keeps_when_to_come_back(models: Models) -> None:
-    busy = Gate()
-    models.add("a", busy, batching="default_queue_policy { max_queue_size: 1 }")
-    models.add_ensemble("e", ONE)
-    occupying = [asyncio.create_task(models.ask("a", tensor(ROWS, "x")))]
-    await busy.arrived.wait()
-    occupying.append(asyncio.create_task(models.ask("a", tensor(ROWS, "x"))))
-    await let_others_run()
-
-    with pytest.raises(Overloaded, match=r"in ensemble 'e'.*Exceeds maximum queue size") as failure:
-        await models.ask("e", tensor(ROWS))
-    busy.open()
-    await asyncio.gather(*occupying)
-
-    # Nothing is known yet of how long those that wait will take.
-    assert failure.value.retry_after == 0.0
-
-
 async def test_requests_for_an_ensemble_share_the_batches_of_its_models(models: Models) -> None:
     busy = Gate()
     first = models.add("a", busy)
@@ -476,18 +355,6 @@ async def test_an_ensemble_counts_itself_and_each_of_its_models_what_it_has_done
     assert response.timing.batch_rows == 2
 
 
-async def test_a_failed_request_is_counted_once_by_its_ensemble(models: Models) -> None:
-    models.add("a", fail)
-    models.add_ensemble("e", ONE)
-
-    with pytest.raises(Internal):
-        await models.ask("e", tensor(ROWS))
-
-    own = models.find("e", "").statistics
-    assert (own.fail.count, own.failures[FailureReason.OTHER]) == (1, 1)
-    assert models.find("a", "").statistics.failures[FailureReason.BACKEND] == 1
-
-
 async def test_closing_waits_for_the_requests_and_refuses_others(models: Models) -> None:
     gate = Gate()
     models.add("a", gate)
@@ -505,47 +372,3 @@ async def test_closing_waits_for_the_requests_and_refuses_others(models: Models)
 
     assert outputs(await asked) == {"out": (4 * ROWS).tolist()}
     await closing
-
-
-async def test_an_ensemble_of_a_model_that_is_not_there_does_not_load(models: Models) -> None:
-    models.add("b")
-
-    with pytest.raises(
-        LoadFailed,
-        match="e:5: ensemble e contains models that are not available or ambiguous: a",
-    ):
-        models.add_ensemble("e", CHAIN)
-
-
-async def test_an_ensemble_of_a_model_that_failed_to_load_does_not_load(models: Models) -> None:
-    models.versions["a"] = {}
-
-    with pytest.raises(LoadFailed, match="ensemble 'e' depends on 'a' which has no loaded version"):
-        models.add_ensemble("e", ONE)
-
-
-async def test_an_ensemble_of_a_version_that_is_not_loaded_does_not_load(models: Models) -> None:
-    models.add("a")
-
-    with pytest.raises(
-        LoadFailed, match="ensemble 'e' depends on 'a' whose required version 3 is not loaded"
-    ):
-        models.add_ensemble("e", ensemble(step("a", "x=in", "y=out", version=3), head=HEAD))
-
-
-async def test_an_ensemble_is_held_against_its_models_at_load(models: Models) -> None:
-    models.add("a", batch=4)
-
-    with pytest.raises(LoadFailed, match="ensemble e allows maximum batch size 8, but it contains"):
-        models.add_ensemble("e", ONE)
-
-
-async def test_a_model_that_changed_under_its_ensemble_gives_errors_and_no_wrong_answers(
-    models: Models,
-) -> None:
-    models.add("a")
-    models.add_ensemble("e", ONE)
-    models.add("a", dims=(3,), version="2")
-
-    with pytest.raises(ServingError, match="in ensemble 'e', step 0 of model 'a'"):
-        await models.ask("e", tensor(ROWS))

@@ -9,8 +9,8 @@ from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.queue import BatchQueue
 from serving.errors import Overloaded
+from tests.serving.engine.batching.driving import Clock, Model
 from tests.serving.engine.batching.policies import policy
-from tests.serving.engine.batching.test_batcher import Clock, Model
 
 MS = 1_000_000
 

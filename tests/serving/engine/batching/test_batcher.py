@@ -5,12 +5,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
 
 import pytest
-import uvloop
 
 from serving.engine.batching.batch import Batch, BatchReport, Executed
 from serving.engine.batching.batcher import Batcher
@@ -21,99 +17,19 @@ from serving.errors import (
     Internal,
     InvalidArgument,
     Overloaded,
-    Unavailable,
 )
-from serving.types import BatchPolicy, Timing
+from serving.types import Timing
+from tests.serving.engine.batching.driving import (
+    MS,
+    Clock,
+    IntBatcher,
+    Model,
+    batching,
+    results,
+    submit,
+    turns,
+)
 from tests.serving.engine.batching.policies import policy
-
-IntBatcher: TypeAlias = Batcher[int, int, str]
-MS = 1_000_000
-HOUR = 3600 * 1000 * MS
-
-
-class Model:
-    """Adds 100 to each item; a batch runs when the test releases it. Open: as soon as it comes."""
-
-    def __init__(self, *, is_open: bool = False) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.batches: list[list[int]] = []
-        self.slots: list[str] = []
-        self.failure: BaseException | None = None
-        self.is_open = is_open
-        self._arrivals: asyncio.Queue[list[int]] = asyncio.Queue()
-        self._gate = threading.Semaphore(0)
-
-    def __call__(self, batch: Batch[int, str]) -> Executed[int]:
-        self.batches.append(list(batch.items))
-        self.slots.append(batch.slot)
-        self.loop.call_soon_threadsafe(self._arrivals.put_nowait, list(batch.items))
-        if not self.is_open:
-            assert self._gate.acquire(timeout=30)
-        if self.failure is not None:
-            raise self.failure
-        return Executed([item + 100 for item in batch.items], 1, 2, 3)
-
-    async def arrival(self) -> list[int]:
-        """The next batch whose execution has begun."""
-        return await self._arrivals.get()
-
-    def release(self, batches: int = 1) -> None:
-        self._gate.release(batches)
-
-    def open(self) -> None:
-        self.is_open = True
-        self.release(100)
-
-
-class Clock:
-    """Stands still until the test sets `now`."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self.reads = 0
-        self._awaited: tuple[int, asyncio.Event] | None = None
-
-    def __call__(self) -> int:
-        self.reads += 1
-        if self._awaited is not None and self.reads >= self._awaited[0]:
-            self._awaited[1].set()
-        return self.now
-
-    async def read(self, times: int) -> None:
-        """Until it was read `times` more; only while no worker thread is about to read it."""
-        self._awaited = self.reads + times, asyncio.Event()
-        await self._awaited[1].wait()
-
-
-@asynccontextmanager
-async def batching(model: Model, policy: BatchPolicy, **rest: Any) -> AsyncIterator[IntBatcher]:
-    """A batcher with one slot, closed in the end; nothing may have gone wrong on the loop."""
-    complaints: list[dict[str, Any]] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda loop, context: complaints.append(context))
-    batcher: IntBatcher = Batcher(BatchQueue(policy), model, rest.pop("slots", ["slot"]), **rest)
-    try:
-        yield batcher
-    finally:
-        model.open()
-        await batcher.close()
-    assert complaints == []
-
-
-def submit(
-    batcher: IntBatcher, item: int, *, rows: int = 1, key: str = "k", **rest: Any
-) -> "asyncio.Task[tuple[int, Timing]]":
-    return asyncio.ensure_future(batcher.submit(item, rows=rows, key=key, **rest))
-
-
-async def turns(count: int = 10) -> None:
-    """Let the loop do all it has to do by now."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def results(*tasks: "asyncio.Task[tuple[int, Timing]]") -> list[int]:
-    return [result for result, _ in await asyncio.gather(*tasks)]
 
 
 async def test_each_caller_gets_the_result_of_its_own_item() -> None:
@@ -169,96 +85,6 @@ async def test_a_priority_moves_a_request_ahead_of_those_that_wait() -> None:
         model.open()
         await results(*tasks)
     assert model.batches == [[0], [1], [9], [3]]
-
-
-class Gates:
-    """Runs each item when the test opens its gate, whatever instance it is on."""
-
-    def __init__(self, items: int) -> None:
-        self.gates = [threading.Event() for _ in range(items)]
-        self.failures: dict[int, Exception] = {}
-
-    def __call__(self, batch: Batch[int, str]) -> Executed[int]:
-        for item in batch.items:
-            assert self.gates[item].wait(30)
-            if item in self.failures:
-                raise self.failures[item]
-        return Executed(batch.items)
-
-
-@asynccontextmanager
-async def in_order(gates: Gates, **rest: Any) -> AsyncIterator[IntBatcher]:
-    """A batcher of three slots and one request in each batch that preserves the order."""
-    slots = ["a", "b", "c"]
-    queue: BatchQueue[Any] = BatchQueue(policy(max_rows=1))
-    batcher: IntBatcher = Batcher(queue, gates, slots, preserve_ordering=True, **rest)
-    try:
-        yield batcher
-    finally:
-        for gate in gates.gates:
-            gate.set()
-        await batcher.close()
-
-
-async def answered(batcher: IntBatcher, item: int, done: list[int], **rest: Any) -> None:
-    await batcher.submit(item, rows=1, key="k", **rest)
-    done.append(item)
-
-
-async def ran(reports: "asyncio.Queue[BatchReport]", gates: Gates, item: int) -> None:
-    gates.gates[item].set()
-    await reports.get()
-    await turns()
-
-
-async def test_answers_leave_in_the_order_of_arrival_whichever_instance_was_done_first() -> None:
-    gates, done = Gates(3), list[int]()
-    reports: asyncio.Queue[BatchReport] = asyncio.Queue()
-    async with in_order(gates, on_batch=reports.put_nowait) as batcher:
-        tasks = [asyncio.ensure_future(answered(batcher, item, done)) for item in range(3)]
-        await turns()
-        await ran(reports, gates, 2)
-        await ran(reports, gates, 1)
-        assert done == []
-        await ran(reports, gates, 0)
-        assert done == [0, 1, 2]
-        await asyncio.gather(*tasks)
-
-
-async def test_a_failed_or_cancelled_request_holds_up_nobody_behind_it() -> None:
-    gates, done = Gates(4), list[int]()
-    gates.failures[0] = Internal("broken")
-    reports: asyncio.Queue[BatchReport] = asyncio.Queue()
-    async with in_order(gates, on_batch=reports.put_nowait) as batcher:
-        tasks = [asyncio.ensure_future(answered(batcher, item, done)) for item in range(3)]
-        await turns()
-        await ran(reports, gates, 2)
-        tasks[1].cancel()
-        await turns()
-        assert done == []
-        await ran(reports, gates, 0)
-        assert done == [2]
-        with pytest.raises(Internal, match="broken"):
-            await tasks[0]
-
-
-async def test_a_request_that_times_out_in_the_queue_holds_up_nobody_behind_it() -> None:
-    gates, done, clock = Gates(5), list[int](), Clock()
-    reports: asyncio.Queue[BatchReport] = asyncio.Queue()
-    async with in_order(gates, on_batch=reports.put_nowait, clock=clock) as batcher:
-        running = [asyncio.ensure_future(answered(batcher, item, done)) for item in range(3)]
-        await turns()
-        late = asyncio.ensure_future(answered(batcher, 3, done, deadline=5 * MS))
-        behind = asyncio.ensure_future(answered(batcher, 4, done))
-        await turns()
-        clock.now = 5 * MS
-        for item in range(3):
-            await ran(reports, gates, item)
-        with pytest.raises(DeadlineExceeded):
-            await late
-        await ran(reports, gates, 4)
-        assert done == [0, 1, 2, 4]
-        await asyncio.gather(*running, behind)
 
 
 async def test_the_answer_says_where_the_time_went() -> None:
@@ -513,95 +339,3 @@ async def test_no_key_starves_while_another_is_in_demand() -> None:
         model.open()
         await results(*tasks)
     assert model.batches == [[0], [1, 2], [3, 4], [5], [6, 7]]
-
-
-async def test_closing_answers_what_was_accepted_and_refuses_what_comes() -> None:
-    model, drops = Model(), list[Code]()
-    long = policy(max_rows=2, max_delay=HOUR)
-    async with batching(model, long, on_drop=drops.append) as batcher:
-        tasks = [submit(batcher, item) for item in range(5)]
-        await model.arrival()
-        closing = asyncio.ensure_future(batcher.close())
-        await turns()
-        with pytest.raises(Unavailable):
-            await batcher.submit(9, rows=1, key="k")
-        assert not closing.done()
-        model.open()
-        assert await results(*tasks) == [100, 101, 102, 103, 104]
-        await closing
-    assert drops == [Code.UNAVAILABLE]
-
-
-async def test_closing_ends_the_threads() -> None:
-    model = Model(is_open=True)
-    async with batching(model, policy(), slots=["a", "b"], name="to-be-ended") as batcher:
-        assert {"to-be-ended-0", "to-be-ended-1"} <= {t.name for t in threading.enumerate()}
-        await batcher.submit(0, rows=1, key="k")
-    assert not any(t.name.startswith("to-be-ended") for t in threading.enumerate())
-
-
-async def test_closing_again_or_after_an_interruption_is_fine() -> None:
-    model = Model()
-    async with batching(model, policy()) as batcher:
-        task = submit(batcher, 0)
-        await model.arrival()
-        interrupted = asyncio.ensure_future(batcher.close())
-        both = [asyncio.ensure_future(batcher.close()) for _ in range(2)]
-        await turns()
-        interrupted.cancel()
-        await turns()
-        model.release()
-        assert await results(task) == [100]
-        await asyncio.gather(*both)
-        await batcher.close()
-
-
-async def test_closing_ends_when_the_last_one_waiting_gives_up() -> None:
-    model = Model()
-    async with batching(model, policy(max_rows=1)) as batcher:
-        running, waiting = submit(batcher, 0), submit(batcher, 1)
-        await model.arrival()
-        closing = asyncio.ensure_future(batcher.close())
-        await turns()
-        running.cancel()
-        waiting.cancel()
-        model.release()
-        await closing
-    assert model.batches == [[0]]
-
-
-async def test_a_batcher_without_slots_is_refused() -> None:
-    with pytest.raises(ValueError, match="without slots"):
-        Batcher(BatchQueue(policy()), Model(is_open=True), [])
-
-
-@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_loop_that_is_closed_during_an_execution_leaves_nothing_hanging(
-    factory: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
-    release = threading.Event()
-    begun = threading.Event()
-
-    def execute(batch: Batch[int, str]) -> Executed[int]:
-        begun.set()
-        assert release.wait(30)
-        return Executed(batch.items)
-
-    async def leave() -> IntBatcher:
-        batcher: IntBatcher = Batcher(BatchQueue(policy()), execute, ["slot"])
-        task = submit(batcher, 0)
-        await asyncio.get_running_loop().run_in_executor(None, begun.wait)
-        task.cancel()
-        return batcher
-
-    batcher = run(factory, leave())
-    release.set()
-    for worker in batcher._workers:
-        worker.stop()
-
-
-def run(
-    factory: Callable[[], asyncio.AbstractEventLoop], main: Coroutine[Any, Any, IntBatcher]
-) -> IntBatcher:
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)

@@ -1,7 +1,5 @@
 """The batching rules, one by one and then against a naive model of all of them."""
 
-import copy
-import dataclasses
 import gc
 import time
 import weakref
@@ -9,15 +7,11 @@ from collections.abc import Hashable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from serving.engine.batching.entries import Entry
 from serving.engine.batching.queue import BatchQueue
 from serving.errors import Overloaded
 from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
-from tests.serving.engine.batching.naive import NaiveQueue
 from tests.serving.engine.batching.policies import policy
 
 
@@ -356,158 +350,3 @@ def test_the_cost_of_an_entry_does_not_grow_with_the_number_of_keys(max_delay: i
 
     few, many = (min(cost(keys) for _ in range(3)) for keys in (500, 8000))
     assert many < 6 * few  # Quadratic would be 16 times.
-
-
-QUEUES = st.builds(
-    QueuePolicy,
-    max_queue=st.integers(3, 12),
-    timeout=st.sampled_from([0, 3, 10]),
-    timeout_action=st.sampled_from(TimeoutAction),
-    allow_timeout_override=st.booleans(),
-)
-POLICIES = st.builds(
-    BatchPolicy,
-    max_rows=st.integers(4, 8),
-    queue=QUEUES,
-    merge=st.sampled_from([True, True, True, False]),
-    preferred=st.sets(st.integers(1, 4), max_size=2).map(lambda sizes: tuple(sorted(sizes))),
-    max_delay=st.sampled_from([0, 1, 5, 20, 200]),
-    priority_levels=st.sampled_from([0, 0, 3]),
-    default_level=st.just(2),
-    level_queues=st.dictionaries(st.integers(1, 3), QUEUES, max_size=2),
-)
-
-
-class QueueMachine(RuleBasedStateMachine):
-    """Drives a queue as the batcher does, side by side with the naive one."""
-
-    queue: BatchQueue[int]
-    naive: NaiveQueue
-
-    @initialize(policy=POLICIES)
-    def begin(self, policy: BatchPolicy) -> None:
-        if not policy.priority_levels:
-            policy = dataclasses.replace(policy, default_level=0, level_queues={})
-        self.policy = policy
-        self.queue = BatchQueue(policy)
-        self.naive = NaiveQueue(policy)
-        self.now = 0
-        self.pushed = 0
-        self.left: list[int] = []
-
-    @rule(
-        rows=st.integers(0, 4),
-        key=st.sampled_from("abc"),
-        priority=st.integers(0, 4),
-        patience=st.none() | st.integers(0, 15),
-        queue_timeout=st.sampled_from([0, 0, 2, 6]),
-        wait=st.integers(1, 3),
-    )
-    def push(
-        self,
-        rows: int,
-        key: str,
-        priority: int,
-        patience: int | None,
-        queue_timeout: int,
-        wait: int,
-    ) -> None:
-        self.now += wait
-        deadline = None if patience is None else self.now + patience
-        level = self.policy.level(priority)
-        entry = Entry(self.pushed, rows, key, self.now, deadline, queue_timeout, priority)
-        if self.naive.waiting_at(level) == self.policy.queue_at(level).max_queue:
-            with pytest.raises(Overloaded):
-                self.queue.push(entry)
-            return
-        self.queue.push(entry)
-        self.naive.entries.append(entry)
-        self.pushed += 1
-
-    @rule(wait=st.integers(1, 25))
-    def wait(self, wait: int) -> None:
-        self.now += wait
-
-    @precondition(lambda self: self.pushed)
-    @rule(data=st.data())
-    def discard(self, data: st.DataObject) -> None:
-        item = data.draw(st.integers(0, self.pushed - 1))
-        waits = any(entry.item == item for entry in self.naive.entries)
-        assert self.queue.discard(item) == waits
-        if waits:
-            self.leave([item])
-
-    @precondition(lambda self: self.pushed > 12)
-    @rule()
-    def flush(self) -> None:
-        self.queue.flush()
-        self.policy = self.naive.policy = dataclasses.replace(self.policy, max_delay=0)
-
-    @rule()
-    def look(self) -> None:
-        """One turn of the batcher with a slot to give away."""
-        expired = [entry.item for entry, _ in self.queue.expire(self.now)]
-        assert set(expired) == self.naive.expired(self.now)
-        self.leave(expired)
-        waiting = {entry.item: entry for entry in self.naive.entries}
-        entries, wake_at = self.queue.take(self.now)
-        assert [entry.item for entry in entries] == self.naive.batch(self.now)
-        assert all(waiting[entry.item] is entry for entry in entries)
-        self.check_batch(entries)
-        self.leave([entry.item for entry in entries])
-        self.check_wake(bool(entries), wake_at)
-
-    def check_batch(self, batch: list[Entry[int]]) -> None:
-        """One key, no more rows than allowed, and nobody of that key overtaken by its equals."""
-        assert sum(entry.rows for entry in batch) <= self.policy.max_rows
-        assert len(batch) <= 1 or self.policy.merge
-        assert len({entry.key for entry in batch}) <= 1
-        if batch and self.policy.merge:
-            lowest = max(self.policy.level(entry.priority) for entry in batch)
-            stay = [e for e in self.naive.entries if e not in batch and e.key == batch[0].key]
-            assert all(self.policy.level(entry.priority) >= lowest for entry in stay)
-
-    def check_wake(self, served: bool, wake_at: int | None) -> None:
-        """`wake_at` is the first moment at which anything happens if nothing else does."""
-        if wake_at is None:
-            assert not self.queue
-            return
-        if served and wake_at <= self.now:
-            assert copy.deepcopy(self.queue).take(self.now)[0]
-            return
-        assert wake_at > self.now
-        early = copy.deepcopy(self.queue)
-        assert not early.expire(wake_at - 1)
-        assert not early.take(wake_at - 1)[0]
-        due = copy.deepcopy(self.queue)
-        expiry = due.expires_at
-        assert due.expire(wake_at) or due.take(wake_at)[0] or due.expires_at != expiry
-
-    def leave(self, items: list[int]) -> None:
-        assert not set(items) & set(self.left)
-        self.left += items
-        self.naive.remove(set(items))
-
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        entries = self.naive.entries if self.pushed else []
-        assert len(self.queue) == len(entries)
-        assert self.queue.rows == sum(entry.rows for entry in entries)
-
-    def teardown(self) -> None:
-        """Once everybody stops coming, everybody is served or expires."""
-        if not hasattr(self, "queue"):
-            return
-        for _ in range(3 * self.pushed + 1):
-            self.look()
-            self.now += 200
-        assert sorted(self.left) == list(range(self.pushed))
-
-
-TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(
-    max_examples=150,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
