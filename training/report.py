@@ -15,6 +15,7 @@ from rich.progress import (
 from training.checkpoint import CURVE, Checkpoint
 from training.config import TrainConfig
 from training.curve import Epoch
+from training.interrupts import Interrupts
 
 COLUMNS = "{:>7}{:>10}{:>12}{:>12}{:>15}{:>10}"
 HEADER = COLUMNS.format("epoch", "lr", "train loss", "test loss", "test accuracy", "seconds")
@@ -23,10 +24,14 @@ FIRST = ("test_accuracy", "test_mse")  # a summary begins with the one or the ot
 
 
 class Report:
-    """A progress bar over the batches of an epoch, and above it one line for each epoch done."""
+    """A progress bar over the batches of an epoch, and above it one line for each epoch done.
+
+    While it is entered, no Ctrl-C is lost.
+    """
 
     def __init__(self, config: TrainConfig, batches: int) -> None:
         self._epochs = config.epochs
+        self._interrupts = Interrupts()
         self._console = Console(highlight=False, soft_wrap=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -41,13 +46,16 @@ class Report:
 
     def __enter__(self) -> "Report":
         self._console.print(HEADER, style="bold")
+        self._interrupts.__enter__()
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        self._interrupts.__exit__()
 
     def batch(self) -> None:
+        self._interrupts.check()
         self._progress.advance(self._task)
 
     def epoch(self, row: Epoch) -> None:
