@@ -36,7 +36,7 @@ $(VENV)/.serve: pyproject.toml | $(VENV)/pyvenv.cfg
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	@touch $@ $(VENV)/.serve
 
 # A real Triton to compare with. Its wheel exists for Linux on x86-64 only; elsewhere the tests
@@ -44,7 +44,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 $(TRITON_VENV)/.done: tests/triton/requirements.txt
 	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
 		$(PYTHON) -m venv $(TRITON_VENV) && \
-		$(TRITON_VENV)/bin/python -m pip install --quiet --no-deps --requirement $<; \
+		$(TRITON_VENV)/bin/python -m pip install --quiet --no-compile --no-deps --requirement $<; \
 	else \
 		echo "no Triton for $$(uname -sm): the tests that compare with it will be skipped"; \
 		mkdir -p $(TRITON_VENV); \
