@@ -206,10 +206,12 @@ class _ModelMetrics(Collector):
         versions: Sequence[VersionStatistics],
         cache: CacheStatistics | None,
         config: MetricsConfig,
+        objective: float,
     ) -> None:
         self._versions = versions
         self._cache = cache
         self._config = config
+        self._objective = objective
 
     def collect(self) -> Iterator[Metric]:
         yield from _counters(_COUNTERS, self._versions)
@@ -233,9 +235,18 @@ class _ModelMetrics(Collector):
             lambda version: version.load_duration / 1e9,
             self._versions,
         )
+        yield self._load()
         yield from self._summaries()
         yield from self._first_response()
         yield from self._histograms()
+
+    def _load(self) -> Metric:
+        return _gauge(
+            "penstock_load",
+            "Predicted wait of a request that comes now, in latency objectives of its model",
+            lambda version: (version.wait or 0) / (version.objective or self._objective),
+            [version for version in self._versions if version.wait is not None],
+        )
 
     def _failures(self) -> Metric:
         name = "nv_inference_request_failure"
@@ -287,6 +298,7 @@ class Exposition:
         """What `settings` ask for, or by default."""
         settings = settings or MetricsSettings()
         self._config = settings.metrics
+        self._objective = settings.load_objective_ms * 1e6
         # A registry of our own: the library's global one would be shared by every server and
         # test in the process.
         self._process = CollectorRegistry()
@@ -300,6 +312,6 @@ class Exposition:
         self, versions: Iterable[VersionStatistics], cache: CacheStatistics | None = None
     ) -> bytes:
         """The metrics in Prometheus' text format (`CONTENT_TYPE`)."""
-        families = _ModelMetrics(tuple(versions), cache, self._config)
+        families = _ModelMetrics(tuple(versions), cache, self._config, self._objective)
         models = _TOTAL.sub(rb"\1 ", generate_latest(families))
         return models + generate_latest(self._process)

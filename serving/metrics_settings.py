@@ -44,6 +44,14 @@ class MetricsSettings:
             click.FloatRange(0, min_open=True),
         ),
     )
+    load_objective_ms: float = field(
+        default=100.0,
+        metadata=flag(
+            "The wait that counts as a load of 1 in the gauge penstock_load, for models whose "
+            "config.pbtxt names no latency_objective_ms. Nobody is refused for it.",
+            click.FloatRange(0, min_open=True),
+        ),
+    )
     metrics_config: tuple[str, ...] = field(
         default=(),
         metadata=flag(

@@ -134,7 +134,9 @@ class VersionStatistics:
     `cache_hit` only, as Triton has it, `responses` those of decoupled models by their place.
     `first_response`, in milliseconds, and `summaries` are counted only where somebody has asked for
     them. `load_duration` is how long the load took, in nanoseconds; `tags` are further labels of
-    the metrics.
+    the metrics. `wait` is how long a request that came now would wait until all before it have run,
+    as far as is known (None where there is no queue), and `objective` within how long requests
+    shall be answered (0: the model does not say), both in nanoseconds.
     """
 
     model: str
@@ -144,6 +146,8 @@ class VersionStatistics:
     execution_count: int = 0
     last_inference: int = 0
     pending: int = 0
+    wait: int | None = None
+    objective: int = 0
     success: Duration = field(default_factory=Duration)
     fail: Duration = field(default_factory=Duration)
     queue: Duration = field(default_factory=Duration)

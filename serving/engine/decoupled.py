@@ -87,7 +87,9 @@ class DecoupledVersion:
             )
         self._opened = opened
         self._config = config
-        self._statistics = VersionStatistics(config.name, opened.version)
+        self._statistics = VersionStatistics(
+            config.name, opened.version, objective=config.latency_objective
+        )
         self._validator = Validator(config)
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}
         self._batcher: Batcher[_Request, None, Any] = Batcher(
@@ -107,6 +109,7 @@ class DecoupledVersion:
     def statistics(self) -> VersionStatistics:
         """The counters as they stand."""
         self._statistics.pending = self._batcher.waiting
+        self._statistics.wait = self._batcher.wait
         return self._statistics
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:

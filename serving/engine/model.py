@@ -37,7 +37,10 @@ class ModelVersion(OneResponse):
         self._opened = opened
         self._config = config
         self._statistics = VersionStatistics(
-            config.name, opened.version, caches=config.caches_responses
+            config.name,
+            opened.version,
+            caches=config.caches_responses,
+            objective=config.latency_objective,
         )
         self._validator = Validator(config)
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}
@@ -64,6 +67,7 @@ class ModelVersion(OneResponse):
     def statistics(self) -> VersionStatistics:
         """The counters as they stand."""
         self._statistics.pending = self._batcher.waiting
+        self._statistics.wait = self._batcher.wait
         return self._statistics
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:

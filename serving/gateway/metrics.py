@@ -1,4 +1,11 @@
-"""The application that Prometheus scrapes, on a port of its own as Triton has it."""
+"""The application that Prometheus scrapes, on a port of its own as Triton has it.
+
+Health is told there as well: what probes a server must get through when all of REST's connections
+are taken, and where REST asks for certificates.
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -6,16 +13,32 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.engine.base import Engine
+from serving.gateway.lifecycle import Lifecycle
 from serving.metrics import CONTENT_TYPE, Exposition
 from serving.metrics_settings import MetricsSettings
 
 
-def metrics_app(engine: Engine, settings: MetricsSettings) -> Starlette:
-    """An ASGI application that answers GET /metrics."""
+def metrics_app(engine: Engine, lifecycle: Lifecycle, settings: MetricsSettings) -> Starlette:
+    """An ASGI application that answers GET /metrics, /v2/health/live and /v2/health/ready."""
     exposition = Exposition(settings)
 
     async def metrics(_: Request) -> Response:
         content = exposition.render(await engine.statistics(), await engine.cache_statistics())
         return Response(content, media_type=CONTENT_TYPE)
 
-    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
+    return Starlette(
+        routes=[
+            Route("/metrics", metrics, methods=["GET"]),
+            Route("/v2/health/live", _health(lifecycle.live), methods=["GET"]),
+            Route("/v2/health/ready", _health(lifecycle.ready), methods=["GET"]),
+        ]
+    )
+
+
+def _health(healthy: Callable[[], Awaitable[bool]]) -> Callable[[Request], Awaitable[Response]]:
+    """The answer that REST gives to the same question."""
+
+    async def health(_: Request) -> Response:
+        return Response(status_code=HTTPStatus.OK if await healthy() else HTTPStatus.BAD_REQUEST)
+
+    return health

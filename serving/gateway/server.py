@@ -187,7 +187,7 @@ async def _listen(
         address = settings.metrics_address or settings.http_address
         listener = _bind(address, settings.metrics_port, "--metrics-port")
         metrics = await stack.enter_async_context(
-            _http(metrics_app(engine, settings), listener, settings)
+            _http(metrics_app(engine, lifecycle, settings), listener, settings)
         )
     if settings.allow_http:
         app = create_app(engine, lifecycle, settings, extensions)

@@ -1,5 +1,6 @@
 """Where a server listens: on ports that others may share if they wish, and metrics beside REST."""
 
+import signal
 import socket
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import httpx
 import pytest
 
 from tests.e2e.repositories import add_identity
-from tests.e2e.server import failed_start, penstock_server
+from tests.e2e.server import STOPPING, failed_start, penstock_server
 
 
 def free_port() -> int:
@@ -42,3 +43,16 @@ def test_metrics_listen_where_rest_does_and_the_server_bears_its_name(tmp_path: 
         assert server.metrics.startswith("127.0.0.1:")
         assert httpx.get(f"http://{server.metrics}/metrics").status_code == 200
         assert httpx.get(f"{server.url}/v2").json()["name"] == "here"
+
+
+def test_probes_are_answered_beside_the_metrics_as_rest_answers_them(tmp_path: Path) -> None:
+    add_identity(tmp_path)
+    flags = ("--model-control-mode=explicit", "--load-model=echo", "--exit-grace-secs=60")
+    with penstock_server(*flags, repository=tmp_path) as server:
+        live, ready = (f"http://{server.metrics}/v2/health/{kind}" for kind in ("live", "ready"))
+        assert [httpx.get(url).status_code for url in (live, ready)] == [200, 200]
+        server.send(signal.SIGTERM)
+        server.wait_for(STOPPING)
+        assert [httpx.get(url).status_code for url in (live, ready)] == [200, 400]
+        server.send(signal.SIGTERM)
+        server.wait()

@@ -119,6 +119,11 @@ class Batcher(Generic[T, R, S]):
         return self._queue.rows
 
     @property
+    def wait(self) -> int:
+        """Nanoseconds until all that is accepted now will have run, as far as is known."""
+        return self._admission.wait(self._backlog)
+
+    @property
     def running(self) -> int:
         """Batches in execution."""
         return len(self._workers) - len(self._idle)
