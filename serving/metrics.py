@@ -137,6 +137,20 @@ _CACHE_GAUGES: Final[tuple[tuple[str, str, Callable[[CacheStatistics], float]], 
     ),
 )
 
+# Beside Triton's: what was computed though nobody waited for it any more.
+_OWN_COUNTERS: Final[tuple[tuple[str, str, Reader], ...]] = (
+    (
+        "penstock_wasted_compute_seconds_total",
+        "Time of executions spent on rows that nobody waited for any more when they had run",
+        lambda s: s.wasted_ns / 1e9,
+    ),
+    (
+        "penstock_wasted_rows_total",
+        "Rows executed that nobody waited for any more: their caller gone, their deadline passed",
+        lambda s: s.wasted_rows,
+    ),
+)
+
 # Name, text, how many of the histogram's units make one of the metric's, and where it is.
 _HISTOGRAMS: Final[tuple[tuple[str, str, float, Callable[[VersionStatistics], Histogram]], ...]] = (
     (
@@ -223,6 +237,7 @@ class _ModelMetrics(Collector):
             for name, text, read in _CACHE_GAUGES:
                 yield GaugeMetricFamily(name, text, read(self._cache))
         yield self._failures()
+        yield from _counters(_OWN_COUNTERS, self._versions)
         yield _gauge(
             "nv_inference_pending_request_count",
             "Requests that wait for execution",

@@ -136,7 +136,8 @@ class VersionStatistics:
     them. `load_duration` is how long the load took, in nanoseconds; `tags` are further labels of
     the metrics. `wait` is how long a request that came now would wait until all before it have run,
     as far as is known (None where there is no queue), and `objective` within how long requests
-    shall be answered (0: the model does not say), both in nanoseconds.
+    shall be answered (0: the model does not say), both in nanoseconds. `wasted_rows` and
+    `wasted_ns` are of requests that nobody waited for any more when they had run.
     """
 
     model: str
@@ -163,6 +164,8 @@ class VersionStatistics:
     responses: dict[str, ResponseStatistics] = field(default_factory=dict)
     first_response: Histogram | None = None
     summaries: Summaries | None = None
+    wasted_rows: int = 0
+    wasted_ns: int = 0
     load_duration: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)
     request_histogram: Histogram = field(default_factory=_durations)
@@ -218,6 +221,11 @@ class VersionStatistics:
         self.compute_histogram.add(
             timing.compute_input + timing.compute_infer + timing.compute_output
         )
+
+    def record_waste(self, rows: int, elapsed: int) -> None:
+        """Count rows of an execution, and their share of its time, that were for nothing."""
+        self.wasted_rows += rows
+        self.wasted_ns += elapsed
 
     def response(self, place: int) -> ResponseStatistics:
         """What is counted of the responses in that place, from 0; far ones are counted together."""

@@ -165,7 +165,9 @@ class SequencePolicy:
 class Timing:
     """Where the time of one request went; durations in nanoseconds.
 
-    `queued_at` is when its queue began; 0 where it had none of its own.
+    `queue` is all of the wait until its batch ran; of that, `company` is how long there was an
+    instance free and the batch waited for more requests. `queued_at` is when its queue began; 0
+    where it had none of its own.
     """
 
     queue: int
@@ -173,6 +175,7 @@ class Timing:
     compute_infer: int
     compute_output: int
     batch_rows: int
+    company: int = 0
     queued_at: int = field(default=0, compare=False)
 
 

@@ -47,7 +47,7 @@ FLOORS: Final = (
         "serving.engine.servable",
         "serving.engine.validation",
     ),
-    ("serving.engine.execution",),
+    ("serving.engine.execution", "serving.engine.splitting"),
     ("serving.engine.ragged", "serving.engine.sequences"),
     ("serving.engine.scheduling",),
     (
@@ -147,6 +147,7 @@ FORBIDDEN: Final = (
     ("serving.engine.batching.merge", ("asyncio", "time", "threading"), ()),
 )
 
+    ("serving.engine.batching.urgency", ("asyncio", "time", "threading"), ()),
 
 def _module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -15,6 +15,7 @@
     model_metrics  further labels, and buckets
     paths       whether a file's name stays in its folder
     parameters  the free-form parameters that mean something
+    splitting   whether large requests may be split
     complete    resolve (before the model is opened), complete (from its graph), validate
     graph       configuration against graph
     commented   a text to start from, made from a graph
@@ -34,7 +35,7 @@ from serving.config.complete import (
 )
 from serving.config.ensemble import Step, dependencies, is_ensemble
 from serving.config.ensemble_steps import step_faults
-from serving.config.model import ModelConfig, Reshape, choose
+from serving.config.model import ModelConfig, Reshape, choose, instance_sessions
 from serving.config.parameters import RuntimeOptions, runtime_options
 from serving.config.ragged import BatchInput, BatchInputKind
 from serving.config.sequences import Control, ControlKind, State
@@ -67,6 +68,7 @@ __all__ = [
     "dependencies",
     "fill_tensors",
     "from_json",
+    "instance_sessions",
     "is_ensemble",
     "parse",
     "refuse",

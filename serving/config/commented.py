@@ -42,7 +42,8 @@ instance_group { count: 1 kind: KIND_AUTO }
 # Answer what was asked before out of the server's response cache, where it was given one.
 #response_cache { enable: true }
 
-# Threads of one execution on the CPU; by default one a processor of the container, less one.
+# Threads of one execution on the CPU; by default one a processor of the container, less one, which
+# the instances share.
 #parameters { key: "intra_op_thread_count" value { string_value: "4" } }
 # Run branches of the graph side by side (1), in so many threads; by default one after another.
 #parameters { key: "execution_mode" value { string_value: "1" } }
@@ -51,6 +52,10 @@ instance_group { count: 1 kind: KIND_AUTO }
 #parameters { key: "latency_objective_ms" value { string_value: "50" } }
 # Optimise the graph less than fully: -1 basically, 1 all but its memory layout, 2 not at all.
 #optimization { graph { level: 1 } }
+"""
+_SPLIT: Final = """\
+# Run a request of more rows as several and join the answers, rather than refuse it. Penstock's own.
+#parameters { key: "split_large_requests" value { string_value: "true" } }
 """
 _FINITE: Final = """\
 # Refuse requests that hold NaN or infinity. Penstock's own: Triton ignores it.
@@ -192,6 +197,7 @@ def _dynamic_batching(max_batch_size: int) -> Iterator[str]:
     yield "dynamic_batching {"
     yield from _QUEUE.format(preferred=", ".join(map(str, sizes))).splitlines()
     yield "}"
+    yield from _SPLIT.splitlines()
 
 
 def _warmup(config: ModelConfig) -> Iterator[str]:

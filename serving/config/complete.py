@@ -20,6 +20,7 @@ from serving.config.ragged import batch_targets, ragged_faults
 from serving.config.rules import KNOWN_BACKENDS, general_faults, tensor_faults
 from serving.config.sequences import hidden_inputs, hidden_outputs
 from serving.config.source import Fault, Source, refuse
+from serving.config.splitting import splitting_faults
 from serving.config.text import Proto
 from serving.types import Signature, TensorSpec
 
@@ -141,7 +142,7 @@ def unbatched(signature: Signature) -> list[TensorSpec]:
 
 
 def _read(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
-    refuse([*tensor_faults(proto), *ragged_faults(proto)], source)
+    refuse([*tensor_faults(proto), *ragged_faults(proto), *splitting_faults(proto)], source)
     return ModelConfig(
         proto,
         source,

@@ -93,10 +93,7 @@ class ModelConfig:
 
         Instances may run at the same time; those of passive groups do not run at all.
         """
-        counts = [group.count for group in self.proto.instance_group if not group.passive]
-        if self.runtime_options.share_session:
-            return [index for index, count in enumerate(counts) for _ in range(count)]
-        return list(range(sum(counts)))
+        return instance_sessions(self.proto)
 
     @property
     def formats(self) -> dict[str, str]:
@@ -132,6 +129,11 @@ class ModelConfig:
     def latency_objective(self) -> int:
         """Within how many nanoseconds requests shall be answered or refused; 0: not said."""
         return parameters.latency_objective(self.proto)
+
+    @property
+    def splits_large_requests(self) -> bool:
+        """Whether requests of more than `max_batch_size` rows run as several."""
+        return parameters.splits_large_requests(self.proto)
 
     @property
     def reject_non_finite_inputs(self) -> bool:
@@ -240,6 +242,14 @@ class ModelConfig:
             max_delay=oldest.max_queue_delay_microseconds * 1000,
         )
         return replace(policy, slots=oldest.max_candidate_sequences or rows, merge=merge)
+
+
+def instance_sessions(proto: Proto) -> list[int]:
+    """`ModelConfig.instance_sessions` of a resolved configuration."""
+    counts = [group.count for group in proto.instance_group if not group.passive]
+    if parameters.runtime_options(proto).share_session:
+        return [index for index, count in enumerate(counts) for _ in range(count)]
+    return list(range(sum(counts)))
 
 
 def choose(proto: Proto | None, versions: Iterable[int]) -> list[int]:

@@ -69,6 +69,11 @@ def reject_non_finite_inputs(proto: Proto) -> bool:
     return bool(_read(proto).get("reject_non_finite_inputs", False))
 
 
+def splits_large_requests(proto: Proto) -> bool:
+    """Whether requests of more than `max_batch_size` rows run as several; our own parameter."""
+    return bool(_read(proto).get("split_large_requests", False))
+
+
 def latency_objective(proto: Proto) -> int:
     """Within how many nanoseconds requests shall be answered, 0 for none; our own parameter."""
     return int(_read(proto).get("latency_objective_ms", 0) * 1_000_000)
@@ -188,6 +193,7 @@ _READERS: Final[dict[str, Callable[[str], bool | float | str | None]]] = {
     "share_session_between_instances": _flag,
     "reject_non_finite_inputs": _flag,
     "latency_objective_ms": _milliseconds,
+    "split_large_requests": _flag,
     # How `/predict` reads inputs and renders outputs.
     "prediction": _prediction,
     "columns": _columns,

@@ -2,15 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from serving.engine.batching.batch import BatchReport
 from serving.engine.batching.batcher import Batcher
-from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.classification import answer
 from serving.engine.scheduling import Scheduling
 from serving.engine.servable import OneResponse, Opened
+from serving.engine.splitting import Answer, Splitter, join, together
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
 from serving.statistics import FailureReason, VersionStatistics
@@ -46,13 +47,16 @@ class ModelVersion(OneResponse):
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}
         self._batches = config.max_batch_size > 0
         self._step = scheduling.step
+        self._splitter = None
+        if config.splits_large_requests:
+            self._splitter = Splitter(config.name, config.max_batch_size, scheduling.max_queue)
         self._batcher: Batcher[Admitted, dict[str, Array], Any] = Batcher(
             scheduling.queue,
             scheduling.execute,
             scheduling.slots,
             preserve_ordering=scheduling.preserve_ordering,
             on_batch=self._record_batch,
-            forecast=_forecast(opened),
+            forecast=scheduling.forecast,
             objective=config.latency_objective,
             loop_time=loop_time if all(each.steady for each in opened.sessions) else None,
             name=f"{config.name}-{opened.version}",
@@ -75,16 +79,11 @@ class ModelVersion(OneResponse):
         arrived = time.monotonic_ns()
         try:
             admitted = self._validator.admit(request)
-            arrays, timing = await self._batcher.submit(
-                admitted,
-                rows=admitted.rows,
-                key=admitted.key,
-                deadline=request.deadline,
-                # Microseconds on the wire.
-                queue_timeout=int(request.parameters.get("timeout", 0)) * 1000,
-                priority=int(request.parameters.get("priority", 0)),
-                step=self._step(request, admitted),
-            )
+            if self._splitter is None:
+                arrays, timing = await self._submit(request, admitted)
+            else:
+                parts = self._splitter.parts(admitted, request.label)
+                arrays, timing = await self._submit_all(request, parts)
             outputs = answer(
                 tuple(Tensor(name, self._outputs[name], arrays[name]) for name in admitted.outputs),
                 request.outputs,
@@ -120,6 +119,23 @@ class ModelVersion(OneResponse):
         # A large session takes its time; others answer meanwhile.
         await asyncio.to_thread(self._release)
 
+    def _submit(self, request: InferenceRequest, admitted: Admitted) -> Coroutine[Any, Any, Answer]:
+        return self._batcher.submit(
+            admitted,
+            rows=admitted.rows,
+            key=admitted.key,
+            deadline=request.deadline,
+            # Microseconds on the wire.
+            queue_timeout=int(request.parameters.get("timeout", 0)) * 1000,
+            priority=int(request.parameters.get("priority", 0)),
+            step=self._step(request, admitted),
+        )
+
+    async def _submit_all(self, request: InferenceRequest, parts: Sequence[Admitted]) -> Answer:
+        if len(parts) == 1:
+            return await self._submit(request, parts[0])
+        return join(await together(self._submit(request, part) for part in parts))
+
     def _release(self) -> None:
         for session in self._opened.sessions:
             session.close()
@@ -127,11 +143,4 @@ class ModelVersion(OneResponse):
     def _record_batch(self, report: BatchReport) -> None:
         if report.error is None:
             self._statistics.record_execution(report.rows, report.timing)
-
-
-def _forecast(opened: Opened) -> Forecast:
-    """What is known from the warm-up."""
-    forecast = Forecast()
-    for rows, duration in opened.run_times.items():
-        forecast.learn(rows, duration)
-    return forecast
+            self._statistics.record_waste(report.abandoned, report.wasted)

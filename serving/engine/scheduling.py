@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from serving.config import ModelConfig
 from serving.engine.batching.batch import Batch, Executed
 from serving.engine.batching.entries import Queue, Step
+from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.batching.sequencer import Sequencer
 from serving.engine.execution import Execution
@@ -27,6 +28,8 @@ class Scheduling:
     `execute`   runs a batch of them on one of `slots`, which are the version's instances
     `step`      where in its sequence a request stands; InvalidArgument if it had to say and did not
     `preserve_ordering`  whether answers leave in the order in which the requests came
+    `forecast`  how long runs take, as the queue goes by it
+    `max_queue` how many requests may wait
     """
 
     queue: Queue[Any]
@@ -34,19 +37,24 @@ class Scheduling:
     slots: Sequence[Any]
     step: ReadStep
     preserve_ordering: bool
+    forecast: Forecast
+    max_queue: int
 
 
 def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
     """The scheduling of `opened`; `default_max_queue` holds where it does not say how many wait."""
+    forecast = _forecast(opened)
     if opened.config.has_sequences:
-        return _sequences(opened, default_max_queue)
+        return _sequences(opened, default_max_queue, forecast)
     policy = opened.config.batch_policy(default_max_queue)
     return Scheduling(
-        BatchQueue(policy),
+        BatchQueue(policy, forecast.lead),
         execution(opened.config),
         opened.sessions,
         _no_step,
         policy.preserve_ordering,
+        forecast,
+        policy.queue.max_queue,
     )
 
 
@@ -55,17 +63,27 @@ def execution(config: ModelConfig) -> Execution:
     return RaggedExecution(config) if config.is_ragged else Execution(config)
 
 
-def _sequences(opened: Opened, default_max_queue: int) -> Scheduling:
+def _sequences(opened: Opened, default_max_queue: int, forecast: Forecast) -> Scheduling:
     config = opened.config
     policy = config.sequence_policy(default_max_queue)
     return Scheduling(
-        Sequencer(policy, len(opened.sessions), config.name),
+        Sequencer(policy, len(opened.sessions), config.name, forecast.lead),
         SequenceExecution(opened),
         [SequenceInstance(session) for session in opened.sessions],
         Steps(config),
         # An instance answers in the order in which it runs, which is all that is asked of it.
         preserve_ordering=False,
+        forecast=forecast,
+        max_queue=policy.max_queue,
     )
+
+
+def _forecast(opened: Opened) -> Forecast:
+    """What is known from the warm-up."""
+    forecast = Forecast()
+    for rows, duration in opened.run_times.items():
+        forecast.learn(rows, duration)
+    return forecast
 
 
 def _no_step(request: InferenceRequest, admitted: Admitted) -> None:

@@ -37,6 +37,7 @@ class Validator:
     def __init__(self, config: ModelConfig) -> None:
         self._model = config.name
         self._max_rows = config.max_batch_size
+        self._splits = config.splits_large_requests
         self._inputs = {spec.name: spec for spec in config.inputs}
         self._required = {spec.name for spec in config.inputs if not spec.optional}
         self._outputs = tuple(spec.name for spec in config.outputs)
@@ -116,7 +117,7 @@ class Validator:
         if tensor.array.ndim != len(spec.dims) + 1:
             raise self._wrong_shape(tensor, spec)
         rows: int = tensor.array.shape[0]
-        if rows > self._max_rows:
+        if rows > self._max_rows and not self._splits:
             raise InvalidArgument(
                 f"inference request batch-size must be <= {self._max_rows} for "
                 f"'{self._model}', got {rows} rows in input '{tensor.name}'"

@@ -45,6 +45,11 @@ class Admission:
                 retry_after=(expected - allowed) / _NS_PER_S,
             )
 
+    def due(self, now: int, deadline: int | None) -> int | None:
+        """When the answer to a request that comes now is wanted; None: whenever it is there."""
+        allowed = self._allowed(now, deadline)
+        return None if allowed is None else now + allowed
+
     def _allowed(self, now: int, deadline: int | None) -> int | None:
         """Nanoseconds from now in which the answer is of use; None: any time."""
         if deadline is None:

@@ -26,6 +26,11 @@ class Alarms(Generic[T]):
             heappop(self._times)
         return self._times[0][0] if self._times else None
 
+    @property
+    def first(self) -> T | None:
+        """Whose alarm is the earliest."""
+        return None if self.next_at is None else self._set[self._times[0][1]]
+
     def set(self, who: T, when: int) -> int:
         """The ticket of a new alarm for `who` at `when`."""
         ticket = next(self._tickets)

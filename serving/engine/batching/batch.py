@@ -45,7 +45,9 @@ class BatchReport:
     """One execution, for the statistics; durations in nanoseconds, 0 where it failed.
 
     `queue`      summed over the requests
-    `abandoned`  rows whose callers went away while they were computed: work for nothing
+    `abandoned`  rows whose callers went away while they were computed, or stopped waiting: work
+                 for nothing
+    `wasted`     their share of the time that the execution took
     `error`      why the execution failed, if it did
     """
 
@@ -56,6 +58,7 @@ class BatchReport:
     compute_infer: int
     compute_output: int
     abandoned: int
+    wasted: int = 0
     error: ServingError | None = None
 
     @property

@@ -45,12 +45,14 @@ class _Job(Generic[T, R]):
 
 @dataclass(slots=True, eq=False)
 class _Flight(Generic[T, R, S]):
-    """A batch on its way through a worker thread, which took it up at `started`."""
+    """A batch that a worker, free for one since `free_since`, runs from `started` to `ended`."""
 
     worker: Worker[S]
     batch: Batch[T, S]
     entries: list[Entry[_Job[T, R]]]
+    free_since: int
     started: int = 0
+    ended: int = 0
 
 
 class Batcher(Generic[T, R, S]):
@@ -148,7 +150,8 @@ class Batcher(Generic[T, R, S]):
         """
         job: _Job[T, R] = _Job(item, self._loop.create_future())
         now = self._clock()
-        self._admit(Entry(job, rows, key, now, deadline, queue_timeout, priority, step))
+        due = self._admission.due(now, deadline)
+        self._admit(Entry(job, rows, key, now, deadline, queue_timeout, priority, step, due))
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -266,10 +269,12 @@ class Batcher(Generic[T, R, S]):
         items = [entry.item.item for entry in entries]
         rows = [entry.rows for entry in entries]
         steps = [entry.step for entry in entries if entry.step is not None]
-        flight = _Flight(worker, Batch(worker.slot, items, rows, steps), entries)
+        batch = Batch(worker.slot, items, rows, steps)
+        flight = _Flight(worker, batch, entries, worker.idle_since)
         if self._is_short(sum(rows)):
-            flight.started = self._clock()
-            self._conclude(flight, self._attempt(flight.batch))
+            outcome = self._attempt(flight)
+            worker.idle_since = flight.ended
+            self._conclude(flight, outcome)
             return True
         self._idle.remove(worker)
         self._running_rows += sum(rows)
@@ -284,14 +289,15 @@ class Batcher(Generic[T, R, S]):
 
     def _fly(self, flight: _Flight[T, R, S]) -> None:
         """Run a batch, in a worker thread."""
-        flight.started = self._clock()
-        outcome = self._attempt(flight.batch)
+        outcome = self._attempt(flight)
         try:
             self._loop.call_soon_threadsafe(self._land, flight, outcome)
         except RuntimeError:
             _log.debug("the event loop was closed before a batch had run")
 
-    def _attempt(self, batch: Batch[T, S]) -> Executed[R] | BaseException:
+    def _attempt(self, flight: _Flight[T, R, S]) -> Executed[R] | BaseException:
+        batch = flight.batch
+        flight.started = self._clock()
         try:
             executed = self._execute(batch)
             if len(executed.results) != len(batch.items):
@@ -300,9 +306,12 @@ class Batcher(Generic[T, R, S]):
             return executed
         except BaseException as error:  # Whatever it is, it ends this batch and not the thread.
             return error
+        finally:
+            flight.ended = self._clock()
 
     def _land(self, flight: _Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
         """Hand out what a batch came to, back on the loop's thread."""
+        flight.worker.idle_since = self._clock()
         self._idle.append(flight.worker)
         self._running_rows -= sum(flight.batch.rows)
         self._pump()
@@ -323,12 +332,14 @@ class Batcher(Generic[T, R, S]):
         for entry, result in zip(flight.entries, executed.results, strict=True):
             queue = flight.started - entry.at
             waited += queue
-            if entry.item.future.done():
+            if not _is_wanted(entry, flight.ended):
                 abandoned += entry.rows
-            else:
-                answer = result, Timing(queue, *times, rows, entry.at)
+            if not entry.item.future.done():
+                company = flight.started - max(entry.at, flight.free_since)
+                answer = result, Timing(queue, *times, rows, max(0, company), entry.at)
                 self._settle(entry.item.future, partial(entry.item.future.set_result, answer))
-        return BatchReport(rows, len(flight.entries), waited, *times, abandoned)
+        wasted = sum(times) * abandoned // (sum(flight.batch.rows) or 1)
+        return BatchReport(rows, len(flight.entries), waited, *times, abandoned, wasted)
 
     def _hand_out_error(self, flight: _Flight[T, R, S], error: BaseException) -> BatchReport:
         rows = sum(flight.batch.rows)
@@ -337,13 +348,13 @@ class Batcher(Generic[T, R, S]):
             error = Internal(f"inference failed: {error!r}")
         abandoned = 0
         for entry in flight.entries:
-            if entry.item.future.done():
+            if not _is_wanted(entry, flight.ended):
                 abandoned += entry.rows
-            else:
+            if not entry.item.future.done():
                 # A copy each: raising one object in several tasks would mix up their tracebacks.
                 own = copy.copy(error)
                 self._settle(entry.item.future, partial(entry.item.future.set_exception, own))
-        return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, abandoned, error)
+        return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, abandoned, error=error)
 
     def _settle(self, future: "asyncio.Future[Any]", answer: Callable[[], None]) -> None:
         if self._order is None:
@@ -359,6 +370,11 @@ class Batcher(Generic[T, R, S]):
 
 def _earliest(times: Iterable[int | None]) -> int | None:
     return min((time for time in times if time is not None), default=None)
+
+
+def _is_wanted(entry: Entry[_Job[Any, Any]], at: int) -> bool:
+    """Whether anybody waits for the answer to `entry`, which is there `at` that time."""
+    return not entry.item.future.done() and (entry.deadline is None or at < entry.deadline)
 
 
 def _tell(hook: Callable[[E], object], event: E) -> None:

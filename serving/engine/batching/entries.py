@@ -37,6 +37,7 @@ class Entry(Generic[T]):
     `key`            entries of equal keys may run in one batch
     `at`             when it arrived; not before the entry pushed before it
     `deadline`       when its caller stops waiting
+    `due`            when its answer is wanted, for which its batch stops waiting for company
     `queue_timeout`  how long it wishes to wait at most; 0 leaves it to the policy
     `priority`       which level of the policy it asks for; 0 leaves it to the policy
     `step`           its place in a sequence, if it belongs to one
@@ -50,6 +51,7 @@ class Entry(Generic[T]):
     queue_timeout: int = 0
     priority: int = 0
     step: Step | None = None
+    due: int | None = None
 
 
 class Refusal(NamedTuple, Generic[T]):

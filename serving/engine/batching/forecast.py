@@ -5,6 +5,11 @@ from typing import Final
 # How much the latest execution counts for: enough to follow a machine that gets busier, too
 # little for one stall to change a decision.
 _WEIGHT: Final = 0.1
+# An answer that is due must not come too late for half of the executions, which take longer than
+# the mean: so many mean deviations are allowed for, as TCP does for round trips (RFC 6298).
+_DEVIATIONS: Final = 4
+# What wakes an event loop counts whole milliseconds; the answer has to be written, too.
+_MARGIN: Final = 2_000_000
 
 
 class Forecast:
@@ -12,12 +17,18 @@ class Forecast:
 
     def __init__(self) -> None:
         self._means: dict[int, float] = {}
+        self._deviations: dict[int, float] = {}
 
     def learn(self, rows: int, duration: int) -> None:
         """A batch of `rows` rows took `duration` nanoseconds."""
         size = _size(rows)
         mean = self._means.get(size)
-        self._means[size] = duration if mean is None else mean + _WEIGHT * (duration - mean)
+        if mean is None:
+            # Nothing is known of how much it varies.
+            self._means[size], self._deviations[size] = duration, 0.0
+            return
+        self._means[size] = mean + _WEIGHT * (duration - mean)
+        self._deviations[size] += _WEIGHT * (abs(duration - mean) - self._deviations[size])
 
     def predict(self, rows: int) -> int | None:
         """Nanoseconds that a batch of `rows` rows will take; None while nothing is known.
@@ -25,23 +36,31 @@ class Forecast:
         Where no batch of about that size has run, the next larger one stands for it, or else the
         largest in proportion to its rows: rather too long than too short.
         """
-        size = _size(rows)
-        known = self._means.get(size)
-        if known is not None:
-            return int(known)
-        if not self._means:
-            return None
-        larger = min((one for one in self._means if one > size), default=None)
-        if larger is not None:
-            return int(self._means[larger])
-        largest = max(self._means)
-        return int(self._means[largest] * 2 ** (size - largest))
+        return self._of(rows, self._means)
+
+    def lead(self, rows: int) -> int:
+        """Nanoseconds before its answers are due at which a batch of `rows` rows has to start."""
+        mean, deviation = self._of(rows, self._means), self._of(rows, self._deviations)
+        return (mean or 0) + _DEVIATIONS * (deviation or 0) + _MARGIN
 
     def drain(self, rows: int) -> int | None:
         """Nanoseconds that `rows` rows will take at the best pace seen; None while none is."""
         paces = (mean / 2**size for size, mean in self._means.items())
         pace = min(paces, default=None)
         return None if pace is None else int(rows * pace)
+
+    def _of(self, rows: int, known: dict[int, float]) -> int | None:
+        size = _size(rows)
+        value = known.get(size)
+        if value is not None:
+            return int(value)
+        if not known:
+            return None
+        larger = min((one for one in known if one > size), default=None)
+        if larger is not None:
+            return int(known[larger])
+        largest = max(known)
+        return int(known[largest] * 2 ** (size - largest))
 
 
 def _size(rows: int) -> int:

@@ -7,14 +7,16 @@ prefix of that order, and no entry is split.
 
 The entries of a key are ready
 
-- when one of them has waited `max_delay`: the longest prefix of at most `max_rows` rows runs
+- when one of them has waited `max_delay`, or when its answer would come too late if the batch did
+  not start: the longest prefix of at most `max_rows` rows runs
 - when a prefix has exactly a preferred size: the largest such prefix runs
 - when waiting gains nothing, since the largest preferred size (`max_rows` if there is none) is
   reached or the next entry would exceed it: the longest prefix within it runs
 
 With no `max_delay` they are always ready, by the second rule or else the third. What makes a key
-ready is the entry that has waited, or else its first entry: the key goes first for which that
-entry is of the highest level, and at that level the oldest. So no key starves its equals.
+ready is the entry that has waited, the one whose answer is due first, or else its first entry: the
+key goes first for which that entry is of the highest level, and at that level the oldest. So no key
+starves its equals.
 """
 
 from bisect import insort
@@ -27,6 +29,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from serving.engine.batching.alarms import SLACK, Alarms
 from serving.engine.batching.entries import Entry, Refusal
+from serving.engine.batching.urgency import Lead, Urgency, no_lead
 from serving.errors import DeadlineExceeded, Overloaded
 from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
 
@@ -37,7 +40,9 @@ _Rank: TypeAlias = tuple[int, int, int]
 
 @dataclass(slots=True, eq=False)
 class _Place(Generic[T]):
-    """Where an entry waits, and `since` when; `alarm` is the ticket of its alarm, if it has one.
+    """Where an entry waits, and `since` when.
+
+    `alarm` is the ticket of its alarm, `due` that of when its answer is due, if it has them.
 
     Each level has two lanes, with the numbers 2n and 2n + 1: the late entries, which are past
     their queue timeout, wait in the second.
@@ -49,6 +54,7 @@ class _Place(Generic[T]):
     lane: int
     since: int
     alarm: int | None = None
+    due: int | None = None
 
     @property
     def rank(self) -> _Rank:
@@ -105,9 +111,12 @@ class _Group(_Line[T]):
 
 
 class BatchQueue(Generic[T]):
-    """The requests that wait for one model version; every operation is O(log n) per entry."""
+    """The requests that wait for one model version; every operation is O(log n) per entry.
 
-    def __init__(self, policy: BatchPolicy) -> None:
+    `lead` is how long before its answers are due a batch of so many rows has to start.
+    """
+
+    def __init__(self, policy: BatchPolicy, lead: Lead = no_lead) -> None:
         self._policy = policy
         self._delay = policy.max_delay if policy.merge else 0
         self._preferred = frozenset(size for size in policy.preferred if size <= policy.max_rows)
@@ -119,6 +128,8 @@ class BatchQueue(Generic[T]):
         self._full: list[tuple[_Rank, int, _Group[T]]] = []
         self._tickets = count()
         self._alarms: Alarms[_Place[T]] = Alarms()
+        # Asked only where batches wait for company at all.
+        self._urgency: Urgency[_Group[T], _Place[T]] = Urgency(lead)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -147,6 +158,7 @@ class BatchQueue(Generic[T]):
         place = _Place(entry, group, level, 2 * level, entry.at)
         self._enter(place)
         self._set_alarm(place, _earliest(entry.deadline, _late_at(entry, policy)))
+        self._urge(group)
         # Behind all others, a newcomer changes no shorter prefix.
         is_last = group.order[-1] == place.lane
         if not is_last or (not group.full and self._complete(group)):
@@ -220,6 +232,8 @@ class BatchQueue(Generic[T]):
         place.group.add(place)
         self._line.add(place)
         self._places[place.entry.item] = place
+        if self._delay and place.entry.due is not None:
+            place.due = self._urgency.add(place.group, place, place.entry.due)
 
     def _leave(self, place: _Place[T]) -> None:
         del self._places[place.entry.item]
@@ -230,6 +244,9 @@ class BatchQueue(Generic[T]):
         if place.alarm is not None:
             self._alarms.cancel(place.alarm)
             place.alarm = None
+        if place.due is not None:
+            self._urgency.remove(place.group, place.due)
+            place.due = None
 
     def _set_alarm(self, place: _Place[T], when: int | None) -> None:
         if when is not None:
@@ -243,6 +260,7 @@ class BatchQueue(Generic[T]):
         """Note whether `group` is full, after a change to its entries."""
         if not self._delay:
             return
+        self._urge(group)
         group.full = self._complete(group) or (
             bool(self._preferred) and self._prefix(group, overdue=False) > 0
         )
@@ -254,6 +272,11 @@ class BatchQueue(Generic[T]):
             self._full = [(group.rank, next(self._tickets), group) for group in groups]
             heapify(self._full)
 
+    def _urge(self, group: _Group[T]) -> None:
+        """See when `group` has to run, after a change to its entries."""
+        if self._delay:
+            self._urgency.judge(group, min(group.rows, self._policy.max_rows))
+
     def _first_full(self) -> _Group[T] | None:
         while self._full:
             rank, _, group = self._full[0]
@@ -263,12 +286,20 @@ class BatchQueue(Generic[T]):
         return None
 
     def _choose(self, now: int) -> tuple[_Group[T], bool] | None:
-        """The group whose turn it is, and whether one of it has waited its whole delay."""
+        """The group whose turn it is, and whether one of it must wait no longer."""
         waited = (place for place in self._line.heads() if place.entry.at + self._delay <= now)
-        place, full = next(waited, None), self._first_full()
+        place, full = self._foremost(next(waited, None), now), self._first_full()
         if place and (full is None or place.rank <= full.rank):
             return place.group, self._delay > 0
         return (full, False) if full else None
+
+    def _foremost(self, waited: _Place[T] | None, now: int) -> _Place[T] | None:
+        """Of an entry that has waited its delay and one that is pressed for time, the foremost."""
+        pressing = self._urgency.pressing(now) if self._delay else None
+        if pressing is None:
+            return waited
+        pressed = pressing[1]
+        return pressed if waited is None or pressed.rank < waited.rank else waited
 
     def _prefix(self, group: _Group[T], overdue: bool) -> int:
         """How many entries of `group` run now; 0 while it should wait."""
@@ -292,6 +323,7 @@ class BatchQueue(Generic[T]):
         return _earliest(
             self.expires_at,
             group.rank[1] if group else None,
+            self._urgency.next_at if self._delay else None,
             *(place.entry.at + self._delay for place in self._line.heads()),
         )
 

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 from serving.engine.batching.alarms import Alarms
 from serving.engine.batching.entries import Entry, Refusal, SequenceId, Step
 from serving.engine.batching.strategies import Direct, Oldest, Strategy
+from serving.engine.batching.urgency import Lead, no_lead
 from serving.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -62,13 +63,16 @@ class _Sequence(Generic[T]):
 class Sequencer(Generic[T]):
     """The requests that wait for the instances of a version of `model` that takes sequences.
 
-    Every operation is O(log n) per entry, but for what a single sequence has waiting.
+    Every operation is O(log n) per entry, but for what a single sequence has waiting. `lead` is how
+    long before its answers are due a batch of so many rows has to start.
     """
 
-    def __init__(self, policy: SequencePolicy, instances: int, model: str) -> None:
+    def __init__(
+        self, policy: SequencePolicy, instances: int, model: str, lead: Lead = no_lead
+    ) -> None:
         self._policy = policy
         self._model = model
-        self._strategies = [_strategy(policy) for _ in range(instances)]
+        self._strategies = [_strategy(policy, lead) for _ in range(instances)]
         self._seated: dict[tuple[int, int], _Sequence[T]] = {}
         # Slot by slot, so that sequences spread over the instances.
         self._free = [(slot, index) for slot in range(policy.slots) for index in range(instances)]
@@ -224,8 +228,7 @@ class Sequencer(Generic[T]):
         """Have the first request of a sequence run as soon as its strategy sees fit."""
         if sequence.seat is not None and sequence.line and not sequence.is_running:
             instance, slot = sequence.seat
-            entry = sequence.line[0].entry
-            self._strategies[instance].offer(slot, entry.key, entry.at, self._now)
+            self._strategies[instance].offer(slot, sequence.line[0].entry, self._now)
 
     def _withdraw(self, sequence: _Sequence[T]) -> None:
         if sequence.seat is not None:
@@ -318,5 +321,7 @@ class Sequencer(Generic[T]):
             sequence.alarm = sequence.timeout = None
 
 
-def _strategy(policy: SequencePolicy) -> Strategy:
-    return Direct(policy) if policy.merge is None else Oldest(policy.merge, policy.slots)
+def _strategy(policy: SequencePolicy, lead: Lead) -> Strategy:
+    if policy.merge is None:
+        return Direct(policy, lead)
+    return Oldest(policy.merge, policy.slots, lead)

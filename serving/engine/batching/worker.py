@@ -12,11 +12,13 @@ class Worker(Generic[S]):
     """Runs tasks one after the other in one thread, to which whatever `slot` is may be bound.
 
     Half the hand-off time of a thread pool, and no thread has to be found once requests wait.
+    `idle_since` is when its last batch had run, for whoever has it run them.
     """
 
     def __init__(self, index: int, slot: S, name: str) -> None:
         self.index = index
         self.slot = slot
+        self.idle_since = 0
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         # A daemon, lest a program that was not closed properly never ends.
         self._thread = threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True)
