@@ -1,11 +1,47 @@
 """How many processors this process may really use: the container's share, not the host's count."""
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_V1_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-_CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+# Which control groups this process is in, and where they are mounted; of the first version's, the
+# controller `cpu` may have a place together with another.
+_OWN = Path("/proc/self/cgroup")
+_MOUNTS_V1 = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpu,cpuacct"))
+_MOUNTS_V2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+
+
+@dataclass(frozen=True, slots=True)
+class Processors:
+    """What this process may use: so many processors, and of their time so much; None: all of it."""
+
+    affinity: int
+    quota: float | None
+
+    @property
+    def count(self) -> int:
+        """Whole processors, at least 1."""
+        return max(1, min(self.affinity, int(self.quota or self.affinity)))
+
+    @property
+    def for_models(self) -> int:
+        """Threads that compute at a time: one processor is left to parsing, where there are two."""
+        return max(1, self.count - 1)
+
+    def __str__(self) -> str:
+        quota = "no quota" if self.quota is None else f"a quota of {self.quota:g}"
+        return f"{self.count} (affinity to {self.affinity}, {quota})"
+
+
+def processors() -> Processors:
+    """Those of this process now: its affinity mask, and the least quota of its control groups."""
+    return Processors(_affinity(), min(_quotas(), default=None))
+
+
+def available_cpus() -> int:
+    """Whole processors, at least 1: the smaller of the affinity mask and the cgroup's quota."""
+    return processors().count
 
 
 def _affinity() -> int:
@@ -14,20 +50,39 @@ def _affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _quota() -> float | None:
-    """Processors granted by the control group; None where there is no limit to read."""
+def _quotas() -> Iterator[float]:
+    """What each control group with a limit grants; a group has no more than those around it."""
+    version_1, version_2 = _paths()
+    for mounts, path, files in (
+        (_MOUNTS_V1, version_1, ("cpu.cfs_quota_us", "cpu.cfs_period_us")),
+        (_MOUNTS_V2, version_2, ("cpu.max",)),
+    ):
+        for mount in mounts:
+            # In a container the path may be the host's; what is mounted is then the group itself.
+            for group in (path, *path.parents):
+                quota = _quota(mount / group.relative_to("/"), files)
+                if quota:
+                    yield quota
+
+
+def _paths() -> tuple[PurePosixPath, PurePosixPath]:
+    """The group that limits processors, by the first and by the second version."""
+    paths = {"cpu": "/", "": "/"}
     try:
-        if _CGROUP_V2.exists():
-            quota, period = _CGROUP_V2.read_text().split()
-        else:
-            quota, period = _CGROUP_V1_QUOTA.read_text(), _CGROUP_V1_PERIOD.read_text()
+        lines = _OWN.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        paths |= dict.fromkeys(controllers.split(","), path)
+    return PurePosixPath(paths["cpu"]), PurePosixPath(paths[""])
+
+
+def _quota(folder: Path, files: tuple[str, ...]) -> float | None:
+    """Processors granted by one control group; None where there is no limit to read."""
+    try:
+        quota, period = " ".join((folder / file).read_text() for file in files).split()
         return int(quota) / int(period) if int(quota) > 0 else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         # No control group here, or "max": no limit.
         return None
-
-
-def available_cpus() -> int:
-    """Whole processors, at least 1: the smaller of the affinity mask and the cgroup's quota."""
-    quota = _quota()
-    return max(1, min(_affinity(), int(quota) if quota else _affinity()))

@@ -26,7 +26,7 @@ from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, 
 from serving.location import Location
 from serving.settings import ModelControlMode, Settings
 from serving.statistics import CacheStatistics, VersionStatistics
-from serving.threads import available_cpus
+from serving.threads import available_cpus, processors
 from serving.types import (
     IndexEntry,
     InferenceRequest,
@@ -82,6 +82,8 @@ class EmbeddedEngine:
 
     async def start(self) -> None:
         """Load what is to be served; with `exit_on_error` LoadFailed tells of all that failed."""
+        found = processors()
+        logger.info("processors: %s; threads for each model: %d", found, found.for_models)
         names = self._at_start(await asyncio.to_thread(self._repository.names))
         results = await asyncio.gather(*map(self._control.load, names), return_exceptions=True)
         failures = [self._failure(*outcome) for outcome in zip(names, results, strict=True)]

@@ -35,7 +35,7 @@ from serving.engine.snapshot import Snapshot, take
 from serving.engine.warmup import warm_up
 from serving.errors import LoadFailed, ServingError
 from serving.settings import PassportPolicy
-from serving.threads import available_cpus
+from serving.threads import processors
 
 logger = logging.getLogger("penstock.load")
 
@@ -44,7 +44,7 @@ def default_backends() -> dict[str, Backend]:
     """Every backend of the embedded engine by the name that config.pbtxt gives it."""
     # One processor is left to the gateway: it parses while the model computes.
     return {
-        "onnxruntime": OrtBackend(threads=max(1, available_cpus() - 1)),
+        "onnxruntime": OrtBackend(threads=processors().for_models),
         "identity": IdentityBackend(),
         "repeat": RepeatBackend(),
     }

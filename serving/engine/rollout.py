@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from serving.engine.backends.thread_plan import thread_plan
 from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close
 from serving.engine.registry import UNLOADED, Record, Registry, Served
 from serving.engine.repository import Repository
 from serving.engine.servable import Opened, Servable
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
+from serving.threads import processors
 
 T = TypeVar("T")
 
@@ -95,8 +97,7 @@ class Rollout:
         self._replace(record, serving)
         record.plan, record.override = plan, plan.override
         if opened:
-            seconds = time.monotonic() - begin
-            logger.info("loaded %s version %s in %.2f s", record.name, ", ".join(opened), seconds)
+            self._tell(record.name, opened, time.monotonic() - begin)
 
     def withdraw(self, record: Record, reason: str = UNLOADED) -> set["asyncio.Task[None]"]:
         """Take the model out of service; done with the tasks, all that was accepted is answered."""
@@ -155,6 +156,13 @@ class Rollout:
                     raise VersionFailed(int(one.version), error.message) from error
                 raise
         return servables
+
+    def _tell(self, name: str, opened: Mapping[str, Servable], seconds: float) -> None:
+        """Log what was loaded, and how much of the processors it takes."""
+        budget, configs = processors().for_models, [each.opened.config for each in opened.values()]
+        plans = {str(thread_plan(each.proto, budget)) for each in configs if not each.is_ensemble}
+        threads = f": {', '.join(sorted(plans))}" if plans else ""
+        logger.info("loaded %s version %s in %.2f s%s", name, ", ".join(opened), seconds, threads)
 
     def _replace(
         self, record: Record, serving: Mapping[str, Served], reason: str = UNLOADED

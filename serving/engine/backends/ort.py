@@ -13,6 +13,7 @@ from serving.config import RuntimeOptions, runtime_options
 from serving.config.parameters import ARENA_SHRINKAGE, DEVICE_ALLOCATOR
 from serving.dtypes import Datatype
 from serving.engine.backends.ort_errors import explain
+from serving.engine.backends.thread_plan import thread_plan
 from serving.errors import Internal, LoadFailed
 from serving.types import Array, Signature, TensorSpec
 
@@ -40,7 +41,7 @@ def load_runtime() -> Any:
 class OrtBackend:
     """Opens `model.onnx` (or the configuration's `default_model_filename`) of a version folder.
 
-    `threads` is how many threads one session may use where the configuration does not say.
+    `threads` is how many threads a model's sessions share where the configuration does not say.
     """
 
     def __init__(self, threads: int) -> None:
@@ -53,7 +54,8 @@ class OrtBackend:
         if not path.is_file():
             raise LoadFailed(f"{path}: no such file; a version folder holds the model's file")
         wanted = runtime_options(config)
-        options = self._options(runtime, wanted)
+        share = thread_plan(config, self._threads).share
+        options = _session_options(runtime, wanted, share)
         providers = _providers(runtime, wanted, path)
         try:
             session = runtime.InferenceSession(os.fspath(path), options, providers=providers)
@@ -64,31 +66,33 @@ class OrtBackend:
             ) from error
         return OrtSession(runtime, session, path, _run_options(runtime, wanted))
 
-    def _options(self, runtime: Any, wanted: RuntimeOptions) -> Any:
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised; the runtime would print them as well
-        options.intra_op_num_threads = wanted.intra_op_threads or self._threads
-        # With one thread between operators, the runtime would make nothing of the parallel mode.
-        between = self._threads if wanted.parallel else 1
-        options.inter_op_num_threads = wanted.inter_op_threads or between
-        # Threads that spin while they wait for work take the processor from the gateway.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        if wanted.parallel:
-            options.execution_mode = runtime.ExecutionMode.ORT_PARALLEL
-        if wanted.mem_arena is not None:
-            options.enable_cpu_mem_arena = wanted.mem_arena
-        if wanted.mem_pattern is not None:
-            options.enable_mem_pattern = wanted.mem_pattern
-        if wanted.device_allocator is not None:
-            options.add_session_config_entry(DEVICE_ALLOCATOR, str(int(wanted.device_allocator)))
-        levels = runtime.GraphOptimizationLevel
-        options.graph_optimization_level = {
-            -1: levels.ORT_ENABLE_BASIC,
-            1: levels.ORT_ENABLE_EXTENDED,
-            2: levels.ORT_DISABLE_ALL,
-        }.get(wanted.graph_level, levels.ORT_ENABLE_ALL)
-        return options
+
+def _session_options(runtime: Any, wanted: RuntimeOptions, share: int) -> Any:
+    """What a session is made with that has a `share` of so many threads."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised; the runtime would print them as well
+    options.intra_op_num_threads = wanted.intra_op_threads or share
+    # With one thread between operators, the runtime would make nothing of the parallel mode.
+    between = share if wanted.parallel else 1
+    options.inter_op_num_threads = wanted.inter_op_threads or between
+    # Threads that spin while they wait for work take the processor from the gateway.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if wanted.parallel:
+        options.execution_mode = runtime.ExecutionMode.ORT_PARALLEL
+    if wanted.mem_arena is not None:
+        options.enable_cpu_mem_arena = wanted.mem_arena
+    if wanted.mem_pattern is not None:
+        options.enable_mem_pattern = wanted.mem_pattern
+    if wanted.device_allocator is not None:
+        options.add_session_config_entry(DEVICE_ALLOCATOR, str(int(wanted.device_allocator)))
+    levels = runtime.GraphOptimizationLevel
+    options.graph_optimization_level = {
+        -1: levels.ORT_ENABLE_BASIC,
+        1: levels.ORT_ENABLE_EXTENDED,
+        2: levels.ORT_DISABLE_ALL,
+    }.get(wanted.graph_level, levels.ORT_ENABLE_ALL)
+    return options
 
 
 def _providers(runtime: Any, wanted: RuntimeOptions, path: Path) -> list[str]:
