@@ -5,13 +5,16 @@ TRITON_VENV := .venv-triton
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint install-dev clean
+.PHONY: help serve loadtest test lint install-dev clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.serve ## serve model_repository/: REST on 8000, gRPC on 8001, metrics on 8002
 	@exec $(BIN)/penstock serve
+
+loadtest: $(VENV)/.loadtest ## put a server that it starts under load for 30 s, and report (ARGS: Locust's)
+	@$(BIN)/python deploy/locust/run.py $(ARGS)
 
 test: install-dev lint ## run ruff, the type checker and the whole test suite
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
@@ -35,9 +38,13 @@ $(VENV)/.serve: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
 	@touch $@
 
+$(VENV)/.loadtest: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,loadtest]'
+	@touch $@ $(VENV)/.serve
+
 $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
-	@touch $@ $(VENV)/.serve
+	@touch $@ $(VENV)/.serve $(VENV)/.loadtest
 
 # A real Triton to compare with. Its wheel exists for Linux on x86-64 only; elsewhere the tests
 # that need it say so and are skipped.

@@ -1,0 +1,74 @@
+"""Load tests of a server of the Open Inference Protocol: see docs/loadtest.md.
+
+locust -f deploy/locust/locustfile.py --headless -u 10 -t 1m --slo p99=50ms --html report.html
+"""
+
+import logging
+from typing import Any, Final
+
+# Before anything that makes a connection: gRPC has to wait as the rest of Locust does.
+from grpc.experimental.gevent import init_gevent
+from locust import LoadTestShape, events
+from penstock_load import objectives
+from penstock_load.options import add_options, duration
+from penstock_load.shapes import level
+from penstock_load.users import GrpcUser, ImageUser, RestBinaryUser, RestJsonUser, StreamUser
+
+init_gevent()
+
+__all__ = ["GrpcUser", "ImageUser", "Load", "RestBinaryUser", "RestJsonUser", "StreamUser"]
+
+logger = logging.getLogger("penstock.load")
+_MISSED: Final = 1
+_NOTHING_TO_ASK: Final = 2
+
+events.init_command_line_parser.add_listener(add_options)
+
+
+class Load(LoadTestShape):  # type: ignore[misc]  # an untyped library
+    """Users by --load in a closed loop; in an open one all of them, whose arrivals follow it."""
+
+    use_common_options = True
+
+    def tick(self) -> tuple[int, float] | None:
+        """How many users there are to be, and how many of them may come in a second."""
+        options = self.runner.environment.parsed_options
+        passed = self.get_run_time() / duration(options)
+        if passed >= 1:
+            return None
+        if options.rate:
+            return options.num_users, options.num_users
+        return max(1, round(options.num_users * level(options.load, passed))), options.spawn_rate
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _let_answers_come(environment: Any, **_: Any) -> None:
+    """Who waits for an answer as the test ends may still get it."""
+    environment.stop_timeout = environment.stop_timeout or environment.parsed_options.timeout
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def _is_there_something_to_ask(environment: Any, **_: Any) -> None:
+    """A test that cannot ask ends at once and says why, instead of failing request by request."""
+    for user_class in environment.user_classes:
+        user = user_class(environment)
+        try:
+            user.ready()
+            user.close()
+        except Exception as error:
+            logger.error("%s: %s", user_class.__name__, error)
+            environment.process_exit_code = _NOTHING_TO_ASK
+            environment.runner.quit()
+            return
+
+
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def _judge(environment: Any, **_: Any) -> None:
+    """Say of each objective whether it was met; the exit code is 1 where one was not."""
+    options, total = environment.parsed_options, environment.stats.total
+    if environment.process_exit_code is not None or options.worker:
+        return
+    verdicts = objectives.judge(options.slo, total)
+    for verdict in verdicts:
+        print(f"SLO {objectives.line(verdict)}")
+    environment.process_exit_code = 0 if objectives.passed(verdicts, total) else _MISSED

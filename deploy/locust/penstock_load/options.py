@@ -1,0 +1,69 @@
+"""What the kit adds to Locust's command line.
+
+Every option can be set in the environment as well, as LOCUST_… by its name.
+"""
+
+from argparse import ArgumentTypeError
+from pathlib import Path
+from typing import Any, Final
+
+from penstock_load.shapes import SHAPES
+from serving.bench import slo
+
+HOST: Final = "http://localhost:8000"
+SAMPLES: Final = Path(__file__).parents[1] / "samples"
+
+
+def add_options(parser: Any) -> None:
+    """Add the options to Locust's parser."""
+
+    def add(flag: str, **more: Any) -> None:
+        parser.add_argument(flag, env_var=f"LOCUST_{flag[2:].replace('-', '_').upper()}", **more)
+
+    add("--model", default="mnist-cnn", help="The model to ask. Default: mnist-cnn")
+    add("--stream-model", default="repeat", help="The model of StreamUser. Default: repeat")
+    add("--samples", default="", metavar="FILE", help="A .npz file of inputs and right outputs.")
+    add("--rows", type=_count, default=1, help="Rows of a request. Default: 1")
+    add("--grpc-host", default="", metavar="HOST:PORT", help="Default: the host's port 8001")
+    add("--load", choices=SHAPES, default="constant", help="How load changes. Default: constant")
+    add("--rate", type=_positive, default=None, help="Requests/s at the peak: an open loop.")
+    add("--max-in-flight", type=_count, default=100, help="Of each user, in an open loop.")
+    add("--wait", type=float, default=0.0, help="Seconds from an answer to the next request.")
+    add("--timeout", type=_positive, default=10.0, help="Seconds to wait for an answer.")
+    add("--slo", type=objective, action="append", default=[], help="As p99=50ms or errors=0.1%%.")
+    add("--api-key", default="", is_secret=True, help="Sent as 'Authorization: Bearer KEY'.")
+
+
+def samples_file(options: Any) -> Path:
+    """The file that was given, or the one of the model that comes with the kit."""
+    return Path(options.samples or SAMPLES / f"{options.model}.npz")
+
+
+def duration(options: Any) -> float:
+    """How long the test runs, in seconds; a minute where --run-time does not say."""
+    return float(options.run_time or 60)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise ArgumentTypeError(f"expected more than 0, got {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ArgumentTypeError(f"expected 1 or more, got {text}")
+    return value
+
+
+def objective(text: str) -> str:
+    """The text itself, which Locust's master can send to its workers; ArgumentTypeError if bad."""
+    try:
+        parsed = slo.parse(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if parsed.name == "goodput":
+        raise ArgumentTypeError("Locust does not count goodput: ask `penstock bench` for it")
+    return text

@@ -1,0 +1,90 @@
+"""Locust asks a real server in every way, looks at the answers, and tells by its exit code."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pytest
+
+from tests.e2e.server import READY, REPOSITORY, ROOT, Server, environment, starting_server
+
+KIT: Final = ROOT / "deploy" / "locust"
+USERS: Final = ("GrpcUser", "ImageUser", "RestBinaryUser", "RestJsonUser", "StreamUser")
+KINDS: Final = ("gRPC", "image upload", "REST binary", "REST JSON", "stream", "first event")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    arguments = (
+        f"--model-repository={KIT / 'models'}",
+        "--model-control-mode=explicit",
+        "--load-model=mnist-cnn",
+        "--load-model=repeat",
+    )
+    with starting_server(*arguments, repository=REPOSITORY) as running:
+        running.wait_for(READY)
+        yield running
+
+
+def locust(server: Server, *arguments: str, code: int = 0) -> str:
+    """What a short run says that ends with that exit code."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "locust", f"--locustfile={KIT / 'locustfile.py'}"),
+            *("--headless", "--only-summary", f"--host={server.url}"),
+            *(f"--grpc-host={server.grpc}", "--run-time=2s", *arguments),
+        ],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def test_every_kind_of_user_gets_right_answers(server: Server, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    told = locust(
+        server, "-u5", "-r5", "--rows=2", "--slo=errors=0", f"--html={report}", "--slo=p99=99s"
+    )
+
+    for kind in KINDS:
+        assert re.search(rf"^{kind} .* 0\(0\.00%\)", told, re.MULTILINE), told
+    assert "SLO met     p99=99s" in told
+    page = report.read_text(encoding="utf-8")
+    assert all(kind in page for kind in KINDS)
+
+
+def test_an_open_loop_meets_no_objective_that_cannot_be_met(server: Server) -> None:
+    told = locust(server, "-u2", "--rate=40", "--slo=throughput=9999/s", "RestBinaryUser", code=1)
+
+    assert "SLO missed  throughput=9999/s" in told
+    assert "SLO met     errors=0%" in told
+
+
+def test_other_values_than_expected_are_failures(server: Server, tmp_path: Path) -> None:
+    with np.load(KIT / "samples" / "mnist-cnn.npz") as file:
+        arrays = dict(file)
+    arrays["probabilities"] = 1 - arrays["probabilities"]
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    users = ("GrpcUser", "RestJsonUser", "ImageUser")
+
+    told = locust(
+        server, "-t1s", "-u3", "-r3", f"--samples={tmp_path / 'wrong.npz'}", *users, code=1
+    )
+
+    for kind in ("gRPC", "REST JSON", "image upload"):
+        assert re.search(rf"{kind} mnist-cnn: .*WrongAnswer\(.*than expected", told), told
+
+
+def test_a_test_with_nothing_to_ask_ends_at_once(server: Server) -> None:
+    told = locust(server, "-t60s", "GrpcUser", "--model=nobody", code=2)
+
+    assert "'nobody' is not found" in told
