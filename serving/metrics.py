@@ -188,7 +188,7 @@ def _counters(
     table: Sequence[tuple[str, str, Reader]], versions: Sequence[VersionStatistics]
 ) -> Iterator[Metric]:
     for name, text, read in table:
-        family = Metric(name, text, "counter")
+        family = Metric(name.removesuffix("_total"), text, "counter")
         for version in versions:
             family.add_sample(name, _labels(version), read(version))
         yield family

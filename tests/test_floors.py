@@ -78,6 +78,7 @@ FLOORS: Final = (
         "serving.gateway.predictions",
         "serving.gateway.schemas",
     ),
+        "serving.gateway.server_timing",
     (
         "serving.gateway.access",
         "serving.gateway.answers",

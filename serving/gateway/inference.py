@@ -7,8 +7,9 @@ from serving.errors import InvalidArgument
 from serving.gateway import answers, body
 from serving.gateway.answers import Answer
 from serving.gateway.precedence import tell_of_the_model
+from serving.gateway.server_timing import server_timing
 from serving.shared_memory import Regions
-from serving.types import InferenceRequest, Timing
+from serving.types import InferenceRequest
 from serving.wire import rest as wire
 
 
@@ -56,15 +57,3 @@ class Inference:
         return wire.decode_raw_infer(
             model, version, content, metadata.inputs, metadata.max_batch_size
         )
-
-
-def server_timing(timing: Timing, total: int) -> str:
-    """A Server-Timing header: durations in milliseconds, and the rows of the batch.
-
-    `total` nanoseconds passed from the body to the encoded answer.
-    """
-    compute = timing.compute_input + timing.compute_infer + timing.compute_output
-    return (
-        f"queue;dur={timing.queue / 1e6:.3f}, compute;dur={compute / 1e6:.3f}, "
-        f'total;dur={total / 1e6:.3f}, batch;desc="{timing.batch_rows} rows"'
-    )

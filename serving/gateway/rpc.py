@@ -1,5 +1,6 @@
 """The gRPC service of the Open Inference Protocol; each method asks the engine one thing."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -30,6 +31,7 @@ from serving.gateway.health import HealthService
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.precedence import tell_of_the_model
 from serving.gateway.security import Security
+from serving.gateway.server_timing import NAME, server_timing
 from serving.settings import Settings
 from serving.wire import proto as wire
 from serving.wire import proto_documents as documents
@@ -93,6 +95,7 @@ class InferenceService:
             raise Decoupled.asked_over("ModelInfer RPC") from None
 
     async def _infer(self, message: Any, context: Context) -> Message:
+        began = time.monotonic_ns()
         try:
             request, places = wire.decode_infer_with(
                 self._extensions.regions, message, calls.deadline(context)
@@ -100,7 +103,12 @@ class InferenceService:
         except InvalidArgument:
             await tell_of_the_model(self._engine, message.model_name, message.model_version)
             raise
-        return wire.encode_infer(await self._engine.infer(request), places)
+        response = await self._engine.infer(request)
+        answer = wire.encode_infer(response, places)
+        if response.timing is not None:
+            told = server_timing(response.timing, time.monotonic_ns() - began)
+            context.set_trailing_metadata(((NAME, told),))
+        return answer
 
 
 class RpcServer:

@@ -27,7 +27,7 @@ class Call:
 
     __slots__ = (
         "_begun", "_callbacks", "_deadline", "_drained", "_encoding", "_handler", "_head", "_inbox",
-        "_is_over", "_link", "_reader", "_status", "_stream", "_task", "_timer",
+        "_is_over", "_link", "_reader", "_status", "_stream", "_task", "_timer", "_trailing",
     )  # fmt: skip
 
     def __init__(self, link: Link, stream: Stream, head: Head) -> None:
@@ -40,6 +40,7 @@ class Call:
         self._begun = self._is_over = False
         self._encoding = link.encoding(head.accepts)
         self._status: tuple[StatusCode, str, Sequence[tuple[str, str]]] = (StatusCode.OK, "", ())
+        self._trailing: Sequence[tuple[str, str]] = ()
         self._reader: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._callbacks: list[Callable[[Any], object]] = []
@@ -105,6 +106,10 @@ class Call:
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         """Have `callback` called once the call is over, however it ends."""
         self._callbacks.append(callback)
+
+    def set_trailing_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
+        """What a call that ends well tells behind its last message."""
+        self._trailing = metadata
 
     async def abort(
         self,
@@ -179,7 +184,7 @@ class Call:
             return
         if not self._is_over:
             self._is_over = True
-            self._link.send(self._stream, self._opening(), data, statuses.OK)
+            self._link.send(self._stream, self._opening(), data, self._good_end())
             self._end()
 
     async def _answer_all(self, content: bytes | bytearray) -> None:
@@ -188,7 +193,7 @@ class Call:
         except BaseException as error:
             self._failed(error)
             return
-        self._finish(StatusCode.OK, "")
+        self._finish(StatusCode.OK, "", self._trailing)
 
     async def _answer_as_it_comes(self) -> None:
         """Begin before any message is there."""
@@ -206,7 +211,7 @@ class Call:
         except BaseException as error:
             self._failed(error)
             return
-        self._finish(StatusCode.OK, "")
+        self._finish(StatusCode.OK, "", self._trailing)
 
     async def _respond(self, request: Any) -> None:
         """Have the handler answer, in whichever of the ways it has."""
@@ -278,6 +283,10 @@ class Call:
         block = statuses.trailers(code, message, metadata, is_all=not self._begun)
         self._link.send(self._stream, b"", b"", block)
         self._end()
+
+    def _good_end(self) -> bytes:
+        """The block behind the message of a call that ends well."""
+        return statuses.OK + statuses.fields(self._trailing) if self._trailing else statuses.OK
 
     def _end(self) -> None:
         if self._timer:

@@ -29,11 +29,15 @@ def trailers(
 ) -> bytes:
     """The block that ends a response; `is_all`: of which nothing has been sent before."""
     block = headers.status(200) + headers.block((_CONTENT, _ACCEPT)) if is_all else b""
-    fields = [(b"grpc-status", str(code.value[0]).encode())]
+    told = [(b"grpc-status", str(code.value[0]).encode())]
     if message:
-        fields.append((b"grpc-message", percent_encoded(message)))
-    fields += [(name.encode(), value.encode()) for name, value in metadata]
-    return block + headers.block(fields)
+        told.append((b"grpc-message", percent_encoded(message)))
+    return block + headers.block(told) + fields(metadata)
+
+
+def fields(metadata: Iterable[tuple[str, str]]) -> bytes:
+    """What a handler tells beside its messages."""
+    return headers.block((name.encode(), value.encode()) for name, value in metadata)
 
 
 def percent_encoded(message: str) -> bytes:

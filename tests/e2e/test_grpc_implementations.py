@@ -1,6 +1,7 @@
 """What answers gRPC may be chosen; clients do not notice which it is, but by the clock."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -11,6 +12,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 from tritonclient.grpc import InferenceServerClient, InferInput, service_pb2, service_pb2_grpc
 
+from serving.bench.client.server_timing import durations
 from tests.e2e.repositories import add_identity
 from tests.e2e.server import Server, penstock_server
 
@@ -70,6 +72,16 @@ def test_packed_and_plain_requests_are_answered(server: Server, packing: str | N
         item = InferInput("x", [4, 1], "FP32").set_data_from_numpy(np.ones((4, 1), np.float32))
         result = client.infer("echo", [item], compression_algorithm=packing)
         np.testing.assert_array_equal(result.as_numpy("y"), np.ones((4, 1), np.float32))
+
+
+@pytest.mark.parametrize("packing", [None, grpc.Compression.Gzip])
+def test_an_answer_tells_where_its_time_went(channel: grpc.Channel, packing: Any) -> None:
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    answer, call = stub.ModelInfer.with_call(message(rows=3), compression=packing)
+    assert answer.model_name == "echo"
+    told = dict(call.trailing_metadata())["server-timing"]
+    assert [name for name, _ in durations(told)] == ["queue", "batch", "compute", "total"]
+    assert 'batch;desc="3 rows"' in told
 
 
 def test_a_message_too_large_exhausts_the_resources(channel: grpc.Channel) -> None:

@@ -37,6 +37,8 @@ class Methods:
                 "Hold": grpc.unary_unary_rpc_method_handler(self._hold),
                 "Fail": grpc.unary_unary_rpc_method_handler(self._fail),
                 "Raise": grpc.unary_unary_rpc_method_handler(self._raise),
+                "Trail": grpc.unary_unary_rpc_method_handler(self._trail),
+                "TrailEach": grpc.stream_stream_rpc_method_handler(self._trail_each),
                 "Metadata": grpc.unary_unary_rpc_method_handler(self._metadata),
                 "Count": grpc.unary_stream_rpc_method_handler(self._count),
                 "Join": grpc.stream_unary_rpc_method_handler(self._join),
@@ -72,6 +74,14 @@ class Methods:
 
     async def _raise(self, request: bytes, _: Any) -> bytes:
         raise ValueError(request)
+
+    async def _trail(self, request: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((("took", request.decode()), ("by", "hand")))
+        return request
+
+    async def _trail_each(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        async for request in requests:
+            await context.write(await self._trail(request, context))
 
     async def _metadata(self, _: bytes, context: Any) -> bytes:
         return repr((context.invocation_metadata(), context.peer())).encode()

@@ -95,6 +95,20 @@ async def test_metadata_arrive_as_they_were_sent() -> None:
     assert "ipv4:127.0.0.1:" in told
 
 
+@pytest.mark.parametrize("kind", ["unary_unary", "stream_stream"])
+@pytest.mark.parametrize("packing", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+async def test_what_a_method_tells_behind_its_answer_arrives(kind: str, packing: Any) -> None:
+    async with running() as (_, _, address), channel(address) as client:
+        if kind == "unary_unary":
+            call = method(client, "Trail")(b"7 ms", compression=packing)
+            assert await call == b"7 ms"
+        else:
+            call = method(client, "TrailEach", kind)(iter([b"7 ms"]), compression=packing)
+            assert [each async for each in call] == [b"7 ms"]
+        assert tuple(await call.trailing_metadata()) == (("took", "7 ms"), ("by", "hand"))
+        assert await call.code() is grpc.StatusCode.OK
+
+
 async def test_a_deadline_ends_the_call_on_both_sides() -> None:
     async with running() as (_, methods, address), channel(address) as client:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
