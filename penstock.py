@@ -51,6 +51,12 @@ _COMMANDS: Final = {
         "bench",
         "Measure how fast a server answers, and hold it against an SLO.",
     ),
+    "tune": _Entry(
+        "serving.tune.command",
+        "tune",
+        "bench,cpu",
+        "Measure how a model is best served on this machine.",
+    ),
 }
 
 

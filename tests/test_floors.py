@@ -21,6 +21,7 @@ FLOORS: Final = (
     (
         "serving.channel_settings",
         "serving.deprecated_settings",
+        "serving.engine_settings",
         "serving.loading_settings",
         "serving.metrics_settings",
         "serving.security_settings",
@@ -64,7 +65,7 @@ FLOORS: Final = (
     ("serving.engine.rollout",),
     ("serving.engine.control",),
     ("serving.engine.polling",),
-    ("serving.engine.embedded",),
+    ("serving.engine.embedded", "serving.triton"),
     (
         "serving.gateway.body",
         "serving.gateway.connections",
@@ -77,8 +78,8 @@ FLOORS: Final = (
         "serving.gateway.precedence",
         "serving.gateway.predictions",
         "serving.gateway.schemas",
-    ),
         "serving.gateway.server_timing",
+    ),
     (
         "serving.gateway.access",
         "serving.gateway.answers",
@@ -111,6 +112,7 @@ FLOORS: Final = (
     ("serving.gateway.app",),
     ("serving.gateway.server",),
     ("serving.bench", "serving.command", "serving.config_command", "serving.validate"),
+    ("serving.tune",),
     ("training",),
     ("export",),
     ("penstock",),
@@ -133,22 +135,25 @@ FORBIDDEN: Final = (
     ("serving", ("torch", "training", "export"), ()),
     ("serving.gateway", ("serving.engine", "onnxruntime"), ("serving.engine.base",)),
     ("serving.engine", ("fastapi", "starlette", "uvicorn", "grpc", "serving.wire"), ()),
+    # What asks other servers executes nothing, and needs no runtime for models.
+    ("serving.triton", ("serving.engine", "serving.gateway", "fastapi", "onnxruntime"), ()),
     ("serving.wire", ("fastapi", "starlette", "uvicorn", "grpc", "asyncio", "onnxruntime"), ()),
     ("serving.http2", ("asyncio", "grpc", "socket", "ssl", "time"), ()),
     ("serving.types", ("fastapi", "grpc", "tritonclient", "onnxruntime"), ()),
     ("serving.validate", ("serving.gateway",), ()),
     # What measures any server knows none from the inside, and runs without a model runtime.
     ("serving.bench", ("serving.engine", "serving.gateway", "fastapi", "onnxruntime"), ()),
+    ("serving.tune", ("serving.engine", "serving.gateway", "fastapi", "onnxruntime"), ()),
     ("serving.bench.client", ("serving.bench.report", "rich", "click"), ()),
     ("serving.engine.batching.alarms", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.entries", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.strategies", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.sequencer", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.queue", ("asyncio", "time", "threading"), ()),
+    ("serving.engine.batching.urgency", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.merge", ("asyncio", "time", "threading"), ()),
 )
 
-    ("serving.engine.batching.urgency", ("asyncio", "time", "threading"), ()),
 
 def _module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -1,0 +1,190 @@
+"""`penstock tune`: which configuration serves a model best on this machine."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from serving.bench import options, slo
+from serving.bench.client.fleet import Died
+from serving.bench.model import Unsuitable
+from serving.bench.server import Unanswered
+from serving.bench.slo import Objective
+from serving.config import Proto, Refused, parse, to_text
+from serving.threads import available_cpus
+from serving.tune import report
+from serving.tune.bench_server import BenchServer, Failed, serving
+from serving.tune.candidates import Candidate, layouts
+from serving.tune.choice import Point
+from serving.tune.measure import Load, Measurement
+from serving.tune.search import confirm, search
+
+_FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
+_CONFIG: Final = "config.pbtxt"
+_WIDTH: Final = 120
+
+
+@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.option(
+    "--model-repository",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default="model_repository",
+    show_default=True,
+    help="The folder with the model.",
+)
+@click.option(
+    "--slo",
+    "objective",
+    type=options.OBJECTIVE,
+    required=True,
+    metavar="p99=10ms",
+    help="The latency that answers must keep: p50…p99.99, mean or max.",
+)
+@click.option(
+    "--concurrency",
+    type=options.COUNTS,
+    default="1,8,32",
+    show_default=True,
+    help="Connections, each of which asks again once it is answered: the loads to measure.",
+)
+@click.option(
+    "--duration",
+    type=options.POSITIVE_SECONDS,
+    default="2s",
+    show_default=True,
+    help="How long each load is measured.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Rows of each request.",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    type=options.SHAPE,
+    multiple=True,
+    metavar="NAME:1,28,28",
+    help="The dimensions, without the batch, of an input that has variable ones.",
+)
+@click.option("--write", is_flag=True, help=f"Write the choice to the model's {_CONFIG}.")
+@click.option("--json", "json_file", type=_FILE, help="Write all that was measured as JSON.")
+def tune(
+    model: str,
+    model_repository: Path,
+    objective: Objective,
+    concurrency: Sequence[int],
+    write: bool,
+    json_file: Path | None,
+    **wishes: Any,
+) -> None:
+    """Measure how MODEL is best served on this machine: instances, threads, batches, delays.
+
+    \b
+    penstock tune mnist-cnn --slo p99=10ms
+    penstock tune mnist-cnn --slo p99=10ms --concurrency 16,64 --write
+
+    A server of its own serves the model in one way after the other, and is asked over REST with
+    binary tensors. The table is the Pareto front: more answers per second cost latency. Chosen is
+    what gives the most within the objective; it is measured again beside the present configuration
+    before anything is said of it. Nothing else should run on the machine meanwhile.
+
+    The exit code is 0 if the objective can be met, 1 if not, and 2 for wrong usage.
+    """
+    if not objective.is_latency:
+        raise click.UsageError(f"--slo {objective.text}: expected a latency, such as p99=10ms")
+    load = Load(
+        connections=concurrency,
+        duration=wishes["duration"],
+        rows=wishes["batch_size"],
+        shapes=dict(wishes["shapes"]),
+        objectives=slo.complete([objective]),
+    )
+    try:
+        with serving(str(model_repository), model) as server:
+            config = _suitable(model, server.config(), load)
+            points, chosen = _tune(server, config, load)
+    except (Unsuitable, Refused) as error:
+        raise click.UsageError(str(error)) from error
+    except (Failed, Unanswered, Died) as error:
+        raise click.ClickException(str(error)) from error
+    _tell(points, chosen, objective.text)
+    if json_file:
+        about = {"model": model, "slo": objective.text, "processors": available_cpus()}
+        json_file.write_text(json.dumps(report.document(points, chosen, about), indent=2) + "\n")
+    if write and chosen and chosen.candidate:
+        _write(model_repository / model, config, chosen.candidate, objective.text)
+    sys.exit(chosen is None)
+
+
+def _suitable(model: str, config: Proto, load: Load) -> Proto:
+    """The configuration; Unsuitable for what has nothing to tune, or is not for processors."""
+    scheduler = config.WhichOneof("scheduling_choice")
+    if scheduler in ("ensemble_scheduling", "sequence_batching"):
+        raise Unsuitable(
+            f"'{model}' uses {scheduler}: tune the models of an ensemble one by one; sequences "
+            "depend on how many clients have one open"
+        )
+    if any(group.kind == group.KIND_GPU for group in config.instance_group):
+        raise Unsuitable(f"'{model}' is for GPUs: threads and instances are tuned for processors")
+    if config.max_batch_size and load.rows > config.max_batch_size:
+        raise Unsuitable(f"--batch-size {load.rows}: '{model}' takes {config.max_batch_size} rows")
+    return config
+
+
+def _tune(server: BenchServer, config: Proto, load: Load) -> tuple[list[Point], Point | None]:
+    rows = config.max_batch_size
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn())
+    at_most = 1 + len(layouts(available_cpus(), rows)) + (7 if rows else 0) + 4
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=at_most)
+
+        def begin(candidate: Candidate | None) -> None:
+            progress.update(task, description=report.name(candidate))
+
+        def end(points: Sequence[Point]) -> None:
+            progress.advance(task)
+            most = max(points, key=lambda point: point.throughput)
+            console.print(
+                f"{report.name(most.candidate):42} {most.throughput:>9,.0f} answers/s "
+                f"{1000 * most.latency:>8.2f} ms"
+            )
+
+        measure = Measurement(server, config, load, begin, end)
+        bound = load.objectives[0].bound
+        points = search(measure, available_cpus(), rows, bound)
+        return confirm(measure, points)
+
+
+def _tell(points: Sequence[Point], chosen: Point | None, objective: str) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has room for all columns
+        console = Console(highlight=False, width=_WIDTH)
+    console.print(report.table(points, chosen, objective))
+    console.print()
+    for sentence in report.reasons(points, chosen, objective):
+        console.print(sentence, soft_wrap=True)
+
+
+def _write(folder: Path, config: Proto, candidate: Candidate, objective: str) -> None:
+    """Put the choice into the model's configuration; what was there stays beside it."""
+    path = folder / _CONFIG
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        config = parse(text, str(path))
+        (folder / f"{_CONFIG}.untuned").write_text(text, encoding="utf-8")
+    said = f"# Chosen by penstock tune for {objective} on {available_cpus()} processors.\n"
+    scratch = folder / f".{_CONFIG}"
+    scratch.write_text(said + to_text(candidate.apply(config)), encoding="utf-8")
+    os.replace(scratch, path)
+    click.echo(f"written: {path} (what was there: {_CONFIG}.untuned)", err=True)

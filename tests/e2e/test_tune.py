@@ -1,0 +1,64 @@
+"""`penstock tune` on a real server of its own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from serving.config import parse, to_text
+from serving.tune.command import tune
+from tests.e2e.server import REPOSITORY
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    shutil.copytree(REPOSITORY / "digits-mlp", tmp_path / "digits-mlp")
+    return tmp_path
+
+
+def tuned(repository: Path, *arguments: str) -> Result:
+    options = ("--model-repository", str(repository), "--duration", "0.05s", "--concurrency", "2")
+    return CliRunner().invoke(tune, [*options, *arguments])
+
+
+def test_what_is_chosen_is_written_and_what_was_there_is_kept(
+    repository: Path, tmp_path: Path
+) -> None:
+    path = repository / "digits-mlp" / "config.pbtxt"
+    # Ten times as long a wait as anything takes: whatever is tried, is better.
+    config = parse(path.read_text(), "config.pbtxt")
+    config.dynamic_batching.max_queue_delay_microseconds = 50_000
+    before = to_text(config)
+    path.write_text(before)
+    written = tmp_path / "tuned.json"
+
+    found = tuned(repository, "digits-mlp", "--slo", "max=10s", "--write", "--json", str(written))
+
+    assert found.exit_code == 0, found.output
+    document = json.loads(written.read_text())
+    chosen = document["chosen"]["candidate"]
+    now = parse(path.read_text(), "config.pbtxt")
+    assert now.instance_group[0].count == chosen["instances"]
+    assert now.parameters["intra_op_thread_count"].string_value == str(chosen["threads"])
+    assert now.max_batch_size == chosen["max_batch_size"]
+    assert path.with_name("config.pbtxt.untuned").read_text() == before
+    assert len({json.dumps(each["candidate"]) for each in document["points"]}) > 5
+    assert "times as many" in found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("digits-mlp", "--slo", "throughput=5/s"), "expected a latency, such as p99=10ms"),
+        (("digits-mlp", "--slo", "p99=1s", "--batch-size", "65"), "'digits-mlp' takes 64 rows"),
+        (("nobody", "--slo", "p99=1s"), "unknown model: 'nobody'"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(
+    repository: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    found = tuned(repository, *arguments)
+    assert found.exit_code != 0
+    assert words in found.output
