@@ -23,6 +23,11 @@ def check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
             f"the data set {dataset.name} has the SHA-256 {digest}, but the checkpoint was "
             f"trained and tested on {checkpoint.dataset_sha256}"
         )
+    if dataset.tokenizer != checkpoint.tokenizer:
+        raise DataRefused(
+            f"the tokeniser of the data set {dataset.name} is not that of the checkpoint, which "
+            "would make other numbers of the same texts"
+        )
     if dataset.labels != checkpoint.labels:
         raise DataRefused(
             f"the labels of the data set {dataset.name} are {', '.join(dataset.labels)}, "

@@ -10,7 +10,7 @@ from export.job import PARTS
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 from training.normalise import Normalise
-from training.spec import Normalisation, TensorField, decoder
+from training.spec import UNCHANGED, TensorField, decoder
 
 
 def take(part: str, checkpoint: Checkpoint, dataset: Dataset) -> tuple[Checkpoint, Dataset]:
@@ -27,14 +27,13 @@ def take(part: str, checkpoint: Checkpoint, dataset: Dataset) -> tuple[Checkpoin
     normalise = Normalise(checkpoint.normalisation)
     with torch.inference_mode():
         codes = encoder(normalise(torch.tensor(dataset.test_x))).numpy()
-    identity = Normalisation(scale=1.0, mean=(0.0,), std=(1.0,))
     latent = codes.shape[1]
     taken = replace(
         checkpoint,
         part=part,
         task="decoding",
         signature=decoder(latent, checkpoint.signature.outputs[1].shape),
-        normalisation=identity,
+        normalisation=UNCHANGED,
     )
     field = TensorField("latent", "FP32", (latent,))
-    return taken, replace(dataset, test_x=codes, field=field, normalisation=identity)
+    return taken, replace(dataset, test_x=codes, field=field, normalisation=UNCHANGED)

@@ -10,7 +10,7 @@ from export import accuracy, model_config, parity, parts, provenance, samples
 from export.job import MAX_BATCH_SIZE, Job, Tolerance
 from export.publish import Model, check, check_name, publish
 from export.runners import Runner, onnx_runner, torch_runner
-from export.to_onnx import only_input, to_onnx
+from export.to_onnx import main_input, to_onnx
 from serving import passport as passports
 from serving.passport import AccuracyProof, DatasetProof, ErrorProof, ParityProof, Passport
 from training import catalog
@@ -43,7 +43,7 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
     steps = iter(STEPS)
     on_step(next(steps))
     checkpoint = checkpoints.load(job.checkpoint)
-    only_input(checkpoint)
+    main_input(checkpoint)
     if not job.part:
         check(_model(job, checkpoint), job.version)  # before the data is read
     dataset = catalog.load_dataset(checkpoint.dataset_name, job.data_dir)
@@ -65,7 +65,10 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
 
     on_step(next(steps))
     seal = partial(_passport, checkpoint, model.config.name, job.opset, compared, measured)
-    folder = publish(model, {model_config.MODEL: graph}, seal, job.version)
+    files = {model_config.MODEL: graph}
+    if checkpoint.tokenizer:
+        files[checkpoints.TOKENIZER] = checkpoint.tokenizer.encode()
+    folder = publish(model, files, seal, job.version)
     return Published(folder, passports.read(folder / passports.FILENAME), len(graph))
 
 
@@ -91,11 +94,7 @@ def _parity(
     tolerance: Tolerance,
 ) -> ParityProof:
     count = max(PARITY_ROWS, max_batch_size)
-    field, normalisation = only_input(checkpoint), checkpoint.normalisation
-    compared = (
-        samples.real(dataset.test_x, count),
-        samples.extremes(field, normalisation, count),
-    )
+    compared = (samples.real(dataset.test_x, count), samples.extreme(checkpoint, count))
     sizes = parity.batch_sizes(max_batch_size)
     return parity.check(torch_runner(checkpoint), candidate, compared, sizes, tolerance)
 

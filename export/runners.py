@@ -5,7 +5,7 @@ that a mistake there shows as a difference.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from export.errors import GateRefused
 from serving.types import Array
+from training import tasks
 from training.checkpoint import Checkpoint
-from training.normalise import Normalise
+from training.tokens import PADDING
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
 import onnxruntime
@@ -24,7 +25,8 @@ Runner: TypeAlias = Callable[[Array], Outputs]
 
 
 def torch_runner(checkpoint: Checkpoint) -> Runner:
-    normalise, model = Normalise(checkpoint.normalisation), checkpoint.build()
+    task = tasks.make(checkpoint.task, checkpoint.normalisation)
+    normalise, model = task.preprocessing(checkpoint.normalisation), checkpoint.build()
 
     def run(raw: Array) -> Outputs:
         with torch.inference_mode():
@@ -67,14 +69,19 @@ def onnx_runner(model: bytes) -> Runner:
     except Exception as error:  # its errors have no common base
         raise GateRefused(f"ONNX Runtime cannot load the exported model: {error}") from error
     names = [output.name for output in session.get_outputs()]
-    feed = session.get_inputs()[0].name
+    inputs = [given.name for given in session.get_inputs()]
 
     def run(raw: Array) -> Outputs:
         try:
-            return dict(zip(names, session.run(names, {feed: raw}), strict=True))
+            return dict(zip(names, session.run(names, _feed(inputs, raw)), strict=True))
         except Exception as error:
             raise GateRefused(
                 f"ONNX Runtime cannot run the exported model on a batch of {len(raw)}: {error}"
             ) from error
 
     return run
+
+
+def _feed(inputs: Sequence[str], raw: Array) -> dict[str, Array]:
+    """A second input is the mask that goes with numbers of tokens."""
+    return dict(zip(inputs, (raw, (raw != PADDING).astype(raw.dtype)), strict=False))

@@ -7,7 +7,9 @@ import numpy as np
 
 from serving.dtypes import from_wire
 from serving.types import Array
+from training.checkpoint import Checkpoint
 from training.spec import Normalisation, TensorField
+from training.tokens import PADDING, UNKNOWN, longest
 
 Kind: TypeAlias = Literal["real", "extreme"]
 
@@ -18,17 +20,35 @@ OVERSHOOT = 10
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """`rows` are raw inputs (N, *shape); `names[i]` says what row i is."""
+    """`rows` are raw inputs (N, *shape); `names[i]` says what row i is. Of texts, rows are
+    `padded` on the right to one length."""
 
     kind: Kind
     rows: Array
     names: tuple[str, ...]
+    padded: bool = False
+
+    def alone(self, index: int) -> Array:
+        """Row `index` as a batch of its own, without its padding."""
+        row: Array = self.rows[index][None]
+        if not self.padded:
+            return row
+        return row[:, : max(1, 1 + int(np.flatnonzero(row[0]).max(initial=0)))]
 
 
 def real(test_x: Array, count: int) -> Samples:
     """The first `count` test samples, from the start again where there are fewer."""
     index = np.arange(count) % len(test_x)
-    return Samples("real", test_x[index], tuple(f"test sample {i}" for i in index))
+    names = tuple(f"test sample {i}" for i in index)
+    return Samples("real", test_x[index], names, padded=test_x.dtype == np.int64)
+
+
+def extreme(checkpoint: Checkpoint, count: int) -> Samples:
+    """`count` inputs that data rarely holds."""
+    if checkpoint.task == "text":
+        vocabulary = int(checkpoint.architecture_config["vocabulary"])
+        return extreme_texts(vocabulary, longest(checkpoint.tokenizer), count)
+    return extremes(checkpoint.signature.inputs[0], checkpoint.normalisation, count)
 
 
 def extremes(field: TensorField, normalisation: Normalisation, count: int) -> Samples:
@@ -38,6 +58,25 @@ def extremes(field: TensorField, normalisation: Normalisation, count: int) -> Sa
     random = np.random.default_rng(SEED)
     rows = np.stack([_draw(patterns[name], field, random) for name in names])
     return Samples("extreme", rows, tuple(names))
+
+
+def extreme_texts(vocabulary: int, length: int, count: int) -> Samples:
+    """`count` texts that take turns: of no token, of one, of `length`; of numbers within the
+    vocabulary and out of it."""
+    random = np.random.default_rng(SEED)
+    texts = {
+        "no token": [],
+        "one token": [vocabulary - 1],
+        "unknown tokens": [UNKNOWN] * (length // 2),
+        "random tokens": random.integers(1, vocabulary, length).tolist(),
+        "numbers of no token": [vocabulary, -1, np.iinfo(np.int64).max, np.iinfo(np.int64).min],
+        "a gap": [UNKNOWN, PADDING, vocabulary - 1],
+    }
+    names = [list(texts)[i % len(texts)] for i in range(count)]
+    rows = np.full((count, length), PADDING, np.int64)
+    for row, name in zip(rows, names, strict=True):
+        row[: len(texts[name])] = texts[name]
+    return Samples("extreme", rows, tuple(names), padded=True)
 
 
 @dataclass(frozen=True, slots=True)

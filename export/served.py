@@ -5,7 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from export import recurrent
+from training.checkpoint import Checkpoint
 from training.spec import Normalisation
+from training.tokens import PADDING, longest
 
 
 class Served(nn.Module):
@@ -30,6 +33,32 @@ class Served(nn.Module):
 
     def forward(self, raw: Tensor) -> tuple[Tensor, ...]:
         return self._answer(self, raw.to(torch.float32) * self.gain + self.offset)
+
+
+class ServedText(nn.Module):
+    """Numbers of tokens and their mask, (B, T) each, to logits and probabilities.
+
+    What the mask leaves out is padding, whatever number stands there. Tokens behind the first
+    `length` are not looked at, as training has seen no longer texts."""
+
+    def __init__(self, model: nn.Module, length: int) -> None:
+        super().__init__()
+        self.model = model
+        self.length = length
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        shown = torch.where(mask != 0, ids, PADDING)[:, : self.length]
+        logits = self.model(shown)
+        return logits, torch.softmax(logits, dim=-1)
+
+
+def serve(checkpoint: Checkpoint) -> nn.Module:
+    """The trained network of a checkpoint, in eval mode, as it is served."""
+    model = checkpoint.build()
+    if checkpoint.task == "text":
+        return ServedText(recurrent.replace(model), longest(checkpoint.tokenizer)).eval()
+    ndim = 1 + len(checkpoint.signature.inputs[0].shape)
+    return Served(model, checkpoint.normalisation, ndim, checkpoint.task).eval()
 
 
 def _classification(served: Served, x: Tensor) -> tuple[Tensor, ...]:
@@ -62,3 +91,4 @@ ANSWERS: dict[str, Callable[[Served, Tensor], tuple[Tensor, ...]]] = {
     "decoding": _decoding,
     "forecast": _forecast,
 }
+TASKS = (*ANSWERS, "text")

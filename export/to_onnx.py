@@ -2,42 +2,44 @@
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import onnx
 import torch
 from google.protobuf.message import Message
 
 from export.errors import ConversionFailed
-from export.served import ANSWERS, Served
+from export.served import TASKS, serve
 from serving.dtypes import from_wire
 from training.checkpoint import Checkpoint
-from training.spec import Signature, TensorField, binary, classifier
+from training.spec import Signature, TensorField, binary, classifier, text_classifier
 
-DTYPES = {"UINT8": torch.uint8, "FP32": torch.float32}
+DTYPES = {"UINT8": torch.uint8, "FP32": torch.float32, "INT64": torch.int64}
+# What a dimension of variable size is called, and its size in the example; of texts there is one.
+LENGTH, EXAMPLE_LENGTH = "length", 5
 
 
 def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
     """The bytes of `model.onnx`: the same ones for the same checkpoint, opset and versions.
 
-    The batch dimension is dynamic; everything else is as the checkpoint's signature says. Raises
-    ConversionFailed.
+    The batch dimension is dynamic, and the length of texts; everything else is as the checkpoint's
+    signature says. Raises ConversionFailed.
     """
-    field = only_input(checkpoint)
-    ndim = 1 + len(field.shape)
-    served = Served(checkpoint.build(), checkpoint.normalisation, ndim, checkpoint.task).eval()
-    # Two rows: the exporter would take a batch of one for a constant.
-    example = torch.zeros((2, *field.shape), dtype=DTYPES[field.datatype])
+    main_input(checkpoint)
+    fields = checkpoint.signature.inputs
+    served = serve(checkpoint)
+    names = {"batch": torch.export.Dim("batch"), LENGTH: torch.export.Dim(LENGTH)}
     try:
         with _quiet():
             program = torch.onnx.export(
                 served,
-                (example,),
+                tuple(_example(field) for field in fields),
                 dynamo=True,
-                input_names=[field.name],
+                input_names=[field.name for field in fields],
                 output_names=[output.name for output in checkpoint.signature.outputs],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=tuple(_dynamic(field, names) for field in fields),
                 opset_version=opset,
                 verbose=False,
             )
@@ -51,20 +53,36 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def only_input(checkpoint: Checkpoint) -> TensorField:
-    """The input of a model that this package can export; ConversionFailed for any other model."""
-    signature = checkpoint.signature
-    if checkpoint.task not in ANSWERS or len(signature.inputs) != 1:
+def _example(field: TensorField) -> torch.Tensor:
+    # Two rows: the exporter would take a batch of one for a constant.
+    shape = [EXAMPLE_LENGTH if size == -1 else size for size in field.shape]
+    return torch.zeros((2, *shape), dtype=DTYPES[field.datatype])
+
+
+def _dynamic(field: TensorField, names: Mapping[str, Any]) -> dict[int, Any]:
+    variable = [place for place, size in enumerate(field.shape, 1) if size == -1]
+    return {0: names["batch"]} | dict.fromkeys(variable, names[LENGTH])
+
+
+def main_input(checkpoint: Checkpoint) -> TensorField:
+    """The input that holds the samples of the data set, of a model that this package can export;
+    ConversionFailed for any other model."""
+    signature, task = checkpoint.signature, checkpoint.task
+    if task not in TASKS or len(signature.inputs) != (2 if task == "text" else 1):
         raise ConversionFailed(
-            f"only a model with one input can be exported, for {', '.join(ANSWERS)}; this "
-            f"checkpoint is for {checkpoint.task} and has {signature}"
+            f"only a model with one input, or of texts, can be exported, for {', '.join(TASKS)}; "
+            f"this checkpoint is for {task} and has {signature}"
         )
     field = signature.inputs[0]
     _check_classes(checkpoint, field)
-    if field.datatype not in DTYPES or min(field.shape, default=0) < 1:
+    if task == "text":
+        fits = (field.datatype, field.shape) == ("INT64", (-1,))
+    else:
+        fits = field.datatype in {"UINT8", "FP32"} and min(field.shape, default=0) >= 1
+    if not fits:
         raise ConversionFailed(
-            f"the input {field.name} is {field.datatype} {list(field.shape)}, but only "
-            f"{' and '.join(DTYPES)} of fixed dimensions can be exported"
+            f"the input {field.name} is {field.datatype} {list(field.shape)}, but only UINT8 and "
+            "FP32 of fixed dimensions can be exported, and INT64 [-1] for texts"
         )
     return field
 
@@ -72,6 +90,7 @@ def only_input(checkpoint: Checkpoint) -> TensorField:
 def _check_classes(checkpoint: Checkpoint, field: TensorField) -> None:
     wanted = {
         "classification": classifier(field, len(checkpoint.labels)),
+        "text": text_classifier(field, len(checkpoint.labels)),
         "binary": binary(field) if len(checkpoint.labels) == 2 else None,
     }
     if wanted.get(checkpoint.task, checkpoint.signature) != checkpoint.signature:
@@ -98,7 +117,8 @@ def check(model: onnx.ModelProto, signature: Signature) -> None:
 
 def _expected(field: TensorField) -> str:
     element = onnx.helper.np_dtype_to_tensor_dtype(from_wire(field.datatype).numpy)
-    return _describe(field.name, element, ("batch", *field.shape))
+    sizes = (LENGTH if size == -1 else size for size in field.shape)
+    return _describe(field.name, element, ("batch", *sizes))
 
 
 def _found(info: onnx.ValueInfoProto) -> str:

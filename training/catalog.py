@@ -22,13 +22,16 @@ ARCHITECTURES = {
     "autoencoder": "training.models.autoencoder:Autoencoder",
     "cnn": "training.models.cnn:Cnn",
     "dense": "training.models.dense:Dense",
+    "encoder": "training.models.encoder:Encoder",
     "lstm-forecast": "training.models.lstm_forecast:LstmForecast",
     "mlp": "training.models.mlp:Mlp",
+    "recurrent": "training.models.recurrent:Recurrent",
     "stroke-cnn": "training.models.stroke_cnn:StrokeCnn",
     "textbook-cnn": "training.models.textbook_cnn:TextbookCnn",
 }
 
 DATASETS = {
+    "ag-news": "training.data.ag_news:load",
     "breast-cancer": "training.data.breast_cancer:load",
     "cifar10": "training.data.cifar10:load",
     "cifar10-pair": "training.data.cifar10_pair:load",
@@ -38,6 +41,7 @@ DATASETS = {
     "fashion-mnist": "training.data.fashion_mnist:load",
     "mnist": "training.data.mnist:load",
     "mnist-denoising": "training.data.mnist_denoising:load",
+    "sst2": "training.data.sst2:load",
 }
 
 
@@ -65,6 +69,26 @@ class Recipe:
 
 # Small shifts and mirror images, as suits pictures of things.
 _PICTURES = Augmentation(rotation=0, scale=0.05, shear=0, shift=2, mirror=True)
+
+
+def _sentences(
+    summary: str, cell: str, directions: int = 1, dropout: float = 0.4, word_dropout: float = 0.1
+) -> Recipe:
+    """Sentiment of film reviews by a recurrent net."""
+    return Recipe(
+        summary=summary,
+        dataset="sst2",
+        architecture="recurrent",
+        architecture_config={
+            "cell": cell, "directions": directions, "vocabulary": 8000, "embedding": 64,
+            "hidden": 128, "classes": 2, "dropout": dropout, "word_dropout": word_dropout,
+        },
+        config=TrainConfig(
+            epochs=5, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0
+        ),
+        task="text",
+    )  # fmt: skip
+
 
 RECIPES: Mapping[str, Recipe] = {
     "mnist-cnn": Recipe(
@@ -162,6 +186,23 @@ RECIPES: Mapping[str, Recipe] = {
             epochs=6, batch_size=64, lr=0.001, optimizer="adamw", weight_decay=0.01, clip_norm=1.0
         ),
         task="forecast",
+    ),
+    "sst2-rnn": _sentences("film reviews, good or bad, a plain recurrent net", "rnn"),
+    "sst2-gru": _sentences("the same, GRU", "gru"),
+    "sst2-lstm": _sentences("the same, LSTM", "lstm"),
+    "sst2-bilstm": _sentences("the same, LSTMs both ways", "lstm", 2, 0.5, 0.2),
+    "agnews-transformer": Recipe(
+        summary="news by topic, the encoder of a Transformer",
+        dataset="ag-news",
+        architecture="encoder",
+        architecture_config={
+            "vocabulary": 10_000, "width": 64, "heads": 4, "layers": 1, "classes": 4,
+            "dropout": 0.1, "word_dropout": 0.1,
+        },
+        config=TrainConfig(
+            epochs=2, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0
+        ),
+        task="text",
     ),
     "digits-mlp": Recipe(
         summary="scikit-learn's digits, fully connected; needs no network",

@@ -3,6 +3,7 @@
 <folder>/checkpoint.json      everything but the weights
          weights.safetensors  the weights; nothing is ever unpickled
          learning-curve.png   the history as a picture
+         tokenizer.json       of texts: what makes numbers of them
 """
 
 import hashlib
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "penstock.checkpoint/1"
 RECORD, WEIGHTS, CURVE = "checkpoint.json", "weights.safetensors", "learning-curve.png"
+TOKENIZER = "tokenizer.json"
+FILES = {RECORD, WEIGHTS, CURVE, TOKENIZER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,11 @@ class Checkpoint:
     columns: tuple[str, ...] = ()  # names along the last dimension of the input
     part: str = ""  # of the network, such as its decoder; the whole without
     weights_sha256: str = ""  # filled in by `save`
-    folder: str = ""  # where it lies: filled in by `save` and `load`, not part of the file
+    tokenizer_sha256: str = ""  # likewise; empty where there is none
+    # Not part of the file: the text of TOKENIZER, and where the checkpoint lies, filled in by
+    # `save` and `load`.
+    tokenizer: str = ""
+    folder: str = ""
 
     @property
     def seed(self) -> int:
@@ -104,13 +111,18 @@ def save(path: Path, checkpoint: Checkpoint, model: "nn.Module") -> Checkpoint:
         {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     )
     saved = replace(
-        checkpoint, weights_sha256=hashlib.sha256(weights).hexdigest(), folder=str(path)
+        checkpoint,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        tokenizer_sha256=_text_sha256(checkpoint.tokenizer),
+        folder=str(path),
     )
     try:
         draft.mkdir(parents=True)
         (draft / WEIGHTS).write_bytes(weights)
         (draft / CURVE).write_bytes(draw(saved.recipe, saved.history))
         (draft / RECORD).write_text(_encode(saved), encoding="utf-8")
+        if saved.tokenizer:
+            (draft / TOKENIZER).write_text(saved.tokenizer, encoding="utf-8")
         _replace(path, draft)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
@@ -131,14 +143,15 @@ def load(path: Path) -> Checkpoint:
         ) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: not valid JSON ({error})") from error
-    return _decode(document, file)
+    checkpoint = _decode(document, file)
+    return replace(checkpoint, tokenizer=_read_tokenizer(checkpoint))
 
 
 def check_writable(path: Path) -> None:
     """Raises CheckpointError unless `save` may create or replace this folder. What it replaces
     must be a checkpoint: a mistyped path must not cost anybody their files."""
     if path.is_dir():
-        if foreign := sorted({entry.name for entry in path.iterdir()} - {RECORD, WEIGHTS, CURVE}):
+        if foreign := sorted({entry.name for entry in path.iterdir()} - FILES):
             raise CheckpointError(
                 f"{path}: will not be replaced, since it holds {foreign[0]}, which is not part of "
                 "a checkpoint. Choose another folder with --output."
@@ -149,7 +162,7 @@ def check_writable(path: Path) -> None:
 
 def _encode(checkpoint: Checkpoint) -> str:
     document = {"schema": SCHEMA} | record.to_json(checkpoint)
-    del document["folder"]
+    del document["folder"], document["tokenizer"]
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
@@ -165,6 +178,27 @@ def _decode(document: object, file: Path) -> Checkpoint:
         return record.from_json(Checkpoint, table)
     except (ValueError, ConfigError) as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def _read_tokenizer(checkpoint: Checkpoint) -> str:
+    """CheckpointError if it is not the one that was saved."""
+    if not checkpoint.tokenizer_sha256:
+        return ""
+    path = Path(checkpoint.folder, TOKENIZER)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    if (digest := _text_sha256(text)) != checkpoint.tokenizer_sha256:
+        raise CheckpointError(
+            f"{path}: corrupt, or of another checkpoint: its SHA-256 is {digest}, "
+            f"but {RECORD} says {checkpoint.tokenizer_sha256}"
+        )
+    return text
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
 
 def _replace(path: Path, draft: Path) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from training import craft, provenance, tasks
+from training import batches, craft, provenance, tasks
 from training.augment import distort
 from training.catalog import RECIPES, build_model
 from training.checkpoint import Checkpoint, DatasetRef
@@ -22,8 +22,14 @@ from training.config import TrainConfig
 from training.curve import Epoch
 from training.data.dataset import Dataset
 from training.errors import ConfigError, DivergenceError
-from training.normalise import Normalise
-from training.spec import Signature, autoencoder, binary, classifier, forecaster
+from training.spec import (
+    Signature,
+    autoencoder,
+    binary,
+    classifier,
+    forecaster,
+    text_classifier,
+)
 from training.tasks import Task
 
 EVALUATION_BATCH = 500
@@ -69,6 +75,7 @@ def train(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         task=recipe.task,
         columns=dataset.columns,
+        tokenizer=dataset.tokenizer,
     )
     return checkpoint, model
 
@@ -88,24 +95,24 @@ def fit(
         torch.tensor(dataset.test_x).to(device),
         torch.tensor(dataset.test_y).to(device),
     )
-    normalise = Normalise(dataset.normalisation).to(device)
+    normalise = task.preprocessing(dataset.normalisation).to(device)
     # Channels last: convolutions on CPUs run up to 1.5 times as fast.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = craft.optimizer(model, config)
-    batches = batches_per_epoch(len(train_x), config)
+    number = batches_per_epoch(len(train_x), config)
     size = len(train_x) if config.full_batch else min(config.batch_size, len(train_x))
-    step, steps = 0, config.epochs * batches
+    lengths = task.lengths(train_x)
+    step, steps = 0, config.epochs * number
     history: list[Epoch] = []
 
     for epoch in range(1, config.epochs + 1):
         started = time.monotonic()
         model.train()
         losses = 0.0
-        order = torch.randperm(len(train_x), device=device)
-        for index in torch.split(order[: batches * size], size):
-            x, y = train_x[index].float(), train_y[index]  # (B, ...), (B,)
+        for index in batches.draw(len(train_x), size, number, lengths, device):
+            x, y = train_x[index], train_y[index]  # (B, ...), (B,)
             if config.augmentation:
-                x = distort(x, config.augmentation)
+                x = distort(x.float(), config.augmentation)
             outputs = model(normalise(x))  # (B, ...)
             loss = task.loss(outputs, y, config.label_smoothing)
 
@@ -130,7 +137,7 @@ def fit(
 
         test_loss, test_accuracy = evaluate(model, normalise, task, test_x, test_y)
         seconds = round(time.monotonic() - started, 2)
-        history.append(Epoch(epoch, lr, losses / batches, test_loss, test_accuracy, seconds))
+        history.append(Epoch(epoch, lr, losses / number, test_loss, test_accuracy, seconds))
         on_epoch(history[-1])
     return tuple(history)
 
@@ -145,7 +152,7 @@ def measure(model: nn.Module, task: Task, dataset: Dataset) -> dict[str, int | f
     the plain memory format. Other devices and formats round otherwise, which can turn a close
     call."""
     model.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    normalise = Normalise(dataset.normalisation)
+    normalise = task.preprocessing(dataset.normalisation)
     test_x, test_y = torch.tensor(dataset.test_x), torch.tensor(dataset.test_y)
     loss, accuracy = evaluate(model, normalise, task, test_x, test_y)
     metrics: dict[str, int | float] = {"test_accuracy": accuracy} if accuracy is not None else {}
@@ -187,6 +194,8 @@ def signature(
     task: str, dataset: Dataset, architecture_config: Mapping[str, int | float | str]
 ) -> Signature:
     match task:
+        case "text":
+            return text_classifier(dataset.field, len(dataset.labels))
         case "binary":
             return binary(dataset.field)
         case "reconstruction":

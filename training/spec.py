@@ -34,6 +34,10 @@ class Normalisation:
         return (*(1,) * self.axis, -1, *(1,) * (ndim - self.axis - 1))
 
 
+# Of inputs that are no quantities, such as the numbers of tokens.
+UNCHANGED = Normalisation(scale=1.0, mean=(0.0,), std=(1.0,))
+
+
 def classifier(field: TensorField, classes: int) -> Signature:
     """The signature of a classifier: raw input in, logits and probabilities out."""
     return Signature(
@@ -43,6 +47,13 @@ def classifier(field: TensorField, classes: int) -> Signature:
             TensorField("probabilities", "FP32", (classes,)),
         ),
     )
+
+
+def text_classifier(ids: TensorField, classes: int) -> Signature:
+    """That of texts: the numbers of their tokens, and a mask of the same shape that is 0 over the
+    padding on the right; named as others name them."""
+    mask = TensorField("attention_mask", ids.datatype, ids.shape)
+    return Signature(inputs=(ids, mask), outputs=classifier(ids, classes).outputs)
 
 
 def binary(field: TensorField) -> Signature:

@@ -1,6 +1,7 @@
 """What a network is for: what training makes small, what counts as right, what is measured.
 
 classification   one logit per class
+text             the same, of the numbers of tokens
 binary           one logit, for the second of two labels
 reconstruction   an encoder and a decoder: an image again, out of a few numbers
 decoding         the decoder alone
@@ -12,14 +13,16 @@ A target is what the data set holds for a sample; a network's output has one row
 from abc import ABC, abstractmethod
 from typing import Literal, TypeAlias
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import (
     binary_cross_entropy_with_logits,
     cross_entropy,
     mse_loss,
 )
 
+from training import tokens
 from training.errors import ConfigError
+from training.normalise import Normalise
 from training.spec import Normalisation
 
 Reduction: TypeAlias = Literal["mean", "sum"]
@@ -31,6 +34,15 @@ class Task(ABC):
         self, outputs: Tensor, y: Tensor, smoothing: float = 0.0, reduction: Reduction = "mean"
     ) -> Tensor:
         """Over all samples; `smoothing` is that of the labels, where there are any."""
+
+    def preprocessing(self, normalisation: Normalisation) -> nn.Module:
+        """From a raw batch to what the network takes."""
+        return Normalise(normalisation)
+
+    def lengths(self, x: Tensor) -> Tensor | None:
+        """Of raw samples, (N,), where they differ in length; samples of like length share batches
+        then."""
+        return None
 
     def right(self, outputs: Tensor, y: Tensor) -> Tensor | None:
         """Which samples (B,) are answered rightly; None where nothing is right or wrong."""
@@ -49,6 +61,14 @@ class Classification(Task):
 
     def right(self, outputs: Tensor, y: Tensor) -> Tensor:
         return outputs.argmax(1) == y
+
+
+class Text(Classification):
+    def preprocessing(self, normalisation: Normalisation) -> nn.Module:
+        return tokens.Trim()
+
+    def lengths(self, x: Tensor) -> Tensor:
+        return tokens.lengths(x)
 
 
 class Binary(Task):
@@ -87,8 +107,6 @@ class Forecast(Task):
     """Inputs (B, T, V) and targets (B, H, V) are in the series' own units, outputs normalised."""
 
     def __init__(self, normalisation: Normalisation) -> None:
-        from training.normalise import Normalise
-
         self._normalise = Normalise(normalisation)
 
     def loss(
@@ -118,6 +136,8 @@ def make(name: str, normalisation: Normalisation) -> Task:
     match name:
         case "classification":
             return Classification()
+        case "text":
+            return Text()
         case "binary":
             return Binary()
         case "reconstruction" | "decoding":
@@ -125,6 +145,6 @@ def make(name: str, normalisation: Normalisation) -> Task:
         case "forecast":
             return Forecast(normalisation)
     raise ConfigError(
-        f"no task is called {name!r}; there are: classification, binary, reconstruction, "
-        "decoding, forecast"
+        f"no task is called {name!r}; there are: classification, text, binary, "
+        "reconstruction, decoding, forecast"
     )

@@ -36,5 +36,6 @@ def untrained(name: str, folder: Path) -> Checkpoint:
         created="2026-01-01T00:00:00+00:00",
         task=recipe.task,
         columns=dataset.columns,
+        tokenizer=dataset.tokenizer,
     )
     return checkpoints.save(folder / name, checkpoint, model)

@@ -13,7 +13,6 @@ from export.errors import ConversionFailed
 from export.job import OPSET, OPSETS, Tolerance
 from export.runners import onnx_runner, torch_runner
 from export.served import Served
-from export.to_onnx import only_input
 from tests.export.checkpoints import untrained
 from training.catalog import RECIPES
 from training.checkpoint import Checkpoint
@@ -27,7 +26,7 @@ def test_every_recipe_exports_to_a_graph_that_equals_its_network(
     recipe: str, tmp_path: Path
 ) -> None:
     checkpoint = untrained(recipe, tmp_path)
-    extremes = samples.extremes(only_input(checkpoint), checkpoint.normalisation, 16)
+    extremes = samples.extreme(checkpoint, 16)
 
     candidate = onnx_runner(to_onnx.to_onnx(checkpoint, OPSET))
     reference = torch_runner(checkpoint)

@@ -9,10 +9,10 @@ import torch
 from export.runners import torch_runner
 from tests.training.samples import slice_of, train_briefly
 from tests.training.tiny import tiny
+from training import tasks
 from training.catalog import RECIPES
 from training.checkpoint import load, save
 from training.data.dataset import Dataset
-from training.normalise import Normalise
 
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 
@@ -27,7 +27,8 @@ def test_its_checkpoint_rebuilds_its_model(recipe: str, dataset: Dataset, tmp_pa
     checkpoint, model = train_briefly(recipe, dataset)
     save(tmp_path / recipe, checkpoint, model)
     loaded = load(tmp_path / recipe)
-    x = Normalise(loaded.normalisation)(torch.tensor(dataset.test_x[:50]))
+    task = tasks.make(loaded.task, loaded.normalisation)
+    x = task.preprocessing(loaded.normalisation)(torch.tensor(dataset.test_x[:50]))
     with torch.no_grad():
         torch.testing.assert_close(loaded.build()(x), model(x), rtol=0, atol=0)
 
@@ -56,7 +57,7 @@ def test_its_figures_are_those_of_the_rebuilt_model(
 def test_its_signature_fits_its_data(recipe: str, dataset: Dataset, tmp_path: Path) -> None:
     checkpoint, model = train_briefly(recipe, dataset)
     outputs = torch_runner(save(tmp_path / recipe, checkpoint, model))(dataset.test_x[:2])
-    assert checkpoint.signature.inputs == (dataset.field,)
+    assert checkpoint.signature.inputs[0] == dataset.field
     described = {output.name: output.shape for output in checkpoint.signature.outputs}
     assert described == {name: answer.shape[1:] for name, answer in outputs.items()}
     for name in {"logits", "probabilities"} & described.keys():

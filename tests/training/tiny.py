@@ -4,11 +4,12 @@ contract of the real one, which the tests of the data sets hold the real one to.
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers.normalizers import Normalizer
 
 from training.catalog import load_dataset
-from training.data import cifar10, cifar10_pair, ett, fashion_mnist
+from training.data import ag_news, cifar10, cifar10_pair, ett, fashion_mnist, sst2, tokens
 from training.data.dataset import Array, Dataset
-from training.spec import Normalisation, TensorField
+from training.spec import UNCHANGED, Normalisation, TensorField
 
 BUNDLED = ("breast-cancer", "corner4x4", "digits")
 TRAIN, TEST = 300, 100
@@ -23,6 +24,19 @@ class Contract:
     columns: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What a data set of texts is made by."""
+
+    labels: tuple[str, ...]
+    normalizer: Normalizer
+    length: int
+
+
+TEXTS = {
+    "ag-news": Texts(ag_news.LABELS, ag_news.NORMALIZER, ag_news.LENGTH),
+    "sst2": Texts(sst2.LABELS, sst2.NORMALIZER, sst2.LENGTH),
+}
 PIXELS = TensorField("image", "UINT8", (1, 28, 28))
 GREY = Normalisation(1 / 255, (0.1307,), (0.3081,))
 CONTRACTS = {
@@ -51,8 +65,10 @@ def tiny(name: str) -> Dataset:
     """Its inputs are random; where it has labels, they tell by their brightness which is whose."""
     if name in BUNDLED:
         return load_dataset(name)
-    contract = CONTRACTS[name]
     random = np.random.default_rng(0)
+    if name in TEXTS:
+        return _texts(name, TEXTS[name], random)
+    contract = CONTRACTS[name]
     (train_x, train_y), (test_x, test_y) = (
         _samples(contract, count, random) for count in (TRAIN, TEST)
     )
@@ -66,6 +82,28 @@ def tiny(name: str) -> Dataset:
         field=contract.field,
         normalisation=contract.normalisation,
         columns=contract.columns,
+    )
+
+
+def _texts(name: str, by: Texts, random: np.random.Generator) -> Dataset:
+    """Of one to twenty words, of which the label's name is one."""
+    y = np.arange(TRAIN + TEST) % len(by.labels)
+    filler = ["a", "film", "of", "note", "and", "the", "year"]
+    texts = [
+        " ".join([*random.choice(filler, random.integers(0, 20)), by.labels[label]]) for label in y
+    ]
+    tokenizer = tokens.learn(texts[:TRAIN], by.normalizer, 100, by.length)
+    x = tokens.encode(tokenizer, texts)
+    return Dataset(
+        name=name,
+        train_x=x[:TRAIN],
+        train_y=y[:TRAIN],
+        test_x=x[TRAIN:],
+        test_y=y[TRAIN:],
+        labels=by.labels,
+        field=TensorField("input_ids", "INT64", (-1,)),
+        normalisation=UNCHANGED,
+        tokenizer=tokenizer.to_str(),
     )
 
 

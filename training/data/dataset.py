@@ -22,7 +22,7 @@ class Dataset:
     along an input's last dimension, where they have names."""
 
     name: str
-    train_x: Array  # (N, *field.shape), of the field's datatype
+    train_x: Array  # (N, *field.shape), of the field's datatype; texts are padded on the right
     train_y: Array  # (N, ...)
     test_x: Array
     test_y: Array
@@ -30,6 +30,7 @@ class Dataset:
     field: TensorField
     normalisation: Normalisation
     columns: tuple[str, ...] = ()
+    tokenizer: str = ""  # what made the inputs of texts, as `tokenizer.json` has it
     # Further sets, inputs and targets, that are scored at the end and never trained on.
     probes: Mapping[str, tuple[Array, Array]] = dataclasses.field(default_factory=dict)
 
