@@ -36,6 +36,12 @@ _COMMANDS: Final = {
         "cpu",
         "Check every model of a repository without serving any.",
     ),
+    "doctor": _Entry(
+        "serving.doctor.command",
+        "doctor",
+        "cpu",
+        "Check this machine, and say what to change before it serves.",
+    ),
     "config": _Entry(
         "serving.config_command",
         "config",

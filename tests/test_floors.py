@@ -112,7 +112,7 @@ FLOORS: Final = (
     ("serving.gateway.app",),
     ("serving.gateway.server",),
     ("serving.bench", "serving.command", "serving.config_command", "serving.validate"),
-    ("serving.tune",),
+    ("serving.doctor", "serving.tune"),
     ("training",),
     ("export",),
     ("penstock",),

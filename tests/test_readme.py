@@ -70,9 +70,9 @@ def test_a_python_block_runs(server: Server, program: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [line for line in COMMANDS if re.search("penstock (config|validate)", line)]
+    "command", [line for line in COMMANDS if re.search("penstock (config|validate|doctor)", line)]
 )
-def test_a_command_about_models_finds_nothing_wrong(command: str) -> None:
+def test_a_command_that_checks_finds_nothing_wrong(command: str) -> None:
     assert _run(command.replace(".venv/bin/penstock", f"{sys.executable} -m penstock"))
 
 

@@ -211,15 +211,20 @@ class Guarded(HttpToolsProtocol):
         self.transport.close()
 
 
+def files_wanted(settings: Settings) -> int:
+    """How many files the process has open when its ports have all connections they may have."""
+    return _OTHER_FILES + settings.max_connections * (
+        settings.allow_http + settings.allow_grpc + settings.allow_metrics
+    )
+
+
 def allow_files(settings: Settings) -> None:
     """Let the process have as many connections as the settings promise, as far as it may."""
     try:
         import resource
     except ImportError:
         return  # Windows has no such limit
-    wanted = _OTHER_FILES + settings.max_connections * (
-        settings.allow_http + settings.allow_grpc + settings.allow_metrics
-    )
+    wanted = files_wanted(settings)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY not in (soft, hard) and hard < wanted:
         logger.warning(

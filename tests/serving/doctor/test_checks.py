@@ -1,0 +1,263 @@
+"""What `penstock doctor` finds of machines that are fit, and of those that are not."""
+
+import os
+import resource
+import socket
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from serving.doctor import machine, memory, ports, runtime
+from serving.doctor.findings import Finding, Verdict
+from serving.settings import Settings
+from serving.threads import Processors
+
+MIB: Final = 1024 * 1024
+GOOD, WARNING, FAULT = Verdict.GOOD, Verdict.WARNING, Verdict.FAULT
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> tuple[Path, Path]:
+    """/proc of a machine with 8 GiB, 6 of them free, and no control groups."""
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 8388608 kB\nMemAvailable: 6291456 kB\n")
+    return tmp_path / "proc", tmp_path / "cgroup"
+
+
+def grouped(host: tuple[Path, Path], line: str, folder: str, **files: str) -> Finding:
+    """What is found of the memory in a control group."""
+    proc, cgroups = host
+    (proc / "self" / "cgroup").write_text(line)
+    (cgroups / folder).mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (cgroups / folder / name.replace("__", ".")).write_text(text)
+    [finding] = memory.memory(Settings(), proc, cgroups)
+    return finding
+
+
+def test_without_a_limit_the_machines_memory_counts(host: tuple[Path, Path]) -> None:
+    [finding] = memory.memory(Settings(), *host)
+
+    assert finding == Finding("memory", GOOD, "6144 MiB free of 8192 MiB (the machine)")
+
+
+def test_a_system_that_does_not_tell_has_no_fault(tmp_path: Path) -> None:
+    [finding] = memory.memory(Settings(), tmp_path, tmp_path)
+
+    assert finding.verdict is GOOD
+
+
+@pytest.mark.parametrize("folder", ["", "kubepods/pod1"])
+def test_the_limit_of_a_control_group_counts(host: tuple[Path, Path], folder: str) -> None:
+    """By its own path, and in a container, where the path is the host's, as the mount itself."""
+    finding = grouped(
+        host,
+        "0::/kubepods/pod1\n",
+        folder,
+        memory__max=f"{1024 * MIB}\n",
+        memory__current=f"{900 * MIB}\n",
+        memory__stat=f"anon 5\ninactive_file {100 * MIB}\n",
+    )
+
+    assert finding.verdict is WARNING
+    assert finding.found.startswith("224 MiB free of 1024 MiB (the control group ")
+    assert "raise the container's memory limit" in finding.advice
+
+
+def test_a_control_group_without_a_limit_has_none(host: tuple[Path, Path]) -> None:
+    finding = grouped(
+        host, "0::/\n", "", memory__max="max\n", memory__current="7\n", memory__stat=""
+    )
+
+    assert "the machine" in finding.found
+
+
+def test_the_first_version_of_control_groups_is_understood_too(host: tuple[Path, Path]) -> None:
+    finding = grouped(
+        host,
+        "4:memory:/docker/1\n",
+        "memory/docker/1",
+        memory__limit_in_bytes=f"{2048 * MIB}\n",
+        memory__usage_in_bytes=f"{1024 * MIB}\n",
+        memory__stat=f"total_inactive_file {24 * MIB}\n",
+    )
+
+    assert finding.verdict is GOOD
+    assert finding.found.startswith("1048 MiB free of 2048 MiB")
+
+
+def test_shared_memory_matters_where_clients_may_use_it(tmp_path: Path) -> None:
+    [off] = memory.shared_memory(Settings(), tmp_path)
+    [on] = memory.shared_memory(Settings(allow_client_shm=True), tmp_path)
+
+    assert "not used" in off.found
+    assert f"in {tmp_path}" in on.found
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "verdict", "advice"),
+    [
+        (8, None, GOOD, ""),
+        (8, 2.5, GOOD, ""),
+        (8, 0.5, WARNING, "grant 1 or more"),
+        (1, None, WARNING, "grant 2 or more"),
+    ],
+)
+def test_less_than_two_processors_is_little(
+    monkeypatch: pytest.MonkeyPatch,
+    affinity: int,
+    quota: float | None,
+    verdict: Verdict,
+    advice: str,
+) -> None:
+    monkeypatch.setattr(machine, "processors", lambda: Processors(affinity, quota))
+    [finding] = machine.threads(Settings())
+
+    assert finding.verdict is verdict
+    assert advice in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("hard", "verdict"),
+    [(resource.RLIM_INFINITY, GOOD), (1_000_000, GOOD), (4096, WARNING), (100, FAULT)],
+)
+def test_the_limit_of_files_is_held_against_the_connections(
+    monkeypatch: pytest.MonkeyPatch, hard: int, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, hard))
+    [finding] = machine.files(Settings(max_connections=4096))
+
+    assert finding.verdict is verdict
+    assert ("LimitNOFILE=" in finding.advice) == (verdict is not GOOD)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_unsynchronised", "verdict", "found"),
+    [
+        ("tsc\n", False, GOOD, "read from tsc, and synchronised"),
+        ("hpet\n", False, WARNING, "read from hpet, which is slow"),
+        ("tsc\n", True, WARNING, "nobody sets it right"),
+    ],
+)
+def test_a_clock_should_be_quick_and_right(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    source: str,
+    is_unsynchronised: bool,
+    verdict: Verdict,
+    found: str,
+) -> None:
+    monkeypatch.setattr(machine, "_is_unsynchronised", lambda: is_unsynchronised)
+    (tmp_path / "source").write_text(source)
+    [finding] = machine.clock(Settings(), tmp_path / "source")
+
+    assert finding.verdict is verdict
+    assert found in finding.found
+
+
+def test_the_state_of_the_clock_is_asked_of_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "source").write_text("tsc\n")
+    [finding] = machine.clock(Settings(), tmp_path / "source")
+    [unknown] = machine.clock(Settings(), tmp_path / "none")
+
+    assert finding.found.startswith("read from tsc")
+    assert unknown.verdict is GOOD
+
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+def checked(**values: int | str | bool) -> dict[str, Finding]:
+    """The findings on the ports of a server on the loopback address."""
+    named = {"http_address": LOOPBACK, "grpc_address": LOOPBACK} | values
+    settings = Settings(**{"http_port": 0, "grpc_port": 0, "metrics_port": 0} | named)  # type: ignore[arg-type]
+    return {finding.check: finding for finding in ports.ports(settings)}
+
+
+def test_a_port_that_somebody_has_is_a_fault() -> None:
+    with socket.create_server((LOOPBACK, 0)) as other:
+        port = other.getsockname()[1]
+        findings = checked(grpc_port=port)
+
+    assert findings["port of http"].verdict is GOOD
+    assert findings["port of grpc"].verdict is FAULT
+    assert f"sport = :{port}`" in findings["port of grpc"].advice
+    assert checked(grpc_port=port)["port of grpc"].verdict is GOOD
+
+
+def test_two_ports_must_not_be_one() -> None:
+    with socket.create_server((LOOPBACK, 0)) as other:
+        port = other.getsockname()[1]
+    finding = checked(http_port=port, metrics_port=port)["port of metrics"]
+
+    assert finding.found == f"{port} is the port of http as well"
+    assert finding.advice == "choose another by --metrics-port or --http-port"
+
+
+def test_an_address_of_another_machine_is_a_fault() -> None:
+    finding = checked(http_address="192.0.2.1")["port of http"]
+
+    assert finding.verdict is FAULT
+    assert "--http-address must be an address of this machine" in finding.advice
+
+
+def test_ports_that_are_off_are_not_looked_at() -> None:
+    assert list(checked(allow_grpc=False, allow_metrics=False)) == ["port of http"]
+
+
+LISTED: Final = "0, NVIDIA H100 80GB HBM3, 535.104.05, 3 MiB, 81559 MiB, Disabled"
+SHOWN: Final = "| NVIDIA-SMI 535.104.05   Driver Version: 535.104.05   CUDA Version: 12.2     |"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("listed", "providers", "built_for", "verdicts", "told"),
+    [
+        ("", [CPU], "", [GOOD], "none"),
+        ("", [CUDA, CPU], "12.4", [WARNING], "install the driver"),
+        (LISTED, [CPU], "", [GOOD, WARNING], "pip install 'penstock[gpu]'"),
+        (LISTED, [CUDA, CPU], "12.4", [GOOD, GOOD], "built for CUDA 12.4"),
+        (LISTED, [CUDA, CPU], "13.0", [GOOD, FAULT], "a driver for CUDA 13.0 or newer"),
+    ],
+)
+def test_gpu_driver_and_runtime_have_to_fit(
+    listed: str, providers: list[str], built_for: str, verdicts: list[Verdict], told: str
+) -> None:
+    findings = list(runtime.gpus(listed, SHOWN, providers, built_for))
+
+    assert [finding.verdict for finding in findings] == verdicts
+    assert told in findings[-1].found + findings[-1].advice
+
+
+def test_each_gpu_is_described() -> None:
+    listed = f"{LISTED}\n1, NVIDIA A30, 535.104.05, 900 MiB, 24576 MiB, Enabled"
+    first, second, _ = runtime.gpus(listed, SHOWN, [CUDA], "12.4")
+
+    assert first.found == "0: NVIDIA H100 80GB HBM3, driver 535.104.05, 3 MiB of 81559 MiB in use"
+    assert second.found.endswith("900 MiB of 24576 MiB in use, in MIG instances")
+
+
+def test_nvidia_smi_is_what_tells_of_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\n[ $# -eq 0 ] && echo "{SHOWN}" || echo "{LISTED}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    checks = {finding.check: finding for finding in runtime.runtime(Settings())}
+
+    assert "NVIDIA H100 80GB HBM3" in checks["gpu"].found
+    assert "gpu runtime" in checks
+
+
+def test_a_driver_that_does_not_answer_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho failed to communicate with the driver\nexit 9\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    checks = {finding.check: finding.found for finding in runtime.runtime(Settings())}
+
+    assert checks["gpu"] in ("none", "none can be seen, and ONNX Runtime is built for them")
