@@ -2,13 +2,15 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 from functools import partial
 from math import prod
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from serving import tritonserver
+from serving.engine_settings import EngineKind
 from serving.errors import ServingError
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import Addresses
@@ -17,6 +19,10 @@ from serving.logs import Logs
 from serving.settings import Settings, options
 from serving.types import ModelMetadata
 from serving.wire import json_text
+
+if TYPE_CHECKING:
+    from serving.engine.embedded import EmbeddedEngine
+    from serving.triton.engine import TritonEngine
 
 # An example request longer than this does not fit a terminal any more.
 _MAX_EXAMPLE_ELEMENTS: Final = 1024
@@ -55,19 +61,31 @@ def _loop_factory() -> Any:
 
 
 async def _serve(settings: Settings, logs: Logs) -> None:
-    # Imported here: whoever only asks for --help need not have a runtime installed.
-    from serving.engine.embedded import EmbeddedEngine
-
-    engine = EmbeddedEngine(settings)
+    engine = _engine(settings)
     announced: list[ModelMetadata] = []
 
     async def load() -> None:
         await engine.start()
-        ready = await engine.index(ready_only=True)
-        announced[:] = [await engine.model_metadata(entry.name, entry.version) for entry in ready]
+        # What is somewhere else may not be there yet.
+        with suppress(ServingError):
+            ready = await engine.index(ready_only=True)
+            asked = (engine.model_metadata(entry.name, entry.version) for entry in ready)
+            announced[:] = await asyncio.gather(*asked)
 
     extensions = Extensions.of(settings, logs)
     await run_server(engine, settings, extensions, load, partial(_announce, announced, settings))
+
+
+def _engine(settings: Settings) -> "EmbeddedEngine | TritonEngine":
+    # Imported here: whoever only asks for --help need not have a runtime installed, and whoever
+    # has Triton execute the models none at all.
+    if settings.engine is EngineKind.TRITON:
+        from serving.triton.engine import TritonEngine
+
+        return TritonEngine(settings)
+    from serving.engine.embedded import EmbeddedEngine
+
+    return EmbeddedEngine(settings)
 
 
 def _announce(models: list[ModelMetadata], settings: Settings, addresses: Addresses) -> None:

@@ -129,9 +129,16 @@ class Restricted(ServingError):
 
 
 class Unavailable(ServingError):
-    """The model or the server does not answer requests at the moment."""
+    """The model or the server does not answer requests at the moment.
+
+    `retry_after` is in seconds: when a new attempt has a chance; None while nobody knows.
+    """
 
     code = Code.UNAVAILABLE
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Overloaded(ServingError):

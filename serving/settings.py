@@ -15,6 +15,7 @@ import click
 
 from serving.channel_settings import ChannelSettings
 from serving.deprecated_settings import DeprecatedSettings
+from serving.engine_settings import EngineKind, EngineSettings
 from serving.flags import flag as _flag
 from serving.loading_settings import LoadingSettings
 from serving.location import Location, LocationType
@@ -87,7 +88,12 @@ def cache(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(
-    LoadingSettings, ChannelSettings, SecuritySettings, MetricsSettings, DeprecatedSettings
+    EngineSettings,
+    LoadingSettings,
+    ChannelSettings,
+    SecuritySettings,
+    MetricsSettings,
+    DeprecatedSettings,
 ):
     """The settings of one server; sizes in bytes, times in seconds."""
 
@@ -283,6 +289,9 @@ class Settings(
 
     def __post_init__(self) -> None:
         SecuritySettings.__post_init__(self)
+        EngineSettings.__post_init__(self)
+        if self.engine is EngineKind.TRITON:
+            self._check_servers()
         if self.load_model and self.model_control_mode is not ModelControlMode.EXPLICIT:
             raise click.UsageError(
                 "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."
@@ -300,11 +309,40 @@ class Settings(
         # Read again where they count; here for what is wrong with them.
         _ = self.metrics, self.default_max_batch_size
 
+    def _check_servers(self) -> None:
+        """UsageError for what only the embedded engine would heed, and for asking oneself."""
+        for setting in fields(self):
+            if setting.name in _EMBEDDED_ONLY and getattr(self, setting.name) != setting.default:
+                flag = setting.name.replace("_", "-")
+                raise click.UsageError(
+                    f"--{flag} says nothing with --engine=triton: say it to the Triton servers."
+                )
+        own = {f"{host}:{self.grpc_port}" for host in ("localhost", "127.0.0.1", "[::1]")}
+        if self.allow_grpc and own & set(self.triton_servers):
+            raise click.UsageError(
+                f"--triton-url: port {self.grpc_port} of this machine is the one that this server "
+                "listens on itself; choose another for it with --grpc-port."
+            )
+
     @property
     def cache_size(self) -> int:
         """The bytes that the response cache may take; 0 if there is to be none."""
         return (self.cache_config or (self.response_cache_byte_size,))[-1]
 
+
+# What has models loaded and run in this process, or not.
+_EMBEDDED_ONLY: Final = frozenset(
+    {
+        "model_repository",
+        "model_control_mode",
+        "load_model",
+        "cache_config",
+        "response_cache_byte_size",
+        "max_queue_size",
+        "backend_config",
+        "passport_policy",
+    }
+)
 
 # Tritonserver's older flags for the same.
 _OTHER_NAMES: Final = {"model_repository": ("--model-store",)}

@@ -210,7 +210,7 @@ class ModelMetadata:
 
     `dims` of `inputs` and `outputs` begin with -1 where the model batches (`max_batch_size` > 0).
     `formats` gives the layout of image inputs (`FORMAT_NCHW`, …) where the configuration states it;
-    `labels` the class names of an output; `passport` the proof that travelled with the version.
+    `passport` is the proof that travelled with the version.
     """
 
     name: str
@@ -221,7 +221,6 @@ class ModelMetadata:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     formats: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     passport: Mapping[str, Any] | None = None
 
 

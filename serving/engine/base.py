@@ -1,6 +1,6 @@
 """The seam between protocols and whatever executes models: all that a gateway may ask."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from serving.statistics import CacheStatistics, VersionStatistics
@@ -38,11 +38,17 @@ class Engine(Protocol):
     async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
         """The model's signature; NotFound if there is no such model or version."""
 
+    async def labels(self, model: str, version: str = "") -> Mapping[str, tuple[str, ...]]:
+        """The class names of the outputs that have any, in the order of the classes."""
+
     async def model_config(self, model: str, version: str = "") -> Any:
         """The complete `inference.ModelConfig` message in force."""
 
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         """Counters of one version, one model or (with no name) of all."""
+
+    async def counted(self) -> Sequence[VersionStatistics]:
+        """What this process has counted itself, for its metrics; whatever happens, it answers."""
 
     async def cache_statistics(self) -> CacheStatistics | None:
         """Counters of the response cache; None if there is none."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -153,7 +153,7 @@ class EmbeddedEngine:
         return not self._closing
 
     async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
-        """The signature, labels and passport of that version."""
+        """The signature and the passport of that version."""
         found = self._find(model, version)
         opened = found.opened
         config = opened.config
@@ -166,9 +166,12 @@ class EmbeddedEngine:
             inputs=_public(config.inputs, config.max_batch_size),
             outputs=_public(config.outputs, config.max_batch_size),
             formats=config.formats,
-            labels=opened.labels,
             passport=opened.passport.to_dict() if opened.passport else None,
         )
+
+    async def labels(self, model: str, version: str = "") -> Mapping[str, tuple[str, ...]]:
+        """The class names that lie beside that version."""
+        return self._find(model, version).opened.labels
 
     async def model_config(self, model: str, version: str = "") -> Any:
         """The complete configuration of that version."""
@@ -188,6 +191,10 @@ class EmbeddedEngine:
             raise InvalidArgument(f"requested model version is not available for model '{model}'")
         wanted = [number] if number else record.serving
         return [record.serving[one].servable.statistics for one in wanted]
+
+    async def counted(self) -> Sequence[VersionStatistics]:
+        """The statistics: nobody else counts."""
+        return await self.statistics()
 
     async def cache_statistics(self) -> CacheStatistics | None:
         """Counters of the response cache; None if the settings ask for none."""

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from serving.errors import Code, Decoupled, Overloaded, ServingError, Unauthenticated, Unsupported
+from serving.errors import Code, Decoupled, ServingError, Unauthenticated, Unsupported
 from serving.gateway import body
-from serving.gateway.errors import UNEXPECTED
+from serving.gateway.errors import UNEXPECTED, retry_after
 from serving.wire import rest_documents as documents
 
 JSON: Final = "application/json"
@@ -25,9 +25,9 @@ class Answer(NamedTuple):
 def of_error(error: ServingError, status: Mapping[Code, int]) -> Answer:
     """The answer to an error of the core, by that table."""
     headers = {}
-    if isinstance(error, Overloaded):
+    if (wait := retry_after(error)) is not None:
         # In whole seconds, of which none would be no advice.
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 0)))
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Decoupled):

@@ -8,9 +8,9 @@ from typing import Any, Final, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from serving.errors import Code, InvalidArgument, Overloaded, ServingError
+from serving.errors import Code, InvalidArgument, ServingError
 from serving.gateway.access import Access
-from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses
+from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses, retry_after
 
 logger = logging.getLogger("penstock.grpc")
 
@@ -75,7 +75,7 @@ def deadline(context: Context) -> int | None:
 async def abort(context: Context, error: ServingError, statuses: Statuses) -> None:
     """End the call with the status of `error`; does not return."""
     trailer: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, Overloaded):
+    if (wait := retry_after(error)) is not None:
         # What gRPC's retry policy reads; the counterpart of HTTP's Retry-After.
-        trailer = (("grpc-retry-pushback-ms", str(max(1, int((error.retry_after or 1) * 1000)))),)
+        trailer = (("grpc-retry-pushback-ms", str(max(1, int((wait or 1) * 1000)))),)
     await context.abort(statuses.grpc[error.code], error.message[:_MAX_DETAILS], trailer)

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import grpc
 
-from serving.errors import Code
+from serving.errors import Code, Overloaded, ServingError, Unavailable
 
 # What a client is told of a bug of ours.
 UNEXPECTED: Final = "internal error; see the server's log"
@@ -79,3 +79,10 @@ TRITON: Final = Statuses(
 def statuses(like_triton: bool) -> Statuses:
     """Triton's own statuses (`--triton-status-codes`), or ours."""
     return TRITON if like_triton else OWN
+
+
+def retry_after(error: ServingError) -> float | None:
+    """The seconds after which a client is told to try again; None: it is told nothing of it."""
+    if isinstance(error, Overloaded):
+        return error.retry_after or 0.0
+    return error.retry_after if isinstance(error, Unavailable) else None

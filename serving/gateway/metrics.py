@@ -23,7 +23,7 @@ def metrics_app(engine: Engine, lifecycle: Lifecycle, settings: MetricsSettings)
     exposition = Exposition(settings)
 
     async def metrics(_: Request) -> Response:
-        content = exposition.render(await engine.statistics(), await engine.cache_statistics())
+        content = exposition.render(await engine.counted(), await engine.cache_statistics())
         return Response(content, media_type=CONTENT_TYPE)
 
     return Starlette(

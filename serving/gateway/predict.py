@@ -79,7 +79,8 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
             "accept", ""
         ):
             return Response(predictions.png(response), media_type="image/png")
-        answer = predictions.document(metadata, response, kind, columns, top_k)
+        labels = await engine.labels(model, version)
+        answer = predictions.document(labels, response, kind, columns, top_k)
         return Response(json_text.dumps(answer), media_type="application/json")
 
     return router

@@ -5,13 +5,13 @@ scores are told by their name or their labels, and other outputs are given as th
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from serving.errors import InvalidArgument
-from serving.types import Array, InferenceResponse, ModelMetadata, Tensor
+from serving.types import Array, InferenceResponse, Tensor
 from serving.wire import images, json_tensors
 
 IMAGE: Final = "image"
@@ -19,28 +19,28 @@ FORECAST: Final = "forecast"
 
 
 def document(
-    metadata: ModelMetadata,
+    labels: Mapping[str, Sequence[str]],
     response: InferenceResponse,
     kind: str,
     columns: Sequence[str],
     top_k: int,
 ) -> dict[str, Any]:
-    """The JSON answer."""
+    """The JSON answer; `labels` are class names by output."""
     answer: dict[str, Any] = {"model": response.model, "version": response.version}
     if kind == IMAGE:
         return answer | {"predictions": _pictures(response)}
     if kind == FORECAST:
         return answer | {"predictions": _series(response, columns)}
-    scores = _class_scores(metadata, response.outputs)
+    scores = _class_scores(labels, response.outputs)
     if scores is None:
         outputs = {
             tensor.name: {"shape": tensor.array.shape, "data": json_tensors.encode(tensor)}
             for tensor in response.outputs
         }
         return answer | {"outputs": outputs}
-    labels = metadata.labels.get(scores.name, ())
+    names = labels.get(scores.name, ())
     rows = scores.array.reshape(-1, scores.array.shape[-1])
-    return answer | {"predictions": [_prediction(row, labels, top_k) for row in rows]}
+    return answer | {"predictions": [_prediction(row, names, top_k) for row in rows]}
 
 
 def png(response: InferenceResponse) -> bytes:
@@ -80,10 +80,10 @@ def _series(response: InferenceResponse, columns: Sequence[str]) -> list[dict[st
     ]
 
 
-def _class_scores(metadata: ModelMetadata, outputs: Sequence[Tensor]) -> Tensor | None:
+def _class_scores(labels: Mapping[str, Sequence[str]], outputs: Sequence[Tensor]) -> Tensor | None:
     """The output that holds one probability per class: by its name, else the first with labels."""
     by_name = {tensor.name: tensor for tensor in outputs}
-    for name in ("probabilities", *metadata.labels):
+    for name in ("probabilities", *labels):
         tensor = by_name.get(name)
         if tensor is not None and tensor.datatype.is_float and tensor.array.ndim:
             return tensor

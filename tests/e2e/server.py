@@ -124,10 +124,13 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 @contextmanager
-def starting_server(*arguments: str, repository: Path = REPOSITORY) -> Iterator[Server]:
-    """A server for the block, live as it begins; whether it is ready is not waited for."""
+def starting_server(*arguments: str, repository: Path | None = REPOSITORY) -> Iterator[Server]:
+    """A server for the block, live as it begins; whether it is ready is not waited for.
+
+    Without a `repository`, what executes the models is somewhere else.
+    """
     process = subprocess.Popen(
-        command(*arguments, repositories=(repository,)),
+        command(*arguments, repositories=(repository,) if repository else ()),
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -143,7 +146,7 @@ def starting_server(*arguments: str, repository: Path = REPOSITORY) -> Iterator[
 
 
 @contextmanager
-def penstock_server(*arguments: str, repository: Path = REPOSITORY) -> Iterator[Server]:
+def penstock_server(*arguments: str, repository: Path | None = REPOSITORY) -> Iterator[Server]:
     """A server for the block, ready as it begins."""
     with starting_server(*arguments, repository=repository) as server:
         server.wait_for(READY)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from serving.command import serve
+from serving.engine_settings import EngineKind
 from serving.location import parse
 from serving.restrictions import Group, Restriction
 from serving.settings import (
@@ -107,10 +108,11 @@ def text_of(value: Any) -> str:
     return str(value.value if isinstance(value, Enum) else value)
 
 
+# The engine cannot be said alone where it needs to know its servers.
 SINGLE = {
     setting.name: setting.default
     for setting in fields(Settings)
-    if not isinstance(setting.default, tuple)
+    if not isinstance(setting.default, tuple) and setting.name != "engine"
 }
 
 
@@ -233,12 +235,60 @@ def test_the_value_of_a_restriction_is_never_shown() -> None:
     assert "sesame" not in refused.output
 
 
+def test_triton_servers_are_named_by_lists_by_several_flags_or_by_a_variable() -> None:
+    lists = "a:8001,[::1]:7001", "b.c:9", "a:8001"
+    flags = [f"--triton-url={one}" for one in lists]
+    expected = Settings(engine=EngineKind.TRITON, triton_url=lists)
+    assert read(["--engine=TRITON", *flags]) == expected
+    variables = {"PENSTOCK_ENGINE": "triton", "PENSTOCK_TRITON_URL": " ".join(lists)}
+    assert read((), variables) == expected
+    assert expected.triton_servers == ("a:8001", "[::1]:7001", "b.c:9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine=triton"], "--engine=triton and --triton-url need each other."),
+        (["--triton-url=a:1"], "--engine=triton and --triton-url need each other."),
+        (
+            ["--engine=triton", "--triton-url=a:1", "--load-model=m"],
+            "--load-model says nothing with --engine=triton: say it to the Triton servers.",
+        ),
+        (
+            ["--engine=triton", "--triton-url=a:1", "--model-control-mode=explicit"],
+            "--model-control-mode says nothing with --engine=triton",
+        ),
+        (
+            ["--engine=triton", "--triton-url=a:8001,localhost:8001"],
+            "port 8001 of this machine is the one that this server listens on itself",
+        ),
+    ],
+)
+def test_what_says_nothing_to_an_engine_is_refused(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(serve, arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize("word", ["REQUIRE", "require", "Require"])
 def test_words_may_be_written_in_any_case(word: str) -> None:
     assert read([f"--passport-policy={word}"]).passport_policy is PassportPolicy.REQUIRE
 
 
 BAD = {
+    "engine": ("tritonserver",),
+    "triton_url": (
+        "a",
+        "a:",
+        ":8001",
+        "a:0",
+        "a:65536",
+        "a:8001,",
+        "a:8001,,b:8001",
+        "http://a:8001",
+        "::1:8001",
+        "a b:8001",
+    ),
     "http_port": ("65536", "-1", "many", "80.5"),
     "allow_grpc": ("perhaps",),
     "http_max_input_size": ("0", "-5", str(2**31), "64M"),

@@ -1,7 +1,14 @@
 """An engine whose every response a test decides, behind a real gRPC server."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -98,6 +105,12 @@ class ScriptedEngine:
         return ServerMetadata("scripted", "1", ())
 
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
+        return ()
+
+    async def labels(self, model: str, version: str = "") -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+    async def counted(self) -> Sequence[VersionStatistics]:
         return ()
 
     async def cache_statistics(self) -> None:

@@ -11,9 +11,7 @@ from PIL import Image
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
 from serving.gateway import predictions
-from serving.types import Array, InferenceResponse, ModelMetadata, Tensor
-
-METADATA = ModelMetadata("m", "1", ("1",), "onnxruntime_onnx", 8, (), ())
+from serving.types import Array, InferenceResponse, Tensor
 
 
 def response(**outputs: Array) -> InferenceResponse:
@@ -26,7 +24,7 @@ def pixels(content: bytes) -> Array:
 
 
 def answer(given: InferenceResponse, kind: str, *columns: str) -> Any:
-    return predictions.document(METADATA, given, kind, columns, 5)["predictions"]
+    return predictions.document({}, given, kind, columns, 5)["predictions"]
 
 
 def test_pictures_stand_side_by_side_from_black_to_white() -> None:

@@ -1,0 +1,65 @@
+"""What executes the models: this process, or Triton servers that it stands in front of."""
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+import click
+
+from serving.flags import flag
+
+# HOST:PORT, an IPv6 address in brackets as everywhere.
+_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+):(\d{1,5})")
+_MAX_PORT: Final = 65535
+
+
+class EngineKind(Enum):
+    """What executes the models.
+
+    `embedded` this process, by ONNX Runtime; `triton` the servers of `--triton-url`, over gRPC.
+    """
+
+    EMBEDDED = "embedded"
+    TRITON = "triton"
+
+
+def addresses(text: str) -> str:
+    """`text`, if it is a list HOST:PORT[,HOST:PORT...]; BadParameter for anything else."""
+    for one in text.split(","):
+        found = _ADDRESS.fullmatch(one)
+        if found is None or not 0 < int(found[1]) <= _MAX_PORT:
+            raise click.BadParameter(f"{one!r} is not HOST:PORT, the gRPC port of a Triton server")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Which engine, and where it is."""
+
+    engine: EngineKind = field(
+        default=EngineKind.EMBEDDED,
+        metadata=flag(
+            "What executes the models: this process (embedded), or the Triton servers of "
+            "--triton-url.",
+            click.Choice(EngineKind, case_sensitive=False),
+        ),
+    )
+    triton_url: tuple[str, ...] = field(
+        default=(),
+        metadata=flag(
+            "HOST:PORT[,HOST:PORT...]: the gRPC ports of Triton servers; may be given several "
+            "times. A name stands for all of its addresses, which are looked up again and again.",
+            addresses,
+            multiple=True,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        if (self.engine is EngineKind.TRITON) != bool(self.triton_url):
+            raise click.UsageError("--engine=triton and --triton-url need each other.")
+
+    @property
+    def triton_servers(self) -> tuple[str, ...]:
+        """The servers of `--triton-url`, each HOST:PORT once."""
+        return tuple(dict.fromkeys(one for text in self.triton_url for one in text.split(",")))

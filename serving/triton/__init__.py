@@ -1,0 +1,1 @@
+"""An engine that is somewhere else: one or several Triton servers, asked over gRPC."""

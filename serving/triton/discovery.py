@@ -1,0 +1,39 @@
+"""What the names of servers stand for: every address of a name is a server of its own."""
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Iterable, Sequence
+
+logger = logging.getLogger("penstock.triton")
+
+
+class Discovery:
+    """Looks the names up; what a name stood for last holds where nobody can say."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """`names` are HOST:PORT, an IPv6 address in brackets."""
+        self._known: dict[str, Sequence[str]] = dict.fromkeys(names, ())
+
+    async def addresses(self) -> Sequence[str]:
+        """All servers as they are called now, each `ADDRESS:PORT` once."""
+        found = await asyncio.gather(*map(_look_up, self._known))
+        for name, addresses in zip(self._known, found, strict=True):
+            if addresses:
+                self._known[name] = addresses
+        return tuple(dict.fromkeys(one for known in self._known.values() for one in known))
+
+
+async def _look_up(name: str) -> Sequence[str]:
+    """The addresses of HOST:PORT, of one family: a server may have one of each."""
+    host, _, port = name.rpartition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        logger.warning("%s: %s", name, error.strerror or error)
+        return ()
+    hosts = sorted({str(address[0]) for *_, address in found})
+    old = [f"{one}:{port}" for one in hosts if ipaddress.ip_address(one).version == 4]
+    return old or [f"[{one}]:{port}" for one in hosts]

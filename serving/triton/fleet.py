@@ -1,0 +1,186 @@
+"""Several Triton servers as one: which of them is asked, and what happens when one fails."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from itertools import count
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from serving.errors import ServingError
+from serving.triton import failures
+from serving.triton.discovery import Discovery
+from serving.triton.failures import Untouched
+from serving.triton.link import Link, State
+from serving.triton.sequences import Home
+
+logger = logging.getLogger("penstock.triton")
+
+# In seconds: how often names are looked up, how long a connection is kept (behind one address
+# there may be several servers, which connections are spread over), and how long one that has been
+# replaced may go on with its calls.
+_LOOKUP_INTERVAL: Final = 5.0
+_MAX_AGE: Final = 1800.0
+_GRACE: Final = 600.0
+
+
+class Fleet:
+    """The servers that `names` stand for; to be used on one event loop."""
+
+    def __init__(self, names: Sequence[str], changed: Callable[[], None]) -> None:
+        """`names` are HOST:PORT; `changed` is called whenever the state of a server changes."""
+        self._discovery = Discovery(names)
+        self._changed = changed
+        self._links: dict[str, Link] = {}
+        self._watches: dict[Link, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._turns = count(1)
+        self._following: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Ask every server once whether it is ready, and follow them from then on."""
+        await self._look_up()
+        self._following = asyncio.create_task(self._follow())
+
+    async def close(self, grace: float) -> None:
+        """End all connections, after their calls or `grace` seconds."""
+        if self._following is not None:
+            self._following.cancel()
+        for watch in (*self._watches.values(), *self._leaving):
+            watch.cancel()
+        await asyncio.gather(*(link.close(grace) for link in self._links.values()))
+
+    async def check(self) -> None:
+        """Ask every server now whether it is ready."""
+        await asyncio.gather(*(link.check() for link in list(self._links.values())))
+
+    @property
+    def is_ready(self) -> bool:
+        """True while a server is."""
+        return any(link.state is State.READY for link in self._links.values())
+
+    async def call(
+        self, method: str, message: Message, deadline: int | None = None, home: Home | None = None
+    ) -> Any:
+        """The reply of one server; of another where the first cannot have done anything.
+
+        `home` has the address of the server that it must be, or gets that of the one it was.
+        Raises ServingError.
+        """
+        tried: Link | None = None
+        while True:
+            link = self._choose(home, tried)
+            try:
+                return await link.call(method, message, deadline)
+            except Untouched as failure:
+                self._refuse_again(link, tried, home, failure)
+                tried = link
+
+    async def stream(
+        self, message: Message, deadline: int | None, home: Home | None
+    ) -> AsyncGenerator[Any, None]:
+        """As `call`, with all responses to a request on a stream; tried again before the first."""
+        tried: Link | None = None
+        while True:
+            link = self._choose(home, tried)
+            began = False
+            try:
+                async with aclosing(link.stream(message, deadline)) as replies:
+                    async for reply in replies:
+                        began = True
+                        yield reply
+                return
+            except Untouched as failure:
+                self._refuse_again(link, link if began else tried, home, failure)
+                tried = link
+
+    async def call_all(
+        self, method: str, message: Message, deadline: int | None = None
+    ) -> tuple[Sequence[Any], Sequence[ServingError]]:
+        """The replies of all servers that can be asked, and the errors of those that failed."""
+        reachable = self._reachable()
+        if not reachable:
+            raise failures.nobody()
+        calls = (link.call(method, message, deadline) for link in reachable)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        errors = [failure for failure in map(_failure, results) if failure]
+        return [one for one in results if not isinstance(one, BaseException)], errors
+
+    def _choose(self, home: Home | None, besides: Link | None) -> Link:
+        """The server with the fewest calls in hand; of equals the one that waits for longest.
+
+        One that is not ready, as one of its models fails, still knows what to answer.
+        """
+        link = self._links.get(home.address) if home and home.address else None
+        if link is None or link.state is State.UNREACHABLE:
+            candidates = [one for one in self._reachable() if one is not besides]
+            if not candidates:
+                raise failures.nobody()
+            link = min(candidates, key=_preference)
+        link.turn = next(self._turns)
+        if home:
+            home.address = link.address
+        return link
+
+    def _refuse_again(
+        self, link: Link, tried: Link | None, home: Home | None, failure: Untouched
+    ) -> None:
+        """Raise the error unless there is another server that may be tried."""
+        if tried or all(one is link for one in self._reachable()):
+            raise failure.error from None
+        if home:
+            home.address = ""
+
+    def _reachable(self) -> list[Link]:
+        return [link for link in self._links.values() if link.state is not State.UNREACHABLE]
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOKUP_INTERVAL)
+            try:
+                await self._look_up()
+            except Exception as error:
+                # Whatever it is, the servers that are known go on.
+                logger.exception("looking for servers failed", exc_info=error)
+
+    async def _look_up(self) -> None:
+        addresses = await self._discovery.addresses()
+        oldest = time.monotonic() - _MAX_AGE
+        kept = {address for address, link in self._links.items() if link.began > oldest}
+        await asyncio.gather(*(self._add(each) for each in addresses if each not in kept))
+        for address in self._links.keys() - set(addresses):
+            self._retire(self._links.pop(address))
+        self._changed()
+
+    async def _add(self, address: str) -> None:
+        """Connect, and take the place of an older connection once it is known what is there."""
+        link = Link(address, self._changed)
+        await link.check()
+        old = self._links.get(address)
+        self._links[address] = link
+        self._watches[link] = asyncio.create_task(link.watch())
+        if old is not None:
+            self._retire(old)
+
+    def _retire(self, link: Link) -> None:
+        self._watches.pop(link).cancel()
+        leaving = asyncio.create_task(link.close(_GRACE))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+
+def _preference(link: Link) -> tuple[bool, int, int]:
+    return link.state is not State.READY, link.outstanding, link.turn
+
+
+def _failure(result: Any) -> ServingError | None:
+    if isinstance(result, Untouched):
+        return result.error
+    if isinstance(result, ServingError):
+        return result
+    if isinstance(result, BaseException):
+        raise result
+    return None
