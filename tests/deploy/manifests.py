@@ -1,0 +1,120 @@
+"""The objects of deploy/kubernetes: as they are written, and as kustomize makes them."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pytest
+import yaml
+
+Object: TypeAlias = dict[str, Any]
+
+ROOT: Final = Path(__file__).parents[2]
+FOLDER: Final = ROOT / "deploy" / "kubernetes"
+OVERLAYS: Final = ("autoscale-hpa", "autoscale-keda", "cpu", "gpu", "kserve", "triton")
+# An overlay, and components that change it.
+BUILDS: Final = (
+    *((overlay,) for overlay in OVERLAYS),
+    ("cpu", "object-store"),
+    ("cpu", "secured"),
+    ("cpu", "object-store", "secured"),
+    ("gpu", "mig"),
+    ("gpu", "object-store", "secured", "mig"),
+    ("triton", "secured"),
+    ("autoscale-hpa", "object-store", "secured"),
+    ("autoscale-keda", "object-store", "secured"),
+)
+
+
+def built(build: tuple[str, ...]) -> list[Object]:
+    """What kustomize makes of them; skips the test, with the reason, where there is no kubectl."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("there is no kubectl here, which builds what is tested")
+    return _built(kubectl, build)
+
+
+@cache
+def _built(kubectl: str, build: tuple[str, ...]) -> list[Object]:
+    overlay, *components = build
+    if not components:
+        return _kustomized(kubectl, FOLDER / "overlays" / overlay)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        # kustomize takes relative paths only.
+        root = os.path.relpath(FOLDER, folder)
+        document = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [f"{root}/overlays/{overlay}"],
+            "components": [f"{root}/components/{component}" for component in components],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
+        return _kustomized(kubectl, folder)
+
+
+def _kustomized(kubectl: str, folder: Path) -> list[Object]:
+    done = subprocess.run(
+        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def documents(path: Path) -> list[Object]:
+    """The objects of a file."""
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def kustomizations() -> list[Path]:
+    """Every kustomization.yaml."""
+    return sorted(FOLDER.rglob("kustomization.yaml"))
+
+
+def written() -> list[Path]:
+    """The files that kustomizations name as resources: objects that are whole as they stand."""
+    return sorted(
+        path
+        for file in kustomizations()
+        for name in documents(file)[0].get("resources", [])
+        if (path := (file.parent / name).resolve()).is_file()
+    )
+
+
+def pod_specs(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
+    """Each object that makes pods, and what it says of them."""
+    for one in objects:
+        if one["kind"] == "Deployment":
+            yield one, one["spec"]["template"]["spec"]
+        elif one["kind"] == "ClusterServingRuntime":
+            yield one, one["spec"]
+
+
+def containers(objects: list[Object]) -> Iterator[Object]:
+    """Every container of every pod."""
+    for _, pod in pod_specs(objects):
+        yield from pod["containers"]
+        yield from pod.get("initContainers", [])
+
+
+def is_penstock(container: Object) -> bool:
+    """Whether the container runs Penstock, and not somebody else's image."""
+    return str(container["image"]).split(":")[0] == "penstock"
+
+
+def environment(container: Object, objects: list[Object]) -> dict[str, str]:
+    """The container's variables whose values the manifests know."""
+    maps = {one["metadata"]["name"]: one for one in objects if one["kind"] == "ConfigMap"}
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        if "configMapRef" in source:
+            found |= maps[source["configMapRef"]["name"]]["data"]
+    for variable in container.get("env", []):
+        found[variable["name"]] = variable.get("value", "")
+    return found

@@ -1,0 +1,216 @@
+"""What pods may and may not do, and how they stop: rules of ours that hold for every overlay."""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+from unittest.mock import patch
+
+import click
+import pytest
+
+from serving.command import serve
+from serving.settings import ENVIRONMENT_PREFIX, Settings
+from tests.deploy.manifests import (
+    BUILDS,
+    FOLDER,
+    Object,
+    built,
+    containers,
+    documents,
+    environment,
+    is_penstock,
+    pod_specs,
+)
+
+builds = pytest.mark.parametrize("build", BUILDS, ids="-".join)
+# What makes pods as it is written, so that there is something to check where nothing can be built.
+WRITTEN: Final = (
+    "base/deployment.yaml",
+    "overlays/triton/triton.yaml",
+    "overlays/kserve/runtime.yaml",
+)
+VARIABLES: Final = {
+    option.envvar for option in serve.params if isinstance(option, click.Option) and option.envvar
+}
+
+
+def objects_of(source: tuple[str, ...]) -> list[Object]:
+    """What a build makes, or what is written in a file."""
+    [first, *_] = source
+    return documents(FOLDER / first) if first.endswith(".yaml") else built(source)
+
+
+sources = pytest.mark.parametrize("source", [*BUILDS, *((path,) for path in WRITTEN)], ids="-".join)
+
+
+@sources
+def test_every_container_is_confined(source: tuple[str, ...]) -> None:
+    objects = objects_of(source)
+    assert any(containers(objects))
+    for _, pod in pod_specs(objects):
+        for container in pod["containers"]:
+            confined = pod.get("securityContext", {}) | container["securityContext"]
+            assert confined["runAsNonRoot"] is True
+            assert confined["runAsUser"] >= 1000
+            assert confined["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert confined["allowPrivilegeEscalation"] is False
+            assert confined["readOnlyRootFilesystem"] is True
+            assert confined["capabilities"] == {"drop": ["ALL"]}
+            assert not confined.get("privileged")
+        for shared in ("hostNetwork", "hostPID", "hostIPC"):
+            assert not pod.get(shared)
+        assert not any("hostPath" in volume for volume in pod["volumes"])
+
+
+@sources
+def test_every_container_and_every_volume_in_memory_or_on_disk_has_limits(
+    source: tuple[str, ...],
+) -> None:
+    for _, pod in pod_specs(objects_of(source)):
+        for container in pod["containers"]:
+            limits, requests = (container["resources"][kind] for kind in ("limits", "requests"))
+            assert {"cpu", "memory"} <= limits.keys() & requests.keys()
+            # Guaranteed: nobody is evicted for what a neighbour takes.
+            assert all(limits[name] == requests[name] for name in ("cpu", "memory"))
+        for volume in pod["volumes"]:
+            if "emptyDir" in volume:
+                assert volume["emptyDir"]["sizeLimit"]
+
+
+@sources
+def test_no_pod_holds_a_token_of_the_cluster_or_settings_that_it_was_not_given(
+    source: tuple[str, ...],
+) -> None:
+    for one, pod in pod_specs(objects_of(source)):
+        if one["kind"] == "Deployment":
+            assert pod["automountServiceAccountToken"] is False
+            # A service called penstock makes variables that begin as our settings do.
+            assert pod["enableServiceLinks"] is False
+
+
+@builds
+def test_the_account_has_no_rights(build: tuple[str, ...]) -> None:
+    objects = built(build)
+    assert {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Secret"}.isdisjoint(
+        one["kind"] for one in objects
+    )
+    [account] = [one for one in objects if one["kind"] == "ServiceAccount"]
+    assert account["automountServiceAccountToken"] is False
+
+
+@builds
+def test_every_deployment_has_its_budget_its_policy_and_its_monitor(build: tuple[str, ...]) -> None:
+    objects = built(build)
+    deployments = {one["metadata"]["name"] for one in objects if one["kind"] == "Deployment"}
+    for kind in ("PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
+        named = {one["metadata"]["name"] for one in objects if one["kind"] == kind}
+        assert named == deployments, kind
+
+
+@builds
+def test_network_policies_close_both_directions(build: tuple[str, ...]) -> None:
+    for one in built(build):
+        if one["kind"] == "NetworkPolicy":
+            assert set(one["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+            assert all(rule.get("from") for rule in one["spec"]["ingress"])
+
+
+@builds
+def test_every_port_that_is_named_is_one_of_the_container(build: tuple[str, ...]) -> None:
+    objects = built(build)
+    named = {
+        port["name"] for container in containers(objects) for port in container.get("ports", [])
+    }
+    for one in objects:
+        if one["kind"] == "Service":
+            assert {port["targetPort"] for port in one["spec"]["ports"]} <= named
+        if one["kind"] == "PodMonitor":
+            assert {each["port"] for each in one["spec"]["podMetricsEndpoints"]} <= named
+
+
+def parsed(arguments: list[str], variables: Mapping[str, str]) -> Settings:
+    """The settings that the real command line makes of them."""
+    clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    with patch.dict(os.environ, clean | dict(variables), clear=True):
+        return Settings(**serve.make_context("serve", arguments).params)
+
+
+def settings_of(container: Object, objects: list[Object]) -> Settings:
+    command, *arguments = container["args"]
+    assert command == "serve"
+    variables = environment(container, objects)
+    ours = {name for name in variables if name.startswith(ENVIRONMENT_PREFIX)}
+    assert ours <= VARIABLES, "the server has no such setting"
+    return parsed(arguments, {name: variables[name] for name in ours})
+
+
+@builds
+def test_the_server_takes_every_flag_and_variable(build: tuple[str, ...]) -> None:
+    objects = built(build)
+    found = [settings_of(each, objects) for each in containers(objects) if is_penstock(each)]
+    assert found
+    for settings in found:
+        assert settings.log_format.value == "json"
+
+
+def test_the_settings_that_are_written_are_ones_that_the_server_takes() -> None:
+    lines = (FOLDER / "base" / "settings.env").read_text(encoding="utf-8").splitlines()
+    variables = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert variables.keys() <= VARIABLES
+    assert parsed([], variables).exit_grace_secs == 10
+
+
+@builds
+def test_the_grace_of_a_pod_is_as_long_as_a_stop_may_take(build: tuple[str, ...]) -> None:
+    objects = built(build)
+    for one, pod in pod_specs(objects):
+        [container] = pod["containers"]
+        if not is_penstock(container):
+            continue
+        settings = settings_of(container, objects)
+        sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {"seconds": 0})
+        # Sequences, the ports of three protocols, and models that run on, each in its turn.
+        longest = sleep["seconds"] + settings.exit_grace_secs + 5 * settings.exit_timeout_secs
+        assert settings.exit_grace_secs > 0
+        granted = pod if one["kind"] == "Deployment" else predictor(objects)
+        assert granted["terminationGracePeriodSeconds"] >= longest
+
+
+def predictor(objects: list[Object]) -> Object:
+    """What KServe's service says of its pods."""
+    [service] = [one for one in objects if one["kind"] == "InferenceService"]
+    pod: Object = service["spec"]["predictor"]
+    return pod
+
+
+def test_mig_takes_the_place_of_the_gpu() -> None:
+    [container] = containers(built(("gpu", "mig")))
+    limits = container["resources"]["limits"]
+    assert {name for name in limits if name.startswith("nvidia.com/")} == {"nvidia.com/mig-1g.10gb"}
+
+
+def test_an_object_store_takes_the_place_of_the_volume() -> None:
+    objects = built(("cpu", "object-store"))
+    [container] = containers(objects)
+    settings = settings_of(container, objects)
+    assert "PersistentVolumeClaim" not in {one["kind"] for one in objects}
+    assert [str(place) for place in settings.model_repository] == ["s3://models/production"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert not mounts[str(settings.model_repository_cache)].get("readOnly")
+
+
+def test_security_is_that_of_the_secrets() -> None:
+    objects = built(("cpu", "secured"))
+    [container] = containers(objects)
+    settings = settings_of(container, objects)
+    assert settings.http_use_ssl
+    assert settings.grpc_use_ssl
+    folders = {mount["mountPath"] for mount in container["volumeMounts"] if mount.get("readOnly")}
+    for path in (
+        settings.api_keys_file,
+        settings.http_server_cert,
+        settings.http_server_key,
+        settings.grpc_server_cert,
+        settings.grpc_server_key,
+    ):
+        assert path.rsplit("/", 1)[0] in folders
