@@ -31,6 +31,8 @@ E = TypeVar("E")
 
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
+# Batches that a system would interrupt for others several times.
+_SLOW = 10 * _NS_PER_MS
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +103,8 @@ class Batcher(Generic[T, R, S]):
         self._loop_time = loop_time
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._workers = [Worker(index, slot, name) for index, slot in enumerate(slots)]
+        is_slow = self._forecast.longest > _SLOW
+        self._workers = [Worker(index, slot, name, is_slow) for index, slot in enumerate(slots)]
         self._idle = list(self._workers)
         self._pumping = False
         self._timer: asyncio.TimerHandle | None = None

@@ -38,6 +38,11 @@ class Forecast:
         """
         return self._of(rows, self._means)
 
+    @property
+    def longest(self) -> int:
+        """Nanoseconds that the longest batch will take; 0 while nothing is known."""
+        return int(max(self._means.values(), default=0))
+
     def lead(self, rows: int) -> int:
         """Nanoseconds before its answers are due at which a batch of `rows` rows has to start."""
         mean, deviation = self._of(rows, self._means), self._of(rows, self._deviations)
