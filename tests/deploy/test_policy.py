@@ -1,6 +1,8 @@
 """What pods may and may not do, and how they stop: rules of ours that hold for every overlay."""
 
 import os
+import re
+import subprocess
 from collections.abc import Mapping
 from typing import Final
 from unittest.mock import patch
@@ -21,6 +23,7 @@ from tests.deploy.manifests import (
     is_penstock,
     pod_specs,
 )
+from tests.triton.server import installation
 
 builds = pytest.mark.parametrize("build", BUILDS, ids="-".join)
 # What makes pods as it is written, so that there is something to check where nothing can be built.
@@ -214,3 +217,20 @@ def test_security_is_that_of_the_secrets() -> None:
         settings.grpc_server_key,
     ):
         assert path.rsplit("/", 1)[0] in folders
+
+
+def test_triton_takes_every_flag_of_its_own() -> None:
+    found = installation()
+    [container] = containers(documents(FOLDER / "overlays" / "triton" / "triton.yaml"))
+    program, *arguments = container["args"]
+    assert program == found.server.name
+    told = subprocess.run(
+        [found.server, "--help"],
+        env=os.environ | found.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    known = set(re.findall(r"--[\w-]+", told.stdout + told.stderr))
+    assert {argument.partition("=")[0] for argument in arguments} <= known
