@@ -210,7 +210,8 @@ class ModelMetadata:
 
     `dims` of `inputs` and `outputs` begin with -1 where the model batches (`max_batch_size` > 0).
     `formats` gives the layout of image inputs (`FORMAT_NCHW`, …) where the configuration states it;
-    `passport` is the proof that travelled with the version.
+    `passport` is the proof that travelled with the version, `tokenizer` the text of the
+    `tokenizer.json` that did, by which texts become inputs.
     """
 
     name: str
@@ -222,6 +223,7 @@ class ModelMetadata:
     outputs: tuple[TensorSpec, ...]
     formats: Mapping[str, str] = field(default_factory=dict)
     passport: Mapping[str, Any] | None = None
+    tokenizer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

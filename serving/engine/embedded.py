@@ -167,6 +167,7 @@ class EmbeddedEngine:
             outputs=_public(config.outputs, config.max_batch_size),
             formats=config.formats,
             passport=opened.passport.to_dict() if opened.passport else None,
+            tokenizer=opened.tokenizer,
         )
 
     async def labels(self, model: str, version: str = "") -> Mapping[str, tuple[str, ...]]:

@@ -218,7 +218,7 @@ class Loader:
             config = complete(resolved, sessions[0].signature, plan.source, self._completion)
             instances = config.instance_sessions
             sessions += [backend.open(resolved, path) for _ in range(max(instances))]
-            labels = _labels(folder, config)
+            labels, tokenizer = _labels(folder, config), folder.tokenizer(version)
             states = read_initial_states(config, folder)
             # Of equal sessions, the times of any will do.
             times = [warm_up(session, config, folder) for session in sessions][-1]
@@ -227,7 +227,9 @@ class Loader:
             raise
         shared = [sessions[index] for index in instances]
         elapsed = time.monotonic_ns() - begin
-        return Opened(config, str(version), shared, labels, passport, states, times, elapsed)
+        return Opened(
+            config, str(version), shared, labels, passport, states, times, elapsed, tokenizer
+        )
 
 
 def _open_ensemble(plan: Plan, version: int) -> Opened:

@@ -5,6 +5,7 @@
                         /<version>/            1, 2, 3, …
                                   /model.onnx
                                   /passport.json
+                                  /tokenizer.json  of a model of texts
 
 Folders and files may be symbolic links, of which a Kubernetes volume is made, as long as they end
 inside the repository that lists them. A link that leaves it is refused: who may write into one
@@ -26,6 +27,7 @@ from serving.passport import Passport
 from serving.settings import PassportPolicy
 
 CONFIG_FILENAME: Final = "config.pbtxt"
+TOKENIZER_FILENAME: Final = "tokenizer.json"
 # Versions are 64-bit integers on the wire.
 _VERSION_DIGITS: Final = 18
 
@@ -81,6 +83,12 @@ class ModelFolder:
             raise LoadFailed(f"{path}: the label file must lie in the model's folder; put it there")
         lines = _read_text(path, self.repository).removeprefix("\ufeff").split("\n")
         return tuple(line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1]))
+
+    def tokenizer(self, version: int) -> str:
+        """The text of the version's `tokenizer.json`; empty where there is none."""
+        if TOKENIZER_FILENAME not in self.filenames(version):
+            return ""
+        return _read_text(self.version_path(version) / TOKENIZER_FILENAME, self.repository)
 
     def read(self, subfolder: str, filename: str) -> bytes:
         """What a file in a folder of the model's own holds; LoadFailed if it cannot be read."""

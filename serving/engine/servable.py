@@ -18,7 +18,8 @@ class Opened:
     `sessions` has one for each instance; instances that share one have the same. `initial_states`
     are what the states of a sequence are as it begins, by their inputs and without a batch.
     `run_times` are how many nanoseconds a run of so many rows took while the version warmed up,
-    `load_duration` how many its load took.
+    `load_duration` how many its load took. `tokenizer` is the text of the version's file of that
+    name, for whoever makes inputs of texts; the engine makes no use of it.
     """
 
     config: ModelConfig
@@ -29,6 +30,7 @@ class Opened:
     initial_states: Mapping[str, Array] = field(default_factory=dict)
     run_times: Mapping[int, int] = field(default_factory=dict)
     load_duration: int = 0
+    tokenizer: str = ""
 
 
 class Servable(Protocol):

@@ -1,4 +1,4 @@
-"""The endpoint people want to type by hand: a picture, a list or a table in, an answer out."""
+"""The endpoint people want to type by hand: a picture, a text or a table in, an answer out."""
 
 import asyncio
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -19,7 +19,7 @@ from serving.types import (
     Tensor,
     TensorSpec,
 )
-from serving.wire import images, json_examples, json_text, tables
+from serving.wire import images, json_examples, json_text, tables, texts
 
 DEFAULT_TOP_K: Final = 5
 _MAX_FILES: Final = 256
@@ -43,38 +43,27 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
             int, Query(ge=1, description="How many classes to return per example.")
         ] = DEFAULT_TOP_K,
     ) -> Response:
-        """Labels with probabilities for an image file or for a JSON list of numbers.
+        """Labels with probabilities for an image file, a text, or a JSON list of numbers.
 
         Send PNG, JPEG or WebP as the raw body or as form uploads (each file one example), or JSON:
         one example or a list of examples, bare or under the key `inputs`. Where a model's columns
-        have names, objects and CSV with these names do as well. A model that makes pictures
-        answers with a PNG, or with JSON where `Accept` asks for it.
+        have names, objects and CSV with these names do as well. Models of texts take
+        `{"text": "..."}`, lists of texts, and plain text. A model that makes pictures answers with
+        a PNG, or with JSON where `Accept` asks for it.
         """
         metadata = await engine.model_metadata(model, version)
         parameters = (await engine.model_config(model, version)).parameters
         kind = parameters["prediction"].string_value if "prediction" in parameters else ""
         columns = _columns(parameters)
-        spec = _only_input(metadata)
+        if not metadata.tokenizer:
+            _only_input(metadata)  # before the body is read
         content = await body.read(request, limit)
-        if _media_type(request) == "application/json":
-            array = json_examples.decode(content, spec, columns)
-        elif _media_type(request) == "text/csv":
-            array = tables.from_csv(content, spec, columns)
-        else:
-            layout = metadata.formats.get(spec.name, "FORMAT_NONE")
-            files = await _files(request, content)
-            # A large picture takes its time, which the other requests shall not wait for.
+        if metadata.tokenizer:
             async with decoding:
-                array = await asyncio.to_thread(_decode, files, spec, layout)
-        if not metadata.max_batch_size:
-            array = _single(array, metadata)
-        response = await engine.infer(
-            InferenceRequest(
-                model=model,
-                version=version,
-                inputs=(Tensor(spec.name, spec.datatype, array),),
-            )
-        )
+                inputs = await asyncio.to_thread(_tokens, _media_type(request), content, metadata)
+        else:
+            inputs = (await _numbers(request, content, metadata, columns, decoding),)
+        response = await engine.infer(InferenceRequest(model, inputs, version))
         if kind == predictions.IMAGE and "application/json" not in request.headers.get(
             "accept", ""
         ):
@@ -84,6 +73,36 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         return Response(json_text.dumps(answer), media_type="application/json")
 
     return router
+
+
+async def _numbers(
+    request: Request,
+    content: bytes,
+    metadata: ModelMetadata,
+    columns: Sequence[str],
+    decoding: asyncio.Semaphore,
+) -> Tensor:
+    """The one input of a model of pictures, tables or series."""
+    spec = _only_input(metadata)
+    if _media_type(request) == "application/json":
+        array = json_examples.decode(content, spec, columns)
+    elif _media_type(request) == "text/csv":
+        array = tables.from_csv(content, spec, columns)
+    else:
+        layout = metadata.formats.get(spec.name, "FORMAT_NONE")
+        files = await _files(request, content)
+        # A large picture takes its time, which the other requests shall not wait for.
+        async with decoding:
+            array = await asyncio.to_thread(_decode, files, spec, layout)
+    if not metadata.max_batch_size:
+        array = _single(array, metadata)
+    return Tensor(spec.name, spec.datatype, array)
+
+
+def _tokens(media_type: str, content: bytes, metadata: ModelMetadata) -> tuple[Tensor, ...]:
+    """The inputs of a model of texts."""
+    decode = texts.from_json if media_type == "application/json" else texts.from_plain
+    return texts.tokenise(decode(content), metadata.tokenizer, metadata.inputs)
 
 
 def _columns(parameters: Mapping[str, Any]) -> tuple[str, ...]:

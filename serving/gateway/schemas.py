@@ -201,8 +201,15 @@ COMPONENTS: Final[dict[str, Schema]] = {
         "additionalProperties": {"type": ["string", "array", "null"], "items": _TEXT},
     },
     "PredictRequest": {
-        "oneOf": [_DATA, {"type": "object", "properties": {"inputs": {}}, "required": ["inputs"]}],
-        "description": "One example or a list of them, bare or under the key inputs.",
+        "oneOf": [
+            _DATA,
+            {"type": "object", "properties": {"inputs": {}}, "required": ["inputs"]},
+            _members(
+                {"text": {"type": ["string", "array"], "items": _TEXT}},
+                additionalProperties=False,
+            ),
+        ],
+        "description": "One example or a list of them, bare or under the key inputs; or texts.",
     },
     "PredictForm": _members({"file": _FILE}),
     "Prediction": _members(
