@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -203,6 +203,8 @@ class TritonEngine:
     ) -> InferenceResponse:
         elapsed = time.monotonic_ns() - began
         if not self._counting.knows(request.model):
-            config = await self._descriptions.config(request.model, request.version)
-            self._counting.learn(request.model, config.max_batch_size)
+            # What cannot be told now is no reason to keep the answer back.
+            with suppress(ServingError):
+                config = await self._descriptions.config(request.model, request.version)
+                self._counting.learn(request.model, config.max_batch_size)
         return replace(response, timing=self._counting.answered(request, response, elapsed))

@@ -173,9 +173,9 @@ def message(model: str, id: str = "", value: float = 0.0, **parameters: bool | s
 
 
 @asynccontextmanager
-async def serving(engine: ScriptedEngine, **settings: Any) -> AsyncIterator[str]:
+async def serving(engine: ScriptedEngine, port: int = 0, **settings: Any) -> AsyncIterator[str]:
     """A gRPC server of ours over `engine` for the block; gives its address."""
-    chosen = Settings(grpc_address="127.0.0.1", grpc_port=0, exit_timeout_secs=30, **settings)
+    chosen = Settings(grpc_address="127.0.0.1", grpc_port=port, exit_timeout_secs=30, **settings)
     rpc = RpcServer(
         engine, Lifecycle(engine), chosen, Extensions.of(chosen, Logs(chosen)), Security.of(chosen)
     )
