@@ -3,7 +3,10 @@
 locust -f deploy/locust/locustfile.py --headless -u 10 -t 1m --slo p99=50ms --html report.html
 """
 
+import atexit
 import logging
+import os
+import sys
 from typing import Any, Final
 
 # Before anything that makes a connection: gRPC has to wait as the rest of Locust does.
@@ -72,3 +75,15 @@ def _judge(environment: Any, **_: Any) -> None:
     for verdict in verdicts:
         print(f"SLO {objectives.line(verdict)}")
     environment.process_exit_code = 0 if objectives.passed(verdicts, total) else _MISSED
+
+
+@events.quit.add_listener  # type: ignore[untyped-decorator]
+def _leave(exit_code: int, **_: Any) -> None:
+    """End without taking the interpreter apart: there, gRPC's lock for gevent may wait for ever."""
+    atexit.register(_end, exit_code)
+
+
+def _end(code: int) -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
