@@ -42,7 +42,6 @@ logger = logging.getLogger("penstock.load")
 
 def default_backends() -> dict[str, Backend]:
     """Every backend of the embedded engine by the name that config.pbtxt gives it."""
-    # One processor is left to the gateway: it parses while the model computes.
     return {
         "onnxruntime": OrtBackend(threads=processors().for_models),
         "identity": IdentityBackend(),
