@@ -21,7 +21,11 @@ from training.spec import Normalisation, Signature, TensorField, classifier
 CODE = Path(to_onnx.__file__).parents[1]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+# A conversion takes seconds: both layers of sst2-bilstm are that of sst2-lstm, and `test_texts`
+# converts a GRU.
+@pytest.mark.parametrize(
+    "recipe", [name for name in RECIPES if name not in {"sst2-lstm", "sst2-gru"}]
+)
 def test_every_recipe_exports_to_a_graph_that_equals_its_network(
     recipe: str, tmp_path: Path
 ) -> None:
