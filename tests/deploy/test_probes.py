@@ -1,6 +1,5 @@
 """The probes of the manifests mean what they say, asked of a real server as a kubelet asks."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ from serving.command import serve
 from tests.deploy.manifests import FOLDER, Object, documents
 from tests.e2e.certificates import Authority
 from tests.e2e.repositories import add_identity
-from tests.e2e.server import STOPPING, Server, penstock_server, starting_server
+from tests.e2e.server import Server, penstock_server, starting_server
 
 PROBES: Final = ("startupProbe", "livenessProbe", "readinessProbe")
 FILES: Final = ("base/deployment.yaml", "overlays/kserve/runtime.yaml")
@@ -80,14 +79,3 @@ def test_a_model_that_cannot_be_served_costs_readiness_and_not_the_life(tmp_path
         for file in FILES:
             answers = [asked(server, container_of(file), probe) for probe in PROBES]
             assert answers == [200, 200, 400], file
-
-
-def test_a_server_that_stops_lives_and_is_not_ready(tmp_path: Path) -> None:
-    add_identity(tmp_path)
-    with penstock_server("--exit-grace-secs=60", repository=tmp_path) as server:
-        server.send(signal.SIGTERM)
-        server.wait_for(STOPPING)
-        assert [asked(server, container_of(FILES[0]), probe) for probe in PROBES] == [200, 200, 400]
-        # The second one does not wait for the grace to be over.
-        server.send(signal.SIGTERM)
-        server.wait()
