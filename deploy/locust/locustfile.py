@@ -13,7 +13,7 @@ from typing import Any, Final
 from grpc.experimental.gevent import init_gevent
 from locust import LoadTestShape, events
 from penstock_load import objectives
-from penstock_load.options import add_options, duration
+from penstock_load.options import add_options, complete
 from penstock_load.shapes import level
 from penstock_load.users import GrpcUser, ImageUser, RestBinaryUser, RestJsonUser, StreamUser
 
@@ -36,12 +36,14 @@ class Load(LoadTestShape):  # type: ignore[misc]  # an untyped library
     def tick(self) -> tuple[int, float] | None:
         """How many users there are to be, and how many of them may come in a second."""
         options = self.runner.environment.parsed_options
-        passed = self.get_run_time() / duration(options)
+        complete(options)
+        passed = self.get_run_time() / options.seconds
         if passed >= 1:
             return None
+        peak: int = options.shared_by
         if options.rate:
-            return options.num_users, options.num_users
-        return max(1, round(options.num_users * level(options.load, passed))), options.spawn_rate
+            return peak, peak
+        return max(1, round(peak * level(options.load, passed))), options.spawn_rate or peak
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
@@ -53,6 +55,8 @@ def _let_answers_come(environment: Any, **_: Any) -> None:
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def _is_there_something_to_ask(environment: Any, **_: Any) -> None:
     """A test that cannot ask ends at once and says why, instead of failing request by request."""
+    if environment.parsed_options.worker:
+        return  # the master has looked, and knows which users there are to be
     for user_class in environment.user_classes:
         user = user_class(environment)
         try:

@@ -39,9 +39,13 @@ def samples_file(options: Any) -> Path:
     return Path(options.samples or SAMPLES / f"{options.model}.npz")
 
 
-def duration(options: Any) -> float:
-    """How long the test runs, in seconds; a minute where --run-time does not say."""
-    return float(options.run_time or 60)
+def complete(options: Any) -> None:
+    """Add `shared_by`, the users that share the rate, and `seconds`, a minute without --run-time.
+
+    Locust's master sends its workers what is not an option of Locust's own, and only that.
+    """
+    options.shared_by = options.num_users or 1
+    options.seconds = float(options.run_time or 60)
 
 
 def _positive(text: str) -> float:

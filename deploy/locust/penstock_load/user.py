@@ -11,7 +11,7 @@ from locust import User, task
 
 from penstock_load.addresses import Address
 from penstock_load.arrivals import Arrivals
-from penstock_load.options import HOST, duration
+from penstock_load.options import HOST
 
 
 class LoadUser(User):  # type: ignore[misc]  # an untyped library
@@ -78,8 +78,8 @@ class LoadUser(User):  # type: ignore[misc]  # an untyped library
 
     @cached_property
     def _arrivals(self) -> Arrivals:
-        share = self.options.rate / self.options.num_users
-        return Arrivals(share, self.options.load, duration(self.options), random.Random())
+        share = self.options.rate / self.options.shared_by
+        return Arrivals(share, self.options.load, self.options.seconds, random.Random())
 
     def _measure(self, due: float) -> None:
         failure: Exception | None = None
