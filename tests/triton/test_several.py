@@ -21,7 +21,16 @@ from tests import adders
 from tests.e2e.server import Server, penstock_server
 from tests.triton.server import triton_server
 
-EXPLICIT: Final = ("--model-control-mode=explicit", "--load-model=adder")
+EXPLICIT: Final = (
+    "--model-control-mode=explicit",
+    *(f"--load-model={name}" for name in ("adder", "patient")),
+    # What was cancelled in a queue would keep it from ending.
+    "--exit-timeout-secs=1",
+)
+# One request alone waits for ever.
+PATIENT: Final = """
+dynamic_batching { preferred_batch_size: 4 max_queue_delay_microseconds: 3600000000 }
+"""
 ONE: Final = "instance_group { count: 1 kind: KIND_CPU }"
 WORKERS: Final = 8
 
@@ -54,8 +63,8 @@ class Load:
             await self._told.wait_for(lambda: self.answered >= wanted)
 
 
-def request() -> Any:
-    message = service_pb2.ModelInferRequest(model_name="adder")
+def request(model: str = "adder") -> Any:
+    message = service_pb2.ModelInferRequest(model_name=model)
     message.inputs.add(name="x", datatype="FP32", shape=[1, 1])
     message.raw_input_contents.append(np.ones((1, 1), np.float32).tobytes())
     return message
@@ -90,6 +99,7 @@ class Pair:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("repository")
     adders.add(folder, "adder", 1, config=ONE)
+    adders.add(folder, "patient", 1, config=ONE + PATIENT)
     with ExitStack() as stack:
 
         def begin(*flags: str) -> Running:
@@ -119,6 +129,14 @@ def test_loads_go_to_all_and_statistics_are_those_of_all(pair: Pair) -> None:
     shares = [asyncio.run(asked(triton.grpc)) for triton in pair.tritons]
     assert min(shares) >= 1
     assert counted["inference_count"] == sum(shares) == 6
+
+
+async def test_a_deadline_ends_what_waits_in_a_triton(pair: Pair) -> None:
+    async with grpc.aio.insecure_channel(pair.server.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ModelInfer(request("patient"), timeout=0.5)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_a_triton_that_is_killed_loses_what_it_had_and_comes_back(pair: Pair) -> None:
