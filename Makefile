@@ -35,7 +35,7 @@ $(VENV)/pyvenv.cfg:
 
 # What serving needs, and no torch.
 $(VENV)/.serve: pyproject.toml | $(VENV)/pyvenv.cfg
-	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,text]'
 	@touch $@
 
 $(VENV)/.loadtest: pyproject.toml | $(VENV)/pyvenv.cfg
