@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 TRITON_VENV := .venv-triton
 BIN := $(VENV)/bin
+# Two for each processor, up to eight: tests often wait for the servers that they start.
+TEST_PROCESSES = $(shell $(BIN)/python -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 
 .DEFAULT_GOAL := help
 .PHONY: help serve loadtest test lint install-dev clean
@@ -17,7 +19,7 @@ loadtest: $(VENV)/.loadtest ## put a server that it starts under load for 30 s, 
 	@$(BIN)/python deploy/locust/run.py $(ARGS)
 
 test: install-dev lint ## run ruff, the type checker and the whole test suite
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: install-dev ## run ruff and the type checker
 	$(BIN)/ruff check .

@@ -179,7 +179,7 @@ def finished(tracer: Tracer, value: float = 1.5, error: str = "") -> None:
     trace.mark("HTTP_RECV_START")
     trace.asked(InferenceRequest("m", (tensor,), id="seven"))
     if not error:
-        timing = Timing(5, 2, 30, 4, 1, trace.events[-1][1] + 1)
+        timing = Timing(5, 2, 30, 4, 1, queued_at=trace.events[-1][1] + 1)
         trace.answered(InferenceResponse("m", "3", (tensor,), timing=timing))
     trace.ended(error)
     trace.finish()
