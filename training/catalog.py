@@ -196,7 +196,7 @@ RECIPES: Mapping[str, Recipe] = {
         dataset="ag-news",
         architecture="encoder",
         architecture_config={
-            "vocabulary": 10_000, "width": 64, "heads": 4, "layers": 1, "classes": 4,
+            "vocabulary": 10_000, "width": 48, "heads": 4, "layers": 1, "classes": 4,
             "dropout": 0.1, "word_dropout": 0.1,
         },
         config=TrainConfig(
