@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "cnn": "training.models.cnn:Cnn",
     "dense": "training.models.dense:Dense",
     "encoder": "training.models.encoder:Encoder",
+    "gpt": "training.models.gpt:Gpt",
     "lstm-forecast": "training.models.lstm_forecast:LstmForecast",
     "mlp": "training.models.mlp:Mlp",
     "recurrent": "training.models.recurrent:Recurrent",
@@ -42,6 +43,7 @@ DATASETS = {
     "mnist": "training.data.mnist:load",
     "mnist-denoising": "training.data.mnist_denoising:load",
     "sst2": "training.data.sst2:load",
+    "tiny-shakespeare": "training.data.shakespeare:load",
 }
 
 
@@ -203,6 +205,20 @@ RECIPES: Mapping[str, Recipe] = {
             epochs=2, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0
         ),
         task="text",
+    ),
+    "shakespeare-gpt": Recipe(
+        summary="Shakespeare's plays, character by character, a decoder-only Transformer",
+        dataset="tiny-shakespeare",
+        architecture="gpt",
+        architecture_config={
+            "vocabulary": 65, "context": 128, "width": 160, "heads": 5, "layers": 4,
+            "dropout": 0.05,
+        },
+        config=TrainConfig(
+            epochs=3, batch_size=32, lr=0.003, warmup=0.1, optimizer="adamw", weight_decay=0.1,
+            label_smoothing=0.0, clip_norm=1.0,
+        ),
+        task="language",
     ),
     "digits-mlp": Recipe(
         summary="scikit-learn's digits, fully connected; needs no network",

@@ -28,6 +28,7 @@ from training.spec import (
     binary,
     classifier,
     forecaster,
+    language,
     text_classifier,
 )
 from training.tasks import Task
@@ -202,6 +203,8 @@ def signature(
             return autoencoder(dataset.field, int(architecture_config["latent"]))
         case "forecast":
             return forecaster(dataset.field, dataset.test_y.shape[1:])
+        case "language":
+            return language(dataset.field, int(architecture_config["vocabulary"]))
     return classifier(dataset.field, len(dataset.labels))
 
 

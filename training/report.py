@@ -86,6 +86,8 @@ def _result(metrics: Mapping[str, int | float]) -> str:
     tested = f"of {metrics['test_n']:,} test samples"
     if "test_accuracy" in metrics:
         first = f"{100 * metrics['test_accuracy']:.2f} % {tested} right"
+    elif "test_nats" in metrics:
+        first = f"{metrics['test_nats']:.4f} nats per token {tested}"
     else:
         first = f"mean squared error {metrics['test_mse']:.4g} {tested}"
     others = [name for name in metrics if name.endswith(("_auc", "_mse", "_accuracy"))]

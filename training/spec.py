@@ -86,3 +86,10 @@ def decoder(latent: int, image: tuple[int, ...]) -> Signature:
 def forecaster(field: TensorField, shape: tuple[int, ...]) -> Signature:
     """The past (hours, variables) in, the future out, both in the variables' own units."""
     return Signature(inputs=(field,), outputs=(TensorField("forecast", "FP32", shape),))
+
+
+def language(ids: TensorField, vocabulary: int) -> Signature:
+    """The numbers of tokens in, and for each of them the logits of the one that follows."""
+    return Signature(
+        inputs=(ids,), outputs=(TensorField("logits", "FP32", (*ids.shape, vocabulary)),)
+    )

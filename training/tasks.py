@@ -6,6 +6,7 @@ binary           one logit, for the second of two labels
 reconstruction   an encoder and a decoder: an image again, out of a few numbers
 decoding         the decoder alone
 forecast         the next values of several series
+language         one logit per token, at every place of a text, for the token that follows
 
 A target is what the data set holds for a sample; a network's output has one row per sample too.
 """
@@ -125,6 +126,24 @@ class Forecast(Task):
         }
 
 
+class Language(Task):
+    """Targets are the numbers of the tokens that follow, (B, T)."""
+
+    def loss(
+        self, outputs: Tensor, y: Tensor, smoothing: float = 0.0, reduction: Reduction = "mean"
+    ) -> Tensor:
+        """The mean over a sample's places, then the mean or the sum over the samples."""
+        mean = cross_entropy(outputs.transpose(1, 2), y, label_smoothing=smoothing)
+        return mean if reduction == "mean" else mean * len(y)
+
+    def preprocessing(self, normalisation: Normalisation) -> nn.Module:
+        return nn.Identity()
+
+    def scores(self, outputs: Tensor, x: Tensor, y: Tensor) -> dict[str, float]:
+        """Nats per token, natural logarithms as they are."""
+        return {"test_nats": self.loss(outputs, y).item()}
+
+
 def _squared_error(outputs: Tensor, wanted: Tensor, reduction: Reduction) -> Tensor:
     """The mean over a sample's elements, then the mean or the sum over the samples."""
     mean = mse_loss(outputs, wanted)
@@ -144,7 +163,9 @@ def make(name: str, normalisation: Normalisation) -> Task:
             return Reconstruction()
         case "forecast":
             return Forecast(normalisation)
+        case "language":
+            return Language()
     raise ConfigError(
         f"no task is called {name!r}; there are: classification, text, binary, "
-        "reconstruction, decoding, forecast"
+        "reconstruction, decoding, forecast, language"
     )
