@@ -212,10 +212,10 @@ RECIPES: Mapping[str, Recipe] = {
         architecture="gpt",
         architecture_config={
             "vocabulary": 65, "context": 128, "width": 160, "heads": 5, "layers": 4,
-            "dropout": 0.05,
+            "dropout": 0.0,
         },
         config=TrainConfig(
-            epochs=3, batch_size=32, lr=0.003, warmup=0.1, optimizer="adamw", weight_decay=0.1,
+            epochs=2, batch_size=16, lr=0.003, warmup=0.1, optimizer="adamw", weight_decay=0.1,
             label_smoothing=0.0, clip_norm=1.0,
         ),
         task="language",
