@@ -1,6 +1,7 @@
 """`penstock train`: a recipe by its name, with the defaults that matter open to change."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from training.config import (
     DEVICES,
     INITS,
     OPTIMIZERS,
+    PRECISIONS,
     SCHEDULES,
     TrainConfig,
     changed,
 )
 from training.data.files import CACHE_VARIABLE, DATA_VARIABLE
-from training.errors import ConfigError, TrainingError
+from training.errors import ConfigError, DivergenceError, TrainingError
 
 # Read when torch loads its threads, hence before it is imported. Threads that spin while they wait
 # for each other take the processor from whatever else runs, and from each other first.
@@ -97,6 +99,26 @@ def _help() -> str:
     help="What follows each hidden layer; not all recipes have one to choose.",
 )
 @click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    show_default=BY_RECIPE,
+    help="Stop after so many epochs without a better one, and keep the best: by a tenth of the "
+    "training samples, which is held out. For schedules without an end, such as constant.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    show_default=BY_RECIPE,
+    help="bf16: mixed precision, on a GPU.",
+)
+@click.option(
+    "--compile",
+    is_flag=True,
+    default=None,
+    show_default=BY_RECIPE,
+    help="By torch.compile, on a GPU.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=DEFAULTS.seed,
@@ -124,20 +146,27 @@ def _help() -> str:
     show_default="runs/RECIPE",
     help="Folder of the checkpoint; an older checkpoint there is replaced.",
 )
+@click.option(
+    "--restart",
+    is_flag=True,
+    show_default="go on from the last epoch of an interrupted run",
+    help="Begin anew where a run was interrupted.",
+)
 def train(
     recipe: str,
     activation: str | None,
     data_dir: Path | None,
     output: Path | None,
+    restart: bool,
     **changes: Any,
 ) -> None:
     try:
         config = changed(RECIPES[recipe].config, **changes)
-        RECIPES[recipe].with_activation(activation)
+        architecture = RECIPES[recipe].with_activation(activation)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     try:
-        _train(recipe, config, activation, data_dir, output or Path("runs", recipe))
+        _train(recipe, config, architecture, data_dir, output or Path("runs", recipe), restart)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
 
@@ -145,16 +174,39 @@ def train(
 def _train(
     recipe: str,
     config: TrainConfig,
-    activation: str | None,
+    architecture: Mapping[str, int | float | str],
     data_dir: Path | None,
     output: Path,
+    restart: bool,
 ) -> None:
-    from training import checkpoint, loop
+    from training import checkpoint, loop, state
     from training.report import Report
 
     checkpoint.check_writable(output)
+    config = loop.on_device(config)
+    unfinished = state.path_for(output)
+    if restart:
+        state.remove(unfinished)
     dataset = load_dataset(RECIPES[recipe].dataset, data_dir)
-    with Report(config, loop.batches_per_epoch(len(dataset.train_x), config)) as report:
-        trained, model = loop.train(recipe, config, dataset, report.batch, report.epoch, activation)
+    try:
+        with Report(config, loop.batches_per_epoch(len(dataset.train_x), config)) as report:
+            trained, model = loop.train(
+                recipe,
+                config,
+                dataset,
+                report.batch,
+                report.epoch,
+                architecture=architecture,
+                state=unfinished,
+                on_resume=report.resume,
+            )
+    except DivergenceError:
+        state.remove(unfinished)
+        raise
+    except KeyboardInterrupt:
+        if unfinished.exists():
+            click.echo("The same command goes on behind the last epoch.", err=True)
+        raise
     checkpoint.save(output, trained, model)
+    state.remove(unfinished)
     report.summary(trained, output)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from training import loop
+from training.catalog import RECIPES
 from training.config import ACTIVATIONS, INITS, OPTIMIZERS, TrainConfig, changed
 from training.curve import Epoch, png, tidy
 from training.data.dataset import Dataset
@@ -41,16 +42,16 @@ def ways(what: str) -> Sequence[str]:
 
 
 def _run(what: str, name: str, recipe: str, config: TrainConfig, dataset: Dataset) -> Run:
-    activation = None
+    architecture = None
     if what == "optimizers":
         config = changed(config, optimizer=name)
     elif what == "inits":
         config = changed(config, init=name)
     else:
-        activation = name
+        architecture = RECIPES[recipe].with_activation(name)
     history: list[Epoch] = []
     try:
-        loop.train(recipe, config, dataset, on_epoch=history.append, activation=activation)
+        loop.train(recipe, config, dataset, on_epoch=history.append, architecture=architecture)
     except DivergenceError:
         return Run(name, tuple(history), diverged=True)
     return Run(name, tuple(history), diverged=False)

@@ -22,6 +22,7 @@ OPTIMIZERS = {
 }
 SCHEDULES = ("one-cycle", "cosine", "linear", "step", "constant")
 INITS = ("default", "gaussian", "uniform", "glorot", "he", "sparse")
+PRECISIONS = ("fp32", "bf16")
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "elu", "gelu", "maxout")
 
 
@@ -54,6 +55,11 @@ class TrainConfig:
     init: str = "default"  # how the weights begin; default: as the layers' authors have it
     clip_norm: float | None = None  # of all gradients together, at most
     clip_value: float | None = None  # of each element of a gradient, at most, either way
+    # Epochs without a better one after which training stops; None: it never does, and nothing is
+    # held out of the training data to tell (see training.holdout).
+    patience: int | None = None
+    precision: str = "fp32"  # of the arithmetic; weights are FP32 either way
+    compile: bool = False  # by torch.compile
 
     def __post_init__(self) -> None:
         self._require("epochs", self.epochs >= 1, "at least 1")
@@ -70,6 +76,8 @@ class TrainConfig:
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         self._require("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
         self._require("init", self.init in INITS, f"one of {', '.join(INITS)}")
+        self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        self._require("patience", self.patience is None or self.patience >= 1, "at least 1")
         for name in ("clip_norm", "clip_value"):
             limit = getattr(self, name)
             self._require(name, limit is None or 0 < limit < math.inf, "above 0 and finite")

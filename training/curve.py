@@ -19,6 +19,9 @@ class Epoch:
     test_loss: float
     test_accuracy: float | None
     seconds: float
+    # Of what is held out of the training data, where anything is.
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
 
 
 def draw(title: str, history: Sequence[Epoch]) -> bytes:

@@ -4,6 +4,7 @@ TrainingError
 ├── ConfigError       a setting that cannot work: epochs, learning rate, device, recipe name
 ├── DataError         a data file that is missing, corrupt or out of reach
 ├── CheckpointError   a checkpoint that cannot be written, read or rebuilt
+├── StateError        a state to go on from that cannot be written, is corrupt or of another run
 └── DivergenceError   the loss is no longer a number
 """
 
@@ -21,6 +22,10 @@ class DataError(TrainingError):
 
 
 class CheckpointError(TrainingError):
+    pass
+
+
+class StateError(TrainingError):
     pass
 
 

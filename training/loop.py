@@ -1,7 +1,8 @@
 """The training loop, all of it: batches in random order, and a test after each epoch.
 
-The weights of the last step are the result. The test set is looked at, never acted upon: no epoch
-is picked by it.
+The weights of the last step are the result, or with a patience those of the epoch that was best on
+samples held out of the training data. The test set is looked at, never acted upon: no epoch is
+picked by it.
 """
 
 import math
@@ -10,17 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from training import batches, craft, provenance, tasks
+from training import batches, craft, provenance, tasks, validation
+from training import state as states
 from training.augment import distort
 from training.catalog import RECIPES, build_model
 from training.checkpoint import Checkpoint, DatasetRef
 from training.config import TrainConfig
 from training.curve import Epoch
-from training.data.dataset import Dataset
+from training.data.dataset import Array, Dataset
 from training.errors import ConfigError, DivergenceError
 from training.spec import (
     Signature,
@@ -31,6 +34,7 @@ from training.spec import (
     language,
     text_classifier,
 )
+from training.state import Identity, Progress
 from training.tasks import Task
 
 EVALUATION_BATCH = 500
@@ -42,20 +46,41 @@ def train(
     dataset: Dataset,
     on_batch: Callable[[], None] = lambda: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
-    activation: str | None = None,
+    *,
+    architecture: Mapping[str, int | float | str] | None = None,
+    state: Path | None = None,
+    on_resume: Callable[[int], None] = lambda _: None,
 ) -> tuple[Checkpoint, nn.Module]:
-    """One recipe, from a seed to a model and the record of how it came about."""
+    """One recipe, from a seed to a model and the record of how it came about.
+
+    `architecture` is the network's configuration where it is not the recipe's. In the file `state`
+    the run is kept after each epoch, and goes on from what lies there already; `on_resume` is told
+    behind how many epochs. Who has saved the checkpoint removes the file."""
     recipe = RECIPES[name]
-    architecture_config = recipe.with_activation(activation)
-    started = time.monotonic()
+    architecture_config = dict(architecture or recipe.architecture_config)
     commit = provenance.commit("training")  # now, lest the files change while we train
-    config = replace(config, device=pick_device(config.device))
+    config = on_device(config)
+    data = DatasetRef(dataset.name, dataset.sha256)
     torch.manual_seed(config.seed)
     model = build_model(recipe.architecture, architecture_config)
     craft.initialise(model, config.init)
+    # Channels last: convolutions on CPUs run up to 1.5 times as fast.
+    model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    progress = Progress(model, craft.optimizer(model, config))
+    identity = Identity(name, recipe.architecture, architecture_config, config, data)
+    if state is not None and states.restore(state, identity, progress):
+        on_resume(len(progress.history))
+
+    def after_epoch(row: Epoch) -> None:
+        if state is not None:
+            states.save(state, identity, progress)
+        on_epoch(row)
+
     task = tasks.make(recipe.task, dataset.normalisation)
-    history = fit(model, task, config, dataset, on_batch, on_epoch)
+    fit(progress, task, config, dataset, on_batch, after_epoch)
     metrics = measure(model, task, dataset)
+    if config.patience is not None:
+        metrics["best_epoch"] = validation.best(progress.history).epoch
     checkpoint = Checkpoint(
         recipe=name,
         architecture=recipe.architecture,
@@ -66,11 +91,11 @@ def train(
         normalisation=dataset.normalisation,
         metrics={
             **metrics,
-            "training_seconds": round(time.monotonic() - started, 2),
+            "training_seconds": round(progress.seconds, 2),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         },
-        history=history,
-        dataset=DatasetRef(dataset.name, dataset.sha256),
+        history=tuple(progress.history),
+        dataset=data,
         commit=commit,
         versions=provenance.versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,31 +107,32 @@ def train(
 
 
 def fit(
-    model: nn.Module,
+    progress: Progress,
     task: Task,
     config: TrainConfig,
     dataset: Dataset,
     on_batch: Callable[[], None],
-    on_epoch: Callable[[Epoch], None],
-) -> tuple[Epoch, ...]:
+    after_epoch: Callable[[Epoch], None],
+) -> None:
+    """The epochs that are left; `progress` is where the last one ended, or the best one where that
+    counts."""
     device = torch.device(config.device)
-    train_x, train_y = torch.tensor(dataset.train_x), torch.tensor(dataset.train_y).to(device)
-    train_x = train_x.to(device)  # raw, (N, ...)
-    test_x, test_y = (
-        torch.tensor(dataset.test_x).to(device),
-        torch.tensor(dataset.test_y).to(device),
-    )
+    model, optimizer, history = progress.model, progress.optimizer, progress.history
+    samples = dataset if config.patience is None else validation.held_out(dataset, task)
+    train_x, train_y = _tensors(samples.train_x, samples.train_y, device)  # raw, (N, ...)
+    held_out = _tensors(samples.test_x, samples.test_y, device)
+    test = _tensors(dataset.test_x, dataset.test_y, device)
     normalise = task.preprocessing(dataset.normalisation).to(device)
-    # Channels last: convolutions on CPUs run up to 1.5 times as fast.
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = craft.optimizer(model, config)
+    forward: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     number = batches_per_epoch(len(train_x), config)
     size = len(train_x) if config.full_batch else min(config.batch_size, len(train_x))
     lengths = task.lengths(train_x)
-    step, steps = 0, config.epochs * number
-    history: list[Epoch] = []
+    step, steps = len(history) * number, config.epochs * number
 
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(len(history) + 1, config.epochs + 1):
+        if validation.is_over(history, config.patience):
+            break
         started = time.monotonic()
         model.train()
         losses = 0.0
@@ -114,8 +140,9 @@ def fit(
             x, y = train_x[index], train_y[index]  # (B, ...), (B,)
             if config.augmentation:
                 x = distort(x.float(), config.augmentation)
-            outputs = model(normalise(x))  # (B, ...)
-            loss = task.loss(outputs, y, config.label_smoothing)
+            with precision:
+                outputs = forward(normalise(x))  # (B, ...)
+                loss = task.loss(outputs, y, config.label_smoothing)
 
             lr = craft.learning_rate(step, steps, config)
             for group in optimizer.param_groups:
@@ -127,7 +154,7 @@ def fit(
             step += 1
 
             # Without the smoothing, so that it compares with the test loss.
-            plain = task.loss(outputs.detach(), y).item()
+            plain = task.loss(outputs.detach().float(), y).item()
             if not math.isfinite(plain):
                 raise DivergenceError(
                     f"the loss became {plain} in epoch {epoch}, step {step} of {steps}: "
@@ -136,11 +163,20 @@ def fit(
             losses += plain
             on_batch()
 
-        test_loss, test_accuracy = evaluate(model, normalise, task, test_x, test_y)
-        seconds = round(time.monotonic() - started, 2)
-        history.append(Epoch(epoch, lr, losses / number, test_loss, test_accuracy, seconds))
-        on_epoch(history[-1])
-    return tuple(history)
+        row = Epoch(epoch, lr, losses / number, *evaluate(model, normalise, task, *test), 0.0)
+        if config.patience is not None:
+            loss_there, right_there = evaluate(model, normalise, task, *held_out)
+            row = replace(row, validation_loss=loss_there, validation_accuracy=right_there)
+        history.append(replace(row, seconds=round(time.monotonic() - started, 2)))
+        if config.patience is not None and validation.best(history) is history[-1]:
+            progress.best = {name: each.clone() for name, each in model.state_dict().items()}
+        after_epoch(history[-1])
+    if progress.best:
+        model.load_state_dict(progress.best)
+
+
+def _tensors(x: Array, y: Array, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor(x).to(device), torch.tensor(y).to(device)
 
 
 def batches_per_epoch(samples: int, config: TrainConfig) -> int:
@@ -206,6 +242,22 @@ def signature(
         case "language":
             return language(dataset.field, int(architecture_config["vocabulary"]))
     return classifier(dataset.field, len(dataset.labels))
+
+
+def on_device(config: TrainConfig) -> TrainConfig:
+    """With the device that there is in the place of `auto`. Raises ConfigError for one that there
+    is not, and for what only makes sense on a GPU."""
+    device = pick_device(config.device)
+    if device == "cpu" and config.precision != "fp32":
+        raise ConfigError(
+            f"--precision {config.precision} needs a GPU: most CPUs emulate such arithmetic, and "
+            "train the more slowly"
+        )
+    if device == "cpu" and config.compile:
+        raise ConfigError(
+            "--compile needs a GPU: on a CPU compiling takes longer than these networks are trained"
+        )
+    return replace(config, device=device)
 
 
 def pick_device(name: str) -> str:

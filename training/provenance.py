@@ -1,5 +1,6 @@
 """Where a checkpoint comes from: the commit of this code and the versions beneath it."""
 
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import version
@@ -14,6 +15,15 @@ def versions() -> dict[str, str]:
         "torch": version("torch"),
         "numpy": version("numpy"),
     }
+
+
+def code_sha256(package: str) -> str:
+    """Of all sources of a package, wherever it is installed."""
+    digest = hashlib.sha256()
+    for path in sorted((_PROJECT / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(_PROJECT).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def commit(*packages: str) -> str | None:

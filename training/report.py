@@ -19,6 +19,7 @@ from training.interrupts import Interrupts
 
 COLUMNS = "{:>7}{:>10}{:>12}{:>12}{:>15}{:>10}"
 HEADER = COLUMNS.format("epoch", "lr", "train loss", "test loss", "test accuracy", "seconds")
+HELD_OUT = "{:>12}"  # one column more, where samples are held out
 
 FIRST = ("test_accuracy", "test_mse")  # a summary begins with the one or the other
 
@@ -30,7 +31,7 @@ class Report:
     """
 
     def __init__(self, config: TrainConfig, batches: int) -> None:
-        self._epochs = config.epochs
+        self._epochs, self._patience = config.epochs, config.patience
         self._interrupts = Interrupts()
         self._console = Console(highlight=False, soft_wrap=True)
         self._progress = Progress(
@@ -45,7 +46,8 @@ class Report:
         self._task = self._progress.add_task("epoch 1", total=batches)
 
     def __enter__(self) -> "Report":
-        self._console.print(HEADER, style="bold")
+        held_out = "" if self._patience is None else HELD_OUT.format("held out")
+        self._console.print(HEADER + held_out, style="bold")
         self._interrupts.__enter__()
         self._progress.start()
         return self
@@ -58,21 +60,28 @@ class Report:
         self._interrupts.check()
         self._progress.advance(self._task)
 
+    def resume(self, epochs: int) -> None:
+        self._console.print(f"going on behind epoch {epochs} of an interrupted run")
+        self._progress.reset(self._task, description=f"epoch {epochs + 1}")
+
     def epoch(self, row: Epoch) -> None:
-        self._console.print(
-            COLUMNS.format(
-                f"{row.epoch}/{self._epochs}",
-                f"{row.lr:.5f}",
-                f"{row.train_loss:.4f}",
-                f"{row.test_loss:.4f}",
-                "-" if row.test_accuracy is None else f"{100 * row.test_accuracy:.2f} %",
-                f"{row.seconds:.1f}",
-            )
+        line = COLUMNS.format(
+            f"{row.epoch}/{self._epochs}",
+            f"{row.lr:.5f}",
+            f"{row.train_loss:.4f}",
+            f"{row.test_loss:.4f}",
+            _percent(row.test_accuracy, "-"),
+            f"{row.seconds:.1f}",
         )
+        if row.validation_loss is not None:
+            line += HELD_OUT.format(_percent(row.validation_accuracy, f"{row.validation_loss:.4f}"))
+        self._console.print(line)
         self._progress.reset(self._task, description=f"epoch {row.epoch + 1}")
 
     def summary(self, checkpoint: Checkpoint, output: Path) -> None:
         metrics = checkpoint.metrics
+        if "best_epoch" in metrics:
+            self._console.print(f"\nkept the weights of epoch {metrics['best_epoch']}, the best")
         self._console.print(
             f"\n{checkpoint.recipe}: {_result(metrics)}, {metrics['parameters']:,} parameters, "
             f"trained in {metrics['training_seconds']:.1f} s on {checkpoint.config.device}\n"
@@ -80,6 +89,10 @@ class Report:
             f"curve       {output / CURVE}\n"
             f"next        penstock export {output}"
         )
+
+
+def _percent(share: float | None, otherwise: str) -> str:
+    return otherwise if share is None else f"{100 * share:.2f} %"
 
 
 def _result(metrics: Mapping[str, int | float]) -> str:

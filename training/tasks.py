@@ -30,6 +30,8 @@ Reduction: TypeAlias = Literal["mean", "sum"]
 
 
 class Task(ABC):
+    in_time = False  # whether samples that follow each other overlap
+
     @abstractmethod
     def loss(
         self, outputs: Tensor, y: Tensor, smoothing: float = 0.0, reduction: Reduction = "mean"
@@ -106,6 +108,8 @@ class Reconstruction(Task):
 
 class Forecast(Task):
     """Inputs (B, T, V) and targets (B, H, V) are in the series' own units, outputs normalised."""
+
+    in_time = True
 
     def __init__(self, normalisation: Normalisation) -> None:
         self._normalise = Normalise(normalisation)

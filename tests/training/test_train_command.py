@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from training.catalog import RECIPES
 from training.checkpoint import load
 from training.command import train
+from training.state import SUFFIX
 
 COMMAND = "from training.command import train; train()"
 
@@ -75,6 +76,24 @@ def test_help_states_every_default() -> None:
         assert "default: " in text, option.name
 
 
+def test_a_patience_ends_training_early_with_the_best_weights(tmp_path: Path) -> None:
+    options = ("--patience", "2", "--schedule", "constant", "--epochs", "200")
+    result = run("digits-mlp", *options, "--output", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    checkpoint = load(tmp_path / "new")
+    best = checkpoint.history[int(checkpoint.metrics["best_epoch"]) - 1]
+    assert checkpoint.history[-1].epoch == best.epoch + 2 < 200
+    assert checkpoint.metrics["test_accuracy"] == best.test_accuracy
+    assert f"kept the weights of epoch {best.epoch}" in result.output
+
+
+@pytest.mark.parametrize("options", [("--precision", "bf16"), ("--compile",)])
+def test_what_only_makes_sense_on_a_gpu_is_refused_without_one(options: tuple[str, ...]) -> None:
+    result = run("digits-mlp", *options, "--device", "cpu")
+    assert result.exit_code == 1
+    assert f"Error: {' '.join(options)} needs a GPU: " in result.output
+
+
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
     result = run("mnist-rnn")
     assert result.exit_code == 2
@@ -127,7 +146,7 @@ def test_a_run_that_diverges_is_an_error_and_leaves_nothing(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_what_to_go_on_from(tmp_path: Path) -> None:
     arguments = ["digits-mlp", "--epochs", "1000000", "--output", str(tmp_path / "new")]
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *arguments],
@@ -145,9 +164,10 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         process.stdout.read()
         errors = process.stderr.read()
     assert process.returncode == 1
+    assert "The same command goes on" in errors
     assert "Aborted!" in errors
     assert "Traceback" not in errors
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["new" + SUFFIX]
 
 
 def test_help_does_not_wait_for_torch() -> None:
