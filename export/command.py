@@ -99,7 +99,7 @@ def export(absolute_tolerance: float, relative_tolerance: float, **options: Any)
     from export.report import Report
 
     try:
-        with Report() as report:
+        with Report(pipeline.STEPS) as report:
             published = pipeline.export(job, report.step)
     except (ExportError, TrainingError) as error:
         raise click.ClickException(str(error)) from error

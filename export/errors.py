@@ -2,10 +2,14 @@
 
 ExportError
 ├── ConversionFailed      the checkpoint cannot be written as ONNX
-├── GateRefused           the model is not what the checkpoint says; nothing was published
+├── ModuleRefused         a torch module that cannot be built, or its weights not loaded
+├── GateRefused           the model is not what it should be; nothing was published
+│   ├── FileRefused       an ONNX file that is not whole, not valid or not for ONNX Runtime
 │   ├── DataRefused       the data set is not the one that the checkpoint was measured on
 │   ├── ParityRefused     torch and ONNX Runtime differ by more than the tolerance
-│   └── AccuracyRefused   fewer right answers than the checkpoint states
+│   ├── RowsRefused       rows depend on their neighbours where batches were asked for
+│   ├── AccuracyRefused   fewer right answers than the checkpoint states
+│   └── VariantRefused    a precision that was asked for cannot be had
 └── PublishFailed         the repository cannot take the version; it is as it was before
     ├── InvalidName       a name that cannot be a model's
     ├── VersionExists     published versions are never overwritten
@@ -21,7 +25,15 @@ class ConversionFailed(ExportError):
     pass
 
 
+class ModuleRefused(ExportError):
+    pass
+
+
 class GateRefused(ExportError):
+    pass
+
+
+class FileRefused(GateRefused):
     pass
 
 
@@ -33,7 +45,15 @@ class ParityRefused(GateRefused):
     pass
 
 
+class RowsRefused(GateRefused):
+    pass
+
+
 class AccuracyRefused(GateRefused):
+    pass
+
+
+class VariantRefused(GateRefused):
     pass
 
 

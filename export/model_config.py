@@ -90,6 +90,12 @@ def read(path: Path) -> Proto | None:
         raise Incompatible(f"{path}: cannot be read as a model configuration: {error}") from error
 
 
+def stated_rows(path: Path) -> int | None:
+    """The max_batch_size of the configuration in `path`; None where there is no such file."""
+    existing = read(path)
+    return None if existing is None else int(existing.max_batch_size)
+
+
 def differences(existing: Proto, wanted: Proto) -> list[str]:
     """Why a model that needs `wanted` cannot be served by `existing`; empty if it can.
 

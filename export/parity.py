@@ -6,17 +6,37 @@ Checked at several batch sizes, on real and on extreme samples, for every output
   texts are padded in a batch, and not when they are alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from export.errors import ParityRefused
 from export.job import Tolerance
-from export.runners import Outputs, Runner
-from export.samples import Samples
-from serving.passport import BatchParity, ParityProof
+from export.onnx_model import Outputs
+from serving.passport import BatchParity, ParityProof, SampleKind
 from serving.types import Array
+
+Given = TypeVar("Given")
+Given_co = TypeVar("Given_co", covariant=True)
+
+
+class Samples(Protocol[Given_co]):
+    """Rows that a model is tried on, in the form in which it takes them; `names` says what each
+    is."""
+
+    @property
+    def kind(self) -> SampleKind: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def batch(self, rows: slice) -> Given_co:
+        """These rows together."""
+
+    def alone(self, index: int) -> Given_co:
+        """Row `index` as a batch of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +60,7 @@ def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
 class Batch:
     """The rows `start` to `start + size` of `samples`."""
 
-    samples: Samples
+    samples: Samples[object]
     start: int
     size: int
 
@@ -56,24 +76,24 @@ class Batch:
 
 
 def check(
-    reference: Runner,
-    candidate: Runner,
-    samples: Iterable[Samples],
+    reference: Callable[[Given], Outputs],
+    candidate: Callable[[Given], Outputs],
+    samples: Iterable[Samples[Given]],
     sizes: Sequence[int],
     tolerance: Tolerance,
 ) -> ParityProof:
     """What was measured, per batch size and kind of sample; ParityRefused above the tolerance."""
     measured = []
     for kind in samples:
-        alone = [candidate(kind.alone(index)) for index in range(len(kind.rows))]
+        alone = [candidate(kind.alone(index)) for index in range(len(kind.names))]
         for size in sizes:
             worst = Difference()
-            for batch in _batches(kind, size):
-                answer = candidate(kind.rows[batch.rows])
-                expected = reference(kind.rows[batch.rows])
-                worst |= compare(answer, expected, "torch", batch, tolerance)
-                compare(answer, _stack(alone[batch.rows]), "the row alone", batch, tolerance)
-            measured.append(_record(kind, size, worst))
+            for batch in batches(kind, size):
+                rows = kind.batch(batch.rows)
+                answer = candidate(rows)
+                worst |= compare(answer, reference(rows), "torch", batch, tolerance)
+                compare(answer, stack(alone[batch.rows]), "the row alone", batch, tolerance)
+            measured.append(record(kind, size, worst))
     return ParityProof(
         absolute_tolerance=tolerance.absolute,
         relative_tolerance=tolerance.relative,
@@ -102,15 +122,28 @@ def compare(
 def _compare(
     name: str, found: Array, wanted: Array, source: str, batch: Batch, tolerance: Tolerance
 ) -> Difference:
+    if wanted.dtype.kind == "O":  # texts, which are equal or not
+        return _compare_texts(name, found, wanted, source, batch)
+    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinity less infinity: NaN, and so refused
-        difference = np.abs(found.astype(np.float64) - wanted)
+        difference = np.abs(found - wanted)
         excess = difference - (tolerance.absolute + tolerance.relative * np.abs(wanted))
     # NaN compares as false, hence "not all within" rather than "any above".
     if not np.all(excess <= 0):
         raise ParityRefused(_refusal(name, found, wanted, excess, source, batch, tolerance))
     sizable = np.abs(wanted) > tolerance.absolute
     shares = difference[sizable] / np.abs(wanted[sizable])
-    return Difference(float(difference.max()), float(shares.max(initial=0.0)))
+    return Difference(float(difference.max(initial=0.0)), float(shares.max(initial=0.0)))
+
+
+def _compare_texts(name: str, found: Array, wanted: Array, source: str, batch: Batch) -> Difference:
+    for index in np.argwhere(found != wanted):
+        place = tuple(int(i) for i in index)
+        raise ParityRefused(
+            f"{batch.locate(name, place)}: ONNX Runtime gives {found[place]!r}, {source} "
+            f"{wanted[place]!r}"
+        )
+    return Difference()
 
 
 def _refusal(
@@ -133,17 +166,17 @@ def _refusal(
     )
 
 
-def _batches(samples: Samples, size: int) -> Iterator[Batch]:
+def batches(samples: Samples[object], size: int) -> Iterator[Batch]:
     """Full batches only; with a remainder, the last rows stay out of this size."""
-    for start in range(0, len(samples.rows) - size + 1, size):
+    for start in range(0, len(samples.names) - size + 1, size):
         yield Batch(samples, start, size)
 
 
-def _stack(answers: Sequence[Outputs]) -> Outputs:
+def stack(answers: Sequence[Outputs]) -> Outputs:
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
-def _record(samples: Samples, size: int, worst: Difference) -> BatchParity:
+def record(samples: Samples[object], size: int, worst: Difference) -> BatchParity:
     return BatchParity(
         batch_size=size,
         samples=samples.kind,

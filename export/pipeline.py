@@ -1,14 +1,12 @@
 """An export from end to end: every gate first, and the repository touched only behind the last."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from export import accuracy, model_config, parity, parts, provenance, samples
 from export.job import MAX_BATCH_SIZE, Job, Tolerance
-from export.publish import Model, check, check_name, publish
+from export.publish import Model, Published, check, check_name, publish
 from export.runners import Runner, onnx_runner, torch_runner
 from export.to_onnx import main_input, to_onnx
 from serving import passport as passports
@@ -28,13 +26,6 @@ STEPS = (
     "Measure the accuracy",
     "Publish",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    folder: Path
-    passport: Passport
-    size: int  # of model.onnx, in bytes
 
 
 def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Published:
@@ -69,7 +60,7 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
     if checkpoint.tokenizer:
         files[checkpoints.TOKENIZER] = checkpoint.tokenizer.encode()
     folder = publish(model, files, seal, job.version)
-    return Published(folder, passports.read(folder / passports.FILENAME), len(graph))
+    return Published(folder, passports.read(folder / passports.FILENAME))
 
 
 def _model(job: Job, checkpoint: Checkpoint) -> Model:
@@ -77,9 +68,8 @@ def _model(job: Job, checkpoint: Checkpoint) -> Model:
     check_name(name)
     rows = job.max_batch_size
     if rows is None:
-        existing = model_config.read(job.repository / name / model_config.FILENAME)
-        served = existing.max_batch_size if existing is not None else 0
-        rows = served if served > 0 else MAX_BATCH_SIZE
+        rows = model_config.stated_rows(job.repository / name / model_config.FILENAME)
+        rows = rows or MAX_BATCH_SIZE
     config = model_config.build(
         name, checkpoint.signature, rows, checkpoint.task, checkpoint.columns
     )

@@ -1,6 +1,7 @@
 """Where an exported version comes from: the commit of this code and the versions beneath it."""
 
 import platform
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
@@ -9,11 +10,12 @@ from training import provenance
 # The packages that decide what is in a version: the network, its export, its passport.
 PACKAGES = ("training", "export", "serving")
 # By the name they are imported under: ONNX Runtime goes by several distributions' names.
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+WITHOUT_TORCH = ("onnx", "onnxruntime", "numpy")
+LIBRARIES = ("torch", "onnxscript", *WITHOUT_TORCH)
 
 
-def versions() -> dict[str, str]:
-    libraries = {name: str(import_module(name).__version__) for name in LIBRARIES}
+def versions(names: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    libraries = {name: str(import_module(name).__version__) for name in names}
     return {"python": platform.python_version(), "penstock": version("penstock")} | libraries
 
 

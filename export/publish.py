@@ -30,25 +30,45 @@ from serving.passport import Passport
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
+# What a version holds by its path in there: the bytes, or where to copy them from.
+Files: TypeAlias = Mapping[str, bytes | Path]
 # The passport of a version, from its number and the SHA-256 of its files by name.
 Seal: TypeAlias = Callable[[int, dict[str, str]], Passport]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What all versions of a model share; there may be no labels."""
+    """What all versions of a model share; there may be no labels. `text` is what a new model gets
+    as its config.pbtxt, where that says more than `config`."""
 
     repository: Path
     config: Proto
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    text: str = ""
 
     @property
     def folder(self) -> Path:
         return self.repository / str(self.config.name)
 
     @property
+    def config_text(self) -> str:
+        return self.text or model_config.render(self.config)
+
+    @property
     def label_text(self) -> str:
         return "".join(f"{label}\n" for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version in its place; `size` is that of model.onnx in bytes."""
+
+    folder: Path
+    passport: Passport
+
+    @property
+    def size(self) -> int:
+        return (self.folder / model_config.MODEL).stat().st_size
 
 
 def check_name(name: str) -> None:
@@ -99,7 +119,7 @@ def _is_one_line(label: str) -> bool:
     return readable.splitlines() == [label]
 
 
-def publish(model: Model, files: Mapping[str, bytes], seal: Seal, version: int | None) -> Path:
+def publish(model: Model, files: Files, seal: Seal, version: int | None) -> Path:
     """The folder of the new version, by default the next free one.
 
     On any error, and on an interrupt, the repository is left as it was. Two exports may run at
@@ -116,9 +136,7 @@ def publish(model: Model, files: Mapping[str, bytes], seal: Seal, version: int |
     return place
 
 
-def _publish(
-    model: Model, files: Mapping[str, bytes], seal: Seal, version: int | None, undo: ExitStack
-) -> Path:
+def _publish(model: Model, files: Files, seal: Seal, version: int | None, undo: ExitStack) -> Path:
     check(model, version)
     undo.callback(_remove_empty, _missing(model.folder))
     stage = model.folder / f".staging-{uuid4().hex}"
@@ -126,11 +144,12 @@ def _publish(
     stage.mkdir(parents=True)
     for name, data in files.items():
         _write(stage / name, data)
+        _sync((stage / name).parent)
     hashes = {name: passport.file_sha256(stage / name) for name in files}
 
     if model.labels:
         _place(model.folder / model_config.LABELS, model.label_text, undo)
-    _place(model.folder / model_config.FILENAME, model_config.render(model.config), undo)
+    _place(model.folder / model_config.FILENAME, model.config_text, undo)
     check(model, version)  # again: another export may have placed its files first
     while True:
         number = version or next_version(model.folder)
@@ -188,9 +207,14 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes | Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        file.write(data)
+        if isinstance(data, Path):
+            with data.open("rb") as source:
+                shutil.copyfileobj(source, file)
+        else:
+            file.write(data)
         file.flush()
         os.fsync(file.fileno())
 

@@ -1,20 +1,21 @@
 """What the person at the terminal sees of an export."""
 
 import shlex
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.pipeline import STEPS, Published
-from serving.passport import Passport
+from export.publish import Published
+from serving.passport import BatchParity, ParityProof, Passport, RowsProof
 
 
 class Report:
     """One line per step as it begins, a spinner while it runs; the proof at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Sequence[str]) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -25,7 +26,7 @@ class Report:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=len(STEPS))
+        self._task = self._progress.add_task("", total=len(steps))
 
     def __enter__(self) -> "Report":
         self._progress.start()
@@ -46,8 +47,12 @@ class Report:
     def summary(self, published: Published) -> None:
         passport = published.passport
         show = self._console.print
-        show(_parity_table(passport))
-        show(_accuracy(passport))
+        if passport.parity:
+            show(_table("torch and ONNX Runtime", passport.parity, passport.parity.batches))
+        if passport.rows:
+            self._rows(passport.rows)
+        if passport.accuracy or passport.error:
+            show(_accuracy(passport))
         show(
             f"Published  {published.folder}  "
             f"({passport.model} version {passport.version}, {published.size / 1024:,.0f} KiB)",
@@ -57,12 +62,17 @@ class Report:
         repository = shlex.quote(str(published.folder.parent.parent))
         show(f"Next       penstock serve --model-repository {repository}", markup=False)
 
+    def _rows(self, proof: RowsProof) -> None:
+        if proof.batches:
+            self._console.print(_table("a batch and its rows alone", proof, proof.batches))
+        if proof.reason:
+            self._console.print(f"No batches {proof.reason}", style="yellow", markup=False)
 
-def _parity_table(passport: Passport) -> Table:
-    proof = passport.parity
+
+def _table(title: str, proof: ParityProof | RowsProof, batches: Sequence[BatchParity]) -> Table:
     allowed = f"{proof.absolute_tolerance:g} + {proof.relative_tolerance:g} of its value"
     table = Table(
-        title="Largest difference between torch and ONNX Runtime",
+        title=f"Largest difference between {title}",
         caption=f"allowed for each element: {allowed}",
         title_justify="left",
         caption_justify="left",
@@ -71,7 +81,7 @@ def _parity_table(passport: Passport) -> Table:
     table.add_column("samples")
     table.add_column("absolute", justify="right")
     table.add_column("relative", justify="right")
-    for batch in proof.batches:
+    for batch in batches:
         table.add_row(
             f"{batch.batch_size}",
             batch.samples,

@@ -4,23 +4,18 @@ The torch side is the checkpoint as training evaluated it. It shares no code wit
 that a mistake there shows as a difference.
 """
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from export.errors import GateRefused
+from export.onnx_model import OnnxModel, Outputs
 from serving.types import Array
 from training import tasks
 from training.checkpoint import Checkpoint
 from training.tokens import PADDING
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
-import onnxruntime
-
-Outputs: TypeAlias = Mapping[str, Array]
 Runner: TypeAlias = Callable[[Array], Outputs]
 
 
@@ -61,23 +56,11 @@ def _answer(checkpoint: Checkpoint, model: nn.Module, x: Tensor) -> dict[str, Te
 
 def onnx_runner(model: bytes) -> Runner:
     """Runs on the CPU. GateRefused where ONNX Runtime cannot load the model or run a batch."""
-    options = onnxruntime.SessionOptions()
-    # torch takes turns with it: threads that wait for work must leave the cores to torch.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no common base
-        raise GateRefused(f"ONNX Runtime cannot load the exported model: {error}") from error
-    names = [output.name for output in session.get_outputs()]
-    inputs = [given.name for given in session.get_inputs()]
+    loaded = OnnxModel(model)
+    inputs = loaded.inputs
 
     def run(raw: Array) -> Outputs:
-        try:
-            return dict(zip(names, session.run(names, _feed(inputs, raw)), strict=True))
-        except Exception as error:
-            raise GateRefused(
-                f"ONNX Runtime cannot run the exported model on a batch of {len(raw)}: {error}"
-            ) from error
+        return loaded(_feed(inputs, raw))
 
     return run
 

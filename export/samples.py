@@ -1,17 +1,15 @@
 """What torch and ONNX Runtime are compared on: real samples, and inputs that data rarely holds."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from serving.dtypes import from_wire
+from serving.passport import SampleKind
 from serving.types import Array
 from training.checkpoint import Checkpoint
 from training.spec import Normalisation, TensorField
 from training.tokens import PADDING, UNKNOWN, longest
-
-Kind: TypeAlias = Literal["real", "extreme"]
 
 SEED = 0
 # Inputs of floating point are tried up to this multiple of their full scale, either way.
@@ -23,10 +21,15 @@ class Samples:
     """`rows` are raw inputs (N, *shape); `names[i]` says what row i is. Of texts, rows are
     `padded` on the right to one length."""
 
-    kind: Kind
+    kind: SampleKind
     rows: Array
     names: tuple[str, ...]
     padded: bool = False
+
+    def batch(self, rows: slice) -> Array:
+        """These rows together."""
+        batch: Array = self.rows[rows]
+        return batch
 
     def alone(self, index: int) -> Array:
         """Row `index` as a batch of its own, without its padding."""

@@ -1,17 +1,14 @@
 """`penstock config`: a commented config.pbtxt for an ONNX file, from its graph."""
 
 from pathlib import Path
-from typing import Final
 
 import click
 from tritonclient.grpc import model_config_pb2
 
-from serving.config import Source, complete, fill_tensors, resolve
-from serving.config.commented import commented
+from serving.config import Source
+from serving.config.commented import commented, draft
 from serving.engine.repository import CONFIG_FILENAME, is_model_name, is_version
 from serving.errors import LoadFailed
-
-_BACKEND: Final = "onnxruntime"
 
 
 @click.command(
@@ -64,20 +61,10 @@ def describe(model: Path, name: str, max_batch_size: int | None = None) -> str:
     # Imported here: whoever only asks for --help need not have a runtime installed.
     from serving.engine.backends.ort import OrtBackend
 
-    source = Source(str(model))
-    proto = model_config_pb2.ModelConfig(
-        name=name,
-        backend=_BACKEND,
-        default_model_filename=model.name,
-        max_batch_size=max_batch_size or 0,
-    )
-    session = OrtBackend(threads=1).open(proto, model.parent)
-    resolved = resolve(proto, name, source)
-    if max_batch_size == 0:
-        # What is stated is not inferred, so that the graph's first dimension stays what it is.
-        fill_tensors(resolved, session.signature)
-    completed = complete(resolved, session.signature, source)
-    return commented(completed, session.signature, session.symbols)
+    opened = model_config_pb2.ModelConfig(default_model_filename=model.name)
+    session = OrtBackend(threads=1).open(opened, model.parent)
+    drafted = draft(name, model.name, session.signature, Source(str(model)), max_batch_size)
+    return commented(drafted, session.signature, session.symbols)
 
 
 def _name(model: Path, output: Path | None) -> str:

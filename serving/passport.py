@@ -7,14 +7,22 @@ than guess; fields may be added within a version, never renamed or given another
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FILENAME: Final = "passport.json"
 SCHEMA: Final = "penstock.passport/1"
 
+_CHECKPOINT: Final = (
+    "weights_sha256", "architecture", "parameters", "recipe", "seed", "dataset"
+)  # fmt: skip
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+# Of the data, drawn at random, or what data rarely holds.
+SampleKind: TypeAlias = Literal["real", "random", "extreme"]
 
 
 class PassportError(ValueError):
@@ -61,7 +69,7 @@ class BatchParity(_Part):
     """Largest differences between torch and ONNX Runtime over all outputs at one batch size."""
 
     batch_size: int = Field(gt=0)
-    samples: Literal["real", "extreme"]
+    samples: SampleKind
     max_absolute: float = Field(ge=0)
     max_relative: float = Field(ge=0)
 
@@ -74,37 +82,118 @@ class ParityProof(_Part):
     batches: tuple[BatchParity, ...] = Field(min_length=1)
 
 
+class SourceProof(_Part):
+    """What a version was made of that comes from outside, with no data to measure it on.
+
+    `name` is that of an ONNX file, or `package.module:callable`; `sha256` is the ONNX file's, or
+    that of the file with the module's weights, None where the callable brings its own.
+    """
+
+    kind: Literal["onnx", "module"]
+    name: str
+    sha256: Sha256 | None = None
+
+
+class RowsProof(_Part):
+    """Whether a row is answered beside others as it is alone, by the rule of ParityProof.
+
+    Where not, `reason` says what was seen, and the model is served without batching. `batches`
+    are the largest differences between a batch and its rows.
+    """
+
+    absolute_tolerance: float = Field(gt=0)
+    relative_tolerance: float = Field(ge=0)
+    independent: bool
+    reason: str = ""
+    batches: tuple[BatchParity, ...] = ()
+
+
+class Spread(_Part):
+    """The median and the quartiles of what was measured."""
+
+    median: float = Field(gt=0)
+    lower: float = Field(gt=0)
+    upper: float = Field(gt=0)
+
+
+class SpeedProof(_Part):
+    """Runs of the variant and of its fp32 model by turns, `n` of each, on one thread.
+
+    `speedup` is over the pairs: how many times the variant fits into the fp32 run beside it.
+    """
+
+    batch_size: int = Field(gt=0)
+    n: int = Field(gt=0)
+    fp32_microseconds: Spread
+    variant_microseconds: Spread
+    speedup: Spread
+
+
+class VariantProof(_Part):
+    """What a model of lower precision is held against: the fp32 model of the same checkpoint.
+
+    `loss` and `max_loss` are points of accuracy, or per cent of the error; `calibration_n` is the
+    number of training samples that the ranges were taken from, 0 where each run takes its own.
+    """
+
+    precision: Literal["int8"]
+    method: Literal["static", "dynamic"]
+    calibration_n: int = Field(ge=0)
+    fp32_sha256: Sha256
+    fp32_value: float = Field(ge=0)
+    loss: float
+    max_loss: float = Field(ge=0)
+    speed: tuple[SpeedProof, ...] = Field(min_length=1)
+    machine: str
+
+
 class Passport(_Part):
     """Everything that was proven of one version when it was published.
 
     `files` maps each file of the version (relative path) to its SHA-256; `weights_sha256` is that
     of the checkpoint's weights; `created` is UTC in ISO 8601; `commit` the exporting code's.
+    What comes from a checkpoint names it, and was measured on its data; what comes from outside
+    has a `source` in place of that. `parity` is missing of what is not held against torch.
     """
 
     schema_: Literal["penstock.passport/1"] = Field(default=SCHEMA, alias="schema")
     model: str
     version: int = Field(gt=0)
     files: dict[str, Sha256] = Field(min_length=1)
-    weights_sha256: Sha256
-    architecture: str
-    parameters: int = Field(ge=0)
-    recipe: str
-    seed: int
-    dataset: DatasetProof
+    source: SourceProof | None = None
+    weights_sha256: Sha256 | None = None
+    architecture: str | None = None
+    parameters: int | None = Field(default=None, ge=0)
+    recipe: str | None = None
+    seed: int | None = None
+    dataset: DatasetProof | None = None
     task: str = "classification"
     accuracy: AccuracyProof | None = None
     error: ErrorProof | None = None
-    parity: ParityProof
+    parity: ParityProof | None = None
+    rows: RowsProof | None = None
+    variant: VariantProof | None = None
     opset: int = Field(gt=0)
     created: str
     commit: str | None = None
     versions: dict[str, str]
 
     @model_validator(mode="after")
-    def _measured(self) -> "Passport":
+    def _proven(self) -> "Passport":
+        if self.source is None:
+            self._from_checkpoint()
+        elif self.rows is None and self.parity is None:
+            raise ValueError("rows: neither this nor parity is there")
+        return self
+
+    def _from_checkpoint(self) -> None:
+        missing = [name for name in _CHECKPOINT if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{', '.join(missing)}: missing, and so is a source in their place")
         if self.accuracy is None and self.error is None:
             raise ValueError("accuracy: neither this nor error is there")
-        return self
+        if self.parity is None and self.variant is None:
+            raise ValueError("parity: neither this nor variant is there")
 
     def to_dict(self) -> dict[str, Any]:
         """The passport as plain values, as `passport.json` holds them."""

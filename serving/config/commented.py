@@ -10,8 +10,9 @@ from typing import Any, Final
 from google.protobuf import text_encoding
 from tritonclient.grpc import model_config_pb2
 
-from serving.config.complete import unbatched
+from serving.config.complete import complete, fill_tensors, resolve, unbatched
 from serving.config.model import ModelConfig
+from serving.config.source import Source
 from serving.types import Signature, TensorSpec
 
 _WIDTH: Final = 100
@@ -61,6 +62,30 @@ _FINITE: Final = """\
 # Refuse requests that hold NaN or infinity. Penstock's own: Triton ignores it.
 #parameters { key: "reject_non_finite_inputs" value { string_value: "true" } }
 """
+
+
+def draft(
+    name: str,
+    filename: str,
+    signature: Signature,
+    source: Source,
+    max_batch_size: int | None = None,
+) -> ModelConfig:
+    """The complete configuration of a model `name` from its graph alone.
+
+    `max_batch_size` 0 is one that does not batch; None leaves it to the graph. Raises LoadFailed.
+    """
+    proto = model_config_pb2.ModelConfig(
+        name=name,
+        backend="onnxruntime",
+        default_model_filename=filename,
+        max_batch_size=max_batch_size or 0,
+    )
+    resolved = resolve(proto, name, source)
+    if max_batch_size == 0:
+        # What is stated is not inferred, so that the graph's first dimension stays what it is.
+        fill_tensors(resolved, signature)
+    return complete(resolved, signature, source)
 
 
 def commented(

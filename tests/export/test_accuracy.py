@@ -6,7 +6,8 @@ import pytest
 from export import accuracy, parts
 from export.errors import AccuracyRefused, ConversionFailed, DataRefused
 from export.job import OPSET
-from export.runners import Outputs, Runner, onnx_runner, torch_runner
+from export.onnx_model import Outputs
+from export.runners import Runner, onnx_runner, torch_runner
 from export.to_onnx import to_onnx
 from serving.passport import ErrorProof
 from serving.types import Array

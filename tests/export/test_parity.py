@@ -7,8 +7,9 @@ from hypothesis.extra import numpy as arrays
 from export import parity
 from export.errors import ParityRefused
 from export.job import Tolerance
+from export.onnx_model import Outputs
 from export.parity import Batch, Difference
-from export.runners import Outputs, Runner
+from export.runners import Runner
 from export.samples import Samples
 from serving.types import Array
 

@@ -153,8 +153,8 @@ def break_the_graph(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (fix_the_batch, "cannot run the exported model on a batch of 2"),
-        (break_the_graph, "cannot load the exported model"),
+        (fix_the_batch, r"cannot run the model on \w+ \[2, "),
+        (break_the_graph, "cannot load the model"),
     ],
 )
 def test_a_graph_that_onnx_runtime_cannot_run_is_refused(
