@@ -4,12 +4,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
+
+from tests.e2e.forked import Forked
 
 ROOT: Final = Path(__file__).parents[2]
 REPOSITORY: Final = ROOT / "model_repository"
@@ -24,9 +25,7 @@ STOPPING: Final = r"stopping: no longer ready"
 class Server:
     """A running server; the addresses are `host:port`, as tritonclient takes them."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None
-        assert process.stderr is not None
+    def __init__(self, process: Forked) -> None:
         self.process = process
         self.output: list[str] = []
         self.log: list[str] = []
@@ -83,7 +82,6 @@ class Server:
             self.process.kill()
         self.wait()
         for stream in (self.process.stdout, self.process.stderr):
-            assert stream is not None
             stream.close()
 
     def __str__(self) -> str:
@@ -104,11 +102,8 @@ class Server:
 
 
 def command(*arguments: str, repositories: Iterable[Path] = (REPOSITORY,)) -> list[str]:
-    """The command line of a server on free ports of the loopback address."""
+    """The command `penstock` of a server on free ports of the loopback address."""
     return [
-        sys.executable,
-        "-m",
-        "penstock",
         "serve",
         *(f"--model-repository={repository}" for repository in repositories),
         *(f"--{protocol}-address=127.0.0.1" for protocol in ("http", "grpc", "metrics")),
@@ -129,14 +124,8 @@ def starting_server(*arguments: str, repository: Path | None = REPOSITORY) -> It
 
     Without a `repository`, what executes the models is somewhere else.
     """
-    process = subprocess.Popen(
-        command(*arguments, repositories=(repository,) if repository else ()),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    repositories = (repository,) if repository else ()
+    process = Forked(command(*arguments, repositories=repositories), ROOT, environment())
     server = Server(process)
     try:
         server.wait_live()
@@ -155,16 +144,14 @@ def penstock_server(*arguments: str, repository: Path | None = REPOSITORY) -> It
 
 def failed_start(*arguments: str, repository: Path = REPOSITORY) -> str:
     """What a server says that does not start: exit code 1, a message, and no traceback."""
-    ended = subprocess.run(
-        command(*arguments, repositories=(repository,)),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-        check=False,
-    )
-    assert ended.returncode == 1, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert "Ctrl-C" not in ended.stdout
-    return ended.stderr
+    process = Forked(command(*arguments, repositories=(repository,)), ROOT, environment())
+    server = Server(process)
+    try:
+        code = server.wait()
+    finally:
+        server.close()
+    said = "".join(server.log)
+    assert code == 1, said
+    assert "Traceback" not in said
+    assert "Ctrl-C" not in "".join(server.output)
+    return said

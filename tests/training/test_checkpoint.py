@@ -173,7 +173,8 @@ def test_a_damaged_field_is_named(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=50,
 )
 @given(data=st.data())
 def test_whatever_a_field_holds_only_a_checkpoint_error_comes_of_it(

@@ -55,7 +55,7 @@ def test_a_printed_configuration_is_found_good(
 dims = st.lists(st.integers(1, 3) | st.sampled_from([None, "n"]), max_size=3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.booleans(),
     st.lists(st.tuples(st.sampled_from(Datatype), dims), min_size=2, max_size=5),

@@ -207,7 +207,7 @@ def test_a_models_folder_is_not_taken_for_a_repository(tmp_path: Path) -> None:
     assert (WARNING, "m", f"looks like a model's folder: the repository may be {tmp_path}") in told
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=mutated_texts())
 def test_whatever_a_configuration_says_the_check_ends_in_a_report(
     tmp_path_factory: pytest.TempPathFactory, text: str

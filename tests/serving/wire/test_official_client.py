@@ -145,7 +145,7 @@ def test_it_understands_our_http_outputs(datatype: Datatype, binary: bool) -> No
     assert result.get_response()["model_version"] == "1"
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(responses([d for d in Datatype if d is not Datatype.BF16], text_only=False))
 def test_it_understands_our_binary_outputs_of_any_shape(response: InferenceResponse) -> None:
     buffers, header_length = rest.encode_infer(response, rest.ALL_BINARY)
@@ -154,7 +154,7 @@ def test_it_understands_our_binary_outputs_of_any_shape(response: InferenceRespo
         assert_same(result.as_numpy(output.name), output.array)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(responses([d for d in Datatype if d is not Datatype.BF16], text_only=False))
 def test_it_understands_our_grpc_outputs_of_any_shape(response: InferenceResponse) -> None:
     message = proto.encode_infer(response)

@@ -61,13 +61,13 @@ def to_contents(response: InferenceResponse) -> Any:
     return message
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(responses(JSON_DATATYPES, text_only=True))
 def test_every_tensor_survives_json(response: InferenceResponse) -> None:
     assert_carried(returned_over_rest(response, rest.ALL_JSON), response)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(responses(list(Datatype), text_only=False))
 def test_every_tensor_survives_the_binary_extension(response: InferenceResponse) -> None:
     request = returned_over_rest(response, rest.ALL_BINARY)
@@ -75,7 +75,7 @@ def test_every_tensor_survives_the_binary_extension(response: InferenceResponse)
     assert request.id == response.id
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(responses(list(Datatype), text_only=False))
 def test_every_tensor_survives_raw_protobuf_contents(response: InferenceResponse) -> None:
     answer = proto.encode_infer(response)
@@ -85,7 +85,7 @@ def test_every_tensor_survives_raw_protobuf_contents(response: InferenceResponse
     assert_carried(proto.decode_infer(message), response)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(responses(JSON_DATATYPES, text_only=False))
 def test_every_tensor_survives_typed_protobuf_contents(response: InferenceResponse) -> None:
     assert_carried(proto.decode_infer(to_contents(response)), response)
