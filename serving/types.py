@@ -63,7 +63,8 @@ class InferenceRequest:
     """One request, as any protocol decodes it.
 
     `version` "" leaves the choice to the model's version policy. No `outputs` asks for all.
-    `deadline` is the monotonic time after which nobody waits for the answer any more.
+    `deadline` is the monotonic time after which nobody waits for the answer any more;
+    `wants_one_response` whether it comes over a way that has room for one response only.
     """
 
     model: str
@@ -73,6 +74,7 @@ class InferenceRequest:
     outputs: tuple[RequestedOutput, ...] = ()
     parameters: Parameters = field(default_factory=dict)
     deadline: int | None = None
+    wants_one_response: bool = False
 
     @property
     def label(self) -> str:

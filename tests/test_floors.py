@@ -57,7 +57,7 @@ FLOORS: Final = (
         "serving.engine.model",
         "serving.engine.warmup",
     ),
-    ("serving.engine.decoupled",),
+    ("serving.engine.decoupled", "serving.engine.generation"),
     ("serving.engine.assemble",),
     ("serving.engine.override", "serving.engine.snapshot"),
     ("serving.engine.loading",),

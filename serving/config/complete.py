@@ -37,7 +37,7 @@ class Completion:
 
 
 DEFAULT: Final = Completion()
-BACKENDS: Final = ("onnxruntime", "identity", "repeat")
+BACKENDS: Final = ("onnxruntime", "generation", "identity", "repeat")
 DEFAULT_SEQUENCE_IDLE: Final = 1_000_000  # microseconds
 
 _Group: Final[Any] = model_config_pb2.ModelInstanceGroup

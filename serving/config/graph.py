@@ -4,6 +4,7 @@ The rules and the sentences before the cure are those of Triton's ONNX Runtime b
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from tritonclient.grpc import model_config_pb2
 
@@ -18,6 +19,9 @@ from serving.config.sequences import hidden_inputs
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
 from serving.types import Signature, TensorSpec
+
+# Backends that merge no tensors, so that a request may lack what its neighbours have.
+_TAKES_OPTIONAL: Final = ("generation",)
 
 
 def graph_faults(proto: Proto, signature: Signature) -> Iterator[Fault]:
@@ -66,7 +70,7 @@ def _optional_inputs(proto: Proto, signature: Signature) -> Iterator[Fault]:
     optional = {spec.name: spec.optional for spec in signature.inputs}
     for index, tensor in enumerate(proto.input):
         path = f"input[{index}].optional"
-        if tensor.optional and proto.max_batch_size:
+        if tensor.optional and proto.max_batch_size and proto.backend not in _TAKES_OPTIONAL:
             yield Fault(
                 path,
                 f"optional input '{tensor.name}' is not supported for models that support "

@@ -141,6 +141,11 @@ class ModelConfig:
         return parameters.reject_non_finite_inputs(self.proto)
 
     @property
+    def generation_max_tokens(self) -> int:
+        """The most tokens that a request may ask for of a generated text."""
+        return parameters.generation_max_tokens(self.proto)
+
+    @property
     def warmup_samples(self) -> tuple[WarmupSample, ...]:
         """What the model runs before it is ready."""
         return warmup_samples(self.proto)

@@ -14,6 +14,7 @@ _FLAGS: Final = {
     **dict.fromkeys(("false", "off", "0"), False),
 }
 _MAX_THREADS: Final = 1024
+_MAX_TOKENS: Final = 4096
 
 # Named as in ONNX Runtime, which is given them as they are.
 ARENA_SHRINKAGE: Final = "memory.enable_memory_arena_shrinkage"
@@ -77,6 +78,11 @@ def splits_large_requests(proto: Proto) -> bool:
 def latency_objective(proto: Proto) -> int:
     """Within how many nanoseconds requests shall be answered, 0 for none; our own parameter."""
     return int(_read(proto).get("latency_objective_ms", 0) * 1_000_000)
+
+
+def generation_max_tokens(proto: Proto) -> int:
+    """The most tokens that a request may ask for of a generated text; our own parameter."""
+    return int(_read(proto).get("generation_max_tokens", _MAX_TOKENS))
 
 
 def parameter_faults(proto: Proto) -> Iterator[Fault]:
@@ -156,6 +162,12 @@ def _threads(text: str) -> int | None:
     return threads if threads > 0 else None
 
 
+def _tokens(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ValueError("a whole number above 0")
+    return int(text)
+
+
 def _cpu_arena(text: str) -> str:
     if not re.fullmatch(r"cpu:0(;cpu:0)*", text):
         raise ValueError("cpu:0, the one device with a memory arena")
@@ -194,6 +206,7 @@ _READERS: Final[dict[str, Callable[[str], bool | float | str | None]]] = {
     "reject_non_finite_inputs": _flag,
     "latency_objective_ms": _milliseconds,
     "split_large_requests": _flag,
+    "generation_max_tokens": _tokens,
     # How `/predict` reads inputs and renders outputs.
     "prediction": _prediction,
     "columns": _columns,

@@ -3,11 +3,13 @@
 import logging
 import time
 
+from serving.engine.backends.generation import GenerationSession
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.cache import ResponseCache
 from serving.engine.cached import CachedVersion
 from serving.engine.decoupled import decoupled
 from serving.engine.ensemble import Ensemble
+from serving.engine.generation.version import GeneratingVersion
 from serving.engine.model import ModelVersion
 from serving.engine.scheduling import schedule
 from serving.engine.servable import Find, Opened, Servable
@@ -53,6 +55,8 @@ def _uncached(
 ) -> Servable:
     if opened.config.is_ensemble:
         return Ensemble(opened, find)
+    if any(isinstance(session, GenerationSession) for session in opened.sessions):
+        return GeneratingVersion(opened, default_max_queue)
     if opened.config.is_decoupled:
         return decoupled(opened, default_max_queue)
     return ModelVersion(opened, schedule(opened, default_max_queue), loop_time)

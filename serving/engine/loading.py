@@ -20,6 +20,7 @@ from serving.config import (
     resolve,
 )
 from serving.engine.backends.base import Backend, Session
+from serving.engine.backends.generation import GenerationBackend
 from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
 from serving.engine.backends.repeat import RepeatBackend
@@ -42,8 +43,10 @@ logger = logging.getLogger("penstock.load")
 
 def default_backends() -> dict[str, Backend]:
     """Every backend of the embedded engine by the name that config.pbtxt gives it."""
+    runtime = OrtBackend(threads=processors().for_models)
     return {
-        "onnxruntime": OrtBackend(threads=processors().for_models),
+        "onnxruntime": runtime,
+        "generation": GenerationBackend(runtime),
         "identity": IdentityBackend(),
         "repeat": RepeatBackend(),
     }

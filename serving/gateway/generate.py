@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -43,7 +44,7 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
     )
     async def generate(request: Request, model: str, version: str) -> Response:
         """Run the model on JSON members that bear its inputs' names; exactly one response."""
-        inference = await read(request, model, version)
+        inference = replace(await read(request, model, version), wants_one_response=True)
         response = await unless_gone(request, _only(engine.stream(inference)))
         return json(wire.encode(response))
 

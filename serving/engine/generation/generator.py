@@ -1,0 +1,142 @@
+"""Continuous batching: texts join and leave between two steps of one batch that never ends.
+
+Everything but the steps happens on the event loop. A step costs one hop to a worker thread and one
+back, however many texts it goes on with; in between those that are over leave, and one that waits
+joins, whose prompt is read in the step that follows.
+"""
+
+import asyncio
+import copy
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from serving.engine.batching.entries import Entry
+from serving.engine.batching.queue import BatchQueue
+from serving.engine.generation.decoder import Decoder, Step
+from serving.engine.generation.generation import Generation
+from serving.engine.generation.rows import Rows
+from serving.errors import Internal, ServingError, Unavailable
+from serving.threads import give_way
+
+logger = logging.getLogger("penstock.generation")
+
+
+class Generator:
+    """Writes the texts of one model version, up to `limit` at a time; for the event loop.
+
+    `queue`    who waits, and for how long; of no other use
+    `decode`   the text of a token
+    `on_step`  told of each step with the number of its rows
+    `clock`    monotonic nanoseconds
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        limit: int,
+        queue: BatchQueue[Generation],
+        decode: Callable[[list[int]], str],
+        *,
+        on_step: Callable[[int, Step], object] = lambda rows, step: None,
+        clock: Callable[[], int] = time.monotonic_ns,
+        name: str = "generator",
+    ) -> None:
+        self._decoder = decoder
+        self._rows: Rows[Generation] = Rows(limit)
+        self._queue = queue
+        self._decode = decode
+        self._on_step = on_step
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, name, initializer=give_way)
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    @property
+    def waiting(self) -> int:
+        """Texts that have no row yet."""
+        return len(self._queue)
+
+    def begin(
+        self,
+        generation: Generation,
+        *,
+        deadline: int | None = None,
+        queue_timeout: int = 0,
+        priority: int = 0,
+    ) -> None:
+        """Let `generation` wait for a row; see `Entry` for the arguments.
+
+        Raises Overloaded if the queue is full, Unavailable once closing. What comes later, such as
+        DeadlineExceeded, is the generation's failure.
+        """
+        if self._closing:
+            raise Unavailable("the model is being unloaded and accepts no more requests")
+        now = self._clock()
+        self._queue.push(Entry(generation, 1, None, now, deadline, queue_timeout, priority))
+        if self._task is None:
+            self._task = asyncio.create_task(self._work())
+
+    def abandon(self, generation: Generation) -> None:
+        """Nobody waits for it: its row is free at the next step, if it has one."""
+        generation.abandon()
+        self._queue.discard(generation)
+
+    async def close(self) -> None:
+        """Refuse new texts, write those that are accepted, end the thread."""
+        self._closing = True
+        if self._task is not None:
+            await self._task
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _work(self) -> None:
+        """Step by step, as long as there is anything to write."""
+        loop = asyncio.get_running_loop()
+        while True:
+            has_newcomer = self._arrange()
+            members = list(self._rows)
+            if not members:
+                break
+            try:
+                step = await loop.run_in_executor(
+                    self._thread, self._decoder.step, members, has_newcomer
+                )
+                self._apply(members, step)
+            except Exception as error:
+                self._fail(error)
+        self._task = None
+
+    def _arrange(self) -> bool:
+        """Let leave who is over, and join who is next; whether anybody has joined."""
+        for row, member in reversed(list(enumerate(self._rows))):
+            if member.is_over and (last := self._rows.leave(row)) != row:
+                self._decoder.move(last, row)
+        now = self._clock()
+        for refused, error in self._queue.expire(now):
+            refused.item.fail(error)
+        if not self._rows.has_room:
+            return False
+        entries, _ = self._queue.take(now)
+        for entry in entries:
+            entry.item.queue = now - entry.at
+            self._rows.join(entry.item)
+        return bool(entries)
+
+    def _apply(self, members: list[Generation], step: Step) -> None:
+        for member, token in zip(members, step.tokens, strict=True):
+            is_newcomer = not member.reading
+            member.reading += step.reading if is_newcomer else 0
+            member.writing += 0 if is_newcomer else step.writing
+            if not member.is_over:
+                member.add(token, self._decode([token]))
+        self._on_step(len(members), step)
+
+    def _fail(self, error: Exception) -> None:
+        """A step has failed: so have all texts that were part of it."""
+        if not isinstance(error, ServingError):
+            logger.error("a step of %d texts failed", len(self._rows), exc_info=error)
+            error = Internal(f"inference failed: {error!r}")
+        for member in self._rows.clear():
+            # A copy each: raising one object in several tasks would mix up their tracebacks.
+            member.fail(copy.copy(error))

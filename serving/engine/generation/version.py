@@ -1,0 +1,212 @@
+"""A version of a model that generates text, token by token, for many requests in one batch."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import numpy as np
+
+from serving.engine.backends.generation import PROMPT, STOP, TEXT, GenerationSession
+from serving.engine.batching.queue import BatchQueue
+from serving.engine.classification import answer
+from serving.engine.generation.decoder import Decoder, Step
+from serving.engine.generation.generation import Generation, Piece
+from serving.engine.generation.generator import Generator
+from serving.engine.generation.sampling import read_sampling
+from serving.engine.model import LABELLED, REASONS
+from serving.engine.servable import Opened
+from serving.engine.validation import Admitted, Validator
+from serving.errors import Decoupled, InvalidArgument, LoadFailed, ServingError
+from serving.statistics import FailureReason, ResponseStatistics, VersionStatistics
+from serving.types import InferenceRequest, InferenceResponse, Parameter, Tensor, Timing
+
+
+class GeneratingVersion:
+    """Answers requests for one version; to be created on the event loop."""
+
+    def __init__(self, opened: Opened, default_max_queue: int) -> None:
+        """LoadFailed if the configuration asks for what a generation cannot have."""
+        config = opened.config
+        _check(opened)
+        [session] = opened.sessions
+        assert isinstance(session, GenerationSession)
+        self._opened = opened
+        self._config = config
+        self._session = session
+        self._statistics = VersionStatistics(
+            config.name, opened.version, objective=config.latency_objective
+        )
+        self._validator = Validator(config)
+        self._generator = Generator(
+            Decoder(session, config.max_batch_size),
+            config.max_batch_size,
+            BatchQueue(replace(config.batch_policy(default_max_queue), merge=False)),
+            session.characters.decode,
+            on_step=self._record_step,
+            name=f"{config.name}-{opened.version}",
+        )
+
+    @property
+    def opened(self) -> Opened:
+        """What it was made of."""
+        return self._opened
+
+    @property
+    def statistics(self) -> VersionStatistics:
+        """The counters as they stand."""
+        self._statistics.pending = self._generator.waiting
+        return self._statistics
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Decoupled, always."""
+        raise Decoupled.asked_over("A request for one response")
+
+    async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        """The text as it comes, or in one response for those who want it whole."""
+        arrived = time.monotonic_ns()
+        run = _Run(self._statistics, arrived)
+        generation: Generation | None = None
+        try:
+            admitted = self._validator.admit(request)
+            generation = self._generation(request, admitted)
+            self._begin(request, generation)
+            is_last = False
+            while not is_last:
+                next_piece = generation.next if generation.sampling.stream else generation.whole
+                piece = await next_piece()
+                run.responded()
+                is_last = piece.finish is not None
+                yield self._response(request, admitted, piece)
+            run.succeeded(generation)
+        except ServingError as error:
+            run.failed(REASONS.get(error.code, FailureReason.OTHER))
+            if error.code in LABELLED:
+                raise error.labelled(request.label) from error.__cause__
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            run.failed(FailureReason.CANCELED)
+            raise
+        finally:
+            if generation is not None:
+                self._generator.abandon(generation)
+
+    async def finish_sequences(self) -> None:
+        """There are none."""
+
+    async def close(self) -> None:
+        """Refuse new requests, write the accepted ones to their ends, release the session."""
+        await self._generator.close()
+        await asyncio.to_thread(self._session.close)
+
+    def _generation(self, request: InferenceRequest, admitted: Admitted) -> Generation:
+        """What the request asks for; InvalidArgument where that cannot be."""
+        arrays = {tensor.name: tensor.array for tensor in admitted.inputs}
+        if admitted.rows != 1:
+            raise InvalidArgument(
+                f"{PROMPT.name}: a request is for one text, got {admitted.rows}; texts of several "
+                "requests are written together"
+            )
+        stops = arrays.get(STOP.name)
+        sampling = read_sampling(
+            request.parameters,
+            None if stops is None else [stop.decode() for stop in stops.reshape(-1)],
+            not request.wants_one_response,
+            self._config.generation_max_tokens,
+        )
+        prompt = self._session.characters.encode(arrays[PROMPT.name].item().decode())
+        if not 1 <= len(prompt) <= self._session.context:
+            raise InvalidArgument(
+                f"{PROMPT.name}: expected 1 to {self._session.context} characters, which is as "
+                f"far as the model looks back, got {len(prompt)}"
+            )
+        return Generation(prompt, sampling)
+
+    def _begin(self, request: InferenceRequest, generation: Generation) -> None:
+        self._generator.begin(
+            generation,
+            deadline=request.deadline,
+            # Microseconds on the wire.
+            queue_timeout=int(request.parameters.get("timeout", 0)) * 1000,
+            priority=int(request.parameters.get("priority", 0)),
+        )
+
+    def _response(
+        self, request: InferenceRequest, admitted: Admitted, piece: Piece
+    ) -> InferenceResponse:
+        text = Tensor(TEXT.name, TEXT.datatype, np.array([[piece.text.encode()]], dtype=object))
+        parameters: dict[str, Parameter] = {}
+        if piece.finish is not None:
+            parameters = {"finish_reason": piece.finish.value, "completion_tokens": piece.tokens}
+        return InferenceResponse(
+            model=self._config.name,
+            version=self._opened.version,
+            outputs=answer((text,), request.outputs, self._opened.labels, batched=True),
+            id=request.id,
+            parameters=parameters,
+            is_last=piece.finish is not None,
+        )
+
+    def _record_step(self, rows: int, step: Step) -> None:
+        timing = Timing(0, step.reading, step.writing, 0, batch_rows=rows)
+        self._statistics.record_execution(rows, timing)
+
+
+def _check(opened: Opened) -> None:
+    config = opened.config
+    batching = config.proto.dynamic_batching
+    unfit = {
+        "model_transaction_policy": not config.is_decoupled,
+        "max_batch_size": config.max_batch_size < 1,
+        "instance_group": len(opened.sessions) != 1,
+        "sequence_batching": config.has_sequences,
+        "response_cache": config.caches_responses,
+        "dynamic_batching.max_queue_delay_microseconds": batching.max_queue_delay_microseconds > 0,
+        "dynamic_batching.preserve_ordering": batching.preserve_ordering,
+    }
+    if found := [field for field, is_unfit in unfit.items() if is_unfit]:
+        raise LoadFailed(
+            f"{config.source.at(found[0])}: model '{config.name}' generates text, so it is "
+            "decoupled, has max_batch_size texts of one instance in hand at a time, and neither "
+            "sequences, a response cache, a queue delay nor an order of the answers; "
+            f"change {', '.join(found)}"
+        )
+
+
+class _Run:
+    """What is counted of one request."""
+
+    def __init__(self, statistics: VersionStatistics, arrived: int) -> None:
+        self._statistics = statistics
+        self._arrived = self._last = arrived
+        self._count = 0
+
+    def responded(self) -> None:
+        """There is a response, of the time since the last one."""
+        now = time.monotonic_ns()
+        if not self._count:
+            self._statistics.record_first_response(now - self._arrived)
+        self._response.succeeded(now - self._last, 0)
+        self._count += 1
+        self._last = now
+
+    def succeeded(self, generation: Generation) -> None:
+        """All responses were sent; as with Triton, that there are no more is an empty one."""
+        now = time.monotonic_ns()
+        self._response.empty(now - self._last)
+        timing = Timing(generation.queue, generation.reading, generation.writing, 0, batch_rows=1)
+        self._statistics.record_success(1, now - self._arrived, timing)
+
+    def failed(self, reason: FailureReason) -> None:
+        """There is an error in the place of the next response, or nobody wants it."""
+        now = time.monotonic_ns()
+        if reason is FailureReason.CANCELED:
+            self._response.cancel.add(now - self._last)
+        else:
+            self._response.failed(now - self._last)
+        self._statistics.record_failure(reason, now - self._arrived)
+
+    @property
+    def _response(self) -> ResponseStatistics:
+        """What is counted of responses in this place."""
+        return self._statistics.response(self._count)
