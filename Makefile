@@ -19,7 +19,7 @@ loadtest: $(VENV)/.loadtest ## put a server that it starts under load for 30 s, 
 	@$(BIN)/python deploy/locust/run.py $(ARGS)
 
 test: install-dev lint ## run ruff, the type checker and the whole test suite
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 lint: install-dev ## run ruff and the type checker
 	$(BIN)/ruff check .

@@ -101,27 +101,27 @@ def test_the_request_that_is_changed_below_is_valid() -> None:
     assert len(proto.decode_infer(valid_message()).inputs) == 1
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.binary(max_size=200), st.none() | st.integers(0, 200))
 def test_arbitrary_bytes_over_rest(body: bytes, header_length: int | None) -> None:
     only_serving_errors(lambda: rest.decode_infer("m", "", body, header_length))
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(values)
 def test_arbitrary_json_over_rest(value: Any) -> None:
     # Python's surrogates are escaped, so that they arrive as a client might send them.
     only_serving_errors(lambda: rest.decode_infer("m", "", json.dumps(value).encode()))
 
 
-@settings(max_examples=800)
+@settings(max_examples=200)
 @given(st.sampled_from(paths(VALID)), values)
 def test_a_valid_request_with_any_value_changed(path: tuple[Any, ...], value: Any) -> None:
     header = json.dumps(changed(path, value)).encode()
     only_serving_errors(lambda: rest.decode_infer("m", "", header + BINARY, len(header)))
 
 
-@settings(max_examples=800)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_valid_request_with_any_bytes_replaced(data: st.DataObject) -> None:
     header = json.dumps(VALID).encode()
@@ -135,7 +135,7 @@ def test_a_valid_request_with_any_bytes_replaced(data: st.DataObject) -> None:
     only_serving_errors(lambda: rest.decode_infer("m", "", mutated, len(header)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.binary(max_size=40),
     st.lists(
@@ -153,7 +153,7 @@ def test_arbitrary_raw_requests(body: bytes, specs: list[TensorSpec], max_batch_
     only_serving_errors(lambda: rest.decode_raw_infer("m", "", body, specs, max_batch_size))
 
 
-@settings(max_examples=800)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_valid_message_with_any_bytes_replaced(data: st.DataObject) -> None:
     content = valid_message().SerializeToString()
@@ -167,7 +167,7 @@ def test_a_valid_message_with_any_bytes_replaced(data: st.DataObject) -> None:
     only_serving_errors(lambda: proto.decode_infer(message))
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(
     st.sampled_from([*(datatype.value for datatype in Datatype), "", "int32"]),
     st.lists(st.integers(-2, 4) | st.integers(-(2**63), 2**63 - 1), max_size=4),
