@@ -30,6 +30,12 @@ _COMMANDS: Final = {
         "export,cpu",
         "Prove a checkpoint and publish it to a repository.",
     ),
+    "import": _Entry(
+        "export.import_command",
+        "import_",
+        "export,cpu",
+        "Prove an ONNX file of any origin and publish it to a repository.",
+    ),
     "validate": _Entry(
         "serving.validate.command",
         "validate",

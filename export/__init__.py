@@ -1,14 +1,23 @@
-"""From a checkpoint to a proven version in a model repository.
+"""From a checkpoint, a torch module or an ONNX file to a proven version in a model repository.
 
-job           what to export, and every default
-to_onnx       checkpoint -> ONNX bytes, preprocessing inside
-runners       a model as a function, by torch and by ONNX Runtime
-samples       what the two are compared on
-parity        gate: both give the same answers
-accuracy      gate: as many right answers as the checkpoint states, on the same data
-model_config  the model's config.pbtxt
+job, options  what to export, and every default
+onnx_model    an ONNX model as a function, by ONNX Runtime
+parity        gate: two models give the same answers, and a row the same in any batch
+model_config  the model's config.pbtxt, of a model of ours
+graph_config  the same, of a model of which no more than the graph is known
 provenance    the commit and the library versions
 publish       a place in the repository, in one step
-pipeline      all of it in order
-command       `penstock export`, with its report
+report        what is seen at the terminal
+
+`penstock export`, of a checkpoint (command, pipeline):
+to_onnx       checkpoint -> ONNX bytes, preprocessing inside (served, recurrent, parts)
+runners       a model as a function, by torch and by ONNX Runtime
+samples       what the two are compared on
+accuracy      gate: as many right answers as the checkpoint states, on the same data
+
+`penstock import`, of an ONNX file (import_command, importing); needs no torch:
+intake        the file and those of its weights -> a folder of our own
+onnx_gates    gates: versions, operators, what ONNX itself checks
+generated     inputs for a model of which nothing is known but its signature
+rows          gate: may its rows share batches
 """

@@ -5,46 +5,16 @@ from typing import Any
 
 import click
 
-from export.errors import ExportError, InvalidName
-from export.job import MAX_BATCH_SIZE, OPSET, OPSETS, PARTS, REPOSITORY, Job, Tolerance
+from export import options
+from export.errors import ExportError
+from export.job import MAX_BATCH_SIZE, OPSET, OPSETS, PARTS, Job, Tolerance
 from training.data.files import DATA_VARIABLE
 from training.errors import TrainingError
-
-TOLERANCE = Tolerance()
-
-
-def _model_name(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
-    if name is not None:
-        from export.publish import check_name
-
-        try:
-            check_name(name)
-        except InvalidName as error:
-            raise click.BadParameter(str(error)) from error
-    return name
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--repository",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=REPOSITORY,
-    show_default=True,
-    help="Model repository to publish into; made where it does not exist.",
-)
-@click.option(
-    "--name",
-    callback=_model_name,
-    show_default="the checkpoint's recipe",
-    help="Name of the model.",
-)
-@click.option(
-    "--version",
-    type=click.IntRange(min=1),
-    show_default="the next free one",
-    help="Version to publish; one that exists is never overwritten.",
-)
+@options.place("the checkpoint's recipe")
 @click.option(
     "--max-batch-size",
     type=click.IntRange(min=1),
@@ -72,28 +42,15 @@ def _model_name(context: click.Context, option: click.Parameter, name: str | Non
     show_default="none: the cache, then a download",
     help="Folder with the data that the checkpoint was tested on.",
 )
-@click.option(
-    "--absolute-tolerance",
-    type=click.FloatRange(min=0, min_open=True),
-    default=TOLERANCE.absolute,
-    show_default=True,
-    help="Largest difference between torch and ONNX Runtime, ...",
-)
-@click.option(
-    "--relative-tolerance",
-    type=click.FloatRange(min=0),
-    default=TOLERANCE.relative,
-    show_default=True,
-    help="... plus this share of torch's value.",
-)
-def export(absolute_tolerance: float, relative_tolerance: float, **options: Any) -> None:
+@options.tolerance("ONNX Runtime and torch")
+def export(absolute_tolerance: float, relative_tolerance: float, **others: Any) -> None:
     """Export CHECKPOINT, a folder written by `penstock train`, into a model repository.
 
     The served model takes raw input: preprocessing is part of the graph. It is published only if
     ONNX Runtime gives what torch gives, at every batch size, and is right on as many test samples
     as the checkpoint states. Its passport says what was measured.
     """
-    job = Job(**options, tolerance=Tolerance(absolute_tolerance, relative_tolerance))
+    job = Job(**others, tolerance=Tolerance(absolute_tolerance, relative_tolerance))
     # Only now: torch takes seconds to load, and `--help` shall not wait for it.
     from export import pipeline
     from export.report import Report

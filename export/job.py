@@ -37,3 +37,18 @@ class Job:
     part: str | None = None  # see export.parts; None for the whole network
     data_dir: Path | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportJob:
+    """The ONNX file `source` as a version. `name` None stands for the file's; the others are as in
+    Job, except that `max_batch_size` 0 is a model that does not batch. `sample` is an .npz file of
+    inputs, None for generated ones."""
+
+    source: Path
+    repository: Path = REPOSITORY
+    name: str | None = None
+    version: int | None = None
+    max_batch_size: int | None = None
+    sample: Path | None = None
+    tolerance: Tolerance = field(default_factory=Tolerance)

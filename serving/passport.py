@@ -97,14 +97,15 @@ class SourceProof(_Part):
 class RowsProof(_Part):
     """Whether a row is answered beside others as it is alone, by the rule of ParityProof.
 
-    Where not, `reason` says what was seen, and the model is served without batching. `batches`
-    are the largest differences between a batch and its rows.
+    Where not, `reason` says what was seen, and the model is served without batching. `inputs` says
+    what the rows were, `batches` holds the largest differences between a batch and its rows.
     """
 
     absolute_tolerance: float = Field(gt=0)
     relative_tolerance: float = Field(ge=0)
     independent: bool
     reason: str = ""
+    inputs: str = ""
     batches: tuple[BatchParity, ...] = ()
 
 

@@ -37,7 +37,17 @@ def test_torch_is_bounded_above() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["train"], ["export"], ["validate"], ["doctor"], ["config"], ["serve"], ["bench"]],
+    [
+        [],
+        ["train"],
+        ["export"],
+        ["import"],
+        ["validate"],
+        ["doctor"],
+        ["config"],
+        ["serve"],
+        ["bench"],
+    ],
 )
 def test_help_is_printed_without_importing_torch(command: list[str]) -> None:
     program = (

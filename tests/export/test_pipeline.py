@@ -21,6 +21,7 @@ from export.errors import (
 )
 from export.job import Job, Tolerance
 from serving import passport
+from serving.passport import DatasetProof
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 from training.errors import CheckpointError
@@ -55,10 +56,11 @@ def test_an_export_publishes_a_version_with_its_proof(
     assert (proof.model, proof.version, proof.recipe) == ("digits-mlp", 1, "digits-mlp")
     assert proof.weights_sha256 == trained.weights_sha256
     assert proof.parameters == trained.metrics["parameters"]
-    assert (proof.dataset.name, proof.dataset.sha256) == ("digits", digits.sha256)
+    assert proof.dataset == DatasetProof(name="digits", sha256=digits.sha256)
     assert proof.accuracy is not None
     assert proof.accuracy.n == 355
     assert proof.accuracy.value >= proof.accuracy.checkpoint == trained.metrics["test_accuracy"]
+    assert proof.parity is not None
     measured = {(batch.batch_size, batch.samples) for batch in proof.parity.batches}
     assert measured == {(n, kind) for n in (1, 2, 7, 64) for kind in ("real", "extreme")}
     assert proof.versions.keys() >= {"penstock", "torch", "onnx", "onnxruntime"}
@@ -74,6 +76,7 @@ def test_the_next_export_joins_the_model_and_keeps_its_batch_size(
     second = pipeline.export(Job(Path(trained.folder), repository, name="mine"))
 
     assert second.folder == repository / "mine" / "2"
+    assert second.passport.parity is not None
     assert {batch.batch_size for batch in second.passport.parity.batches} == {1, 2, 7, 12}
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from export import pipeline, recurrent, samples
 from export.errors import DataRefused, ParityRefused
 from export.job import Job
+from export.publish import Published
 from serving import passport
 from serving.types import Array
 from tests.training.samples import slice_of, train_briefly
@@ -36,7 +37,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def published(reviews: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Published:
+def published(reviews: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Published:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalog, "load_dataset", lambda *_: slice_of(tiny("sst2")))
         return pipeline.export(Job(Path(reviews.folder), tmp_path_factory.mktemp("repository")))
@@ -45,7 +46,7 @@ def published(reviews: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def export_again(
     reviews: Checkpoint,
-    published: pipeline.Published,
+    published: Published,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[Change], object]:
@@ -66,7 +67,7 @@ def nodes(model: onnx.ModelProto, kind: str) -> list[onnx.NodeProto]:
 
 
 def test_the_version_holds_the_tokeniser_and_the_passport_vouches_for_it(
-    reviews: Checkpoint, published: pipeline.Published
+    reviews: Checkpoint, published: Published
 ) -> None:
     assert (published.folder / "tokenizer.json").read_text("utf-8") == reviews.tokenizer
     assert published.passport.files.keys() == {"model.onnx", "tokenizer.json"}
@@ -158,7 +159,7 @@ def answers(graph: Path, ids: Array, mask: Array) -> Array:
 
 
 def test_what_stands_under_the_mask_and_behind_the_longest_text_changes_nothing(
-    published: pipeline.Published,
+    published: Published,
 ) -> None:
     graph = published.folder / "model.onnx"
     ids = np.random.default_rng(0).integers(2, 20, (3, 64))

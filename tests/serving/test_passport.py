@@ -49,6 +49,11 @@ BROKEN: dict[str, tuple[Edit, str]] = {
     "no schema, another name": (lambda d: d.update(schema="other"), "schema: "),
     "no files": (lambda d: d.update(files={}), "files: "),
     "a hash that is none": (lambda d: d["files"].update({"model.onnx": "abc"}), "files.model.onnx"),
+    "neither a checkpoint nor a source": (lambda d: d.pop("recipe"), "recipe: missing, and so is"),
+    "a source of which nothing is proven": (
+        lambda d: d.update(source={"kind": "onnx", "name": "m.onnx"}, parity=None),
+        "rows: neither this nor parity",
+    ),
     "no accuracy": (lambda d: d.pop("accuracy"), "accuracy: "),
     "an accuracy above one": (lambda d: d["accuracy"].update(value=1.5), "accuracy.value: "),
     "no samples": (lambda d: d["accuracy"].update(n=0), "accuracy.n: "),

@@ -1,0 +1,147 @@
+"""Inputs for a model of which nothing is known but its signature: drawn at random, or given.
+
+Of variable dimensions and of the numbers that integers may be, such as those of tokens, a graph
+says nothing. So several guesses are made, and the first one that the model runs on is taken.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from export.errors import FileRefused, GateRefused
+from export.onnx_model import Feed
+from serving.dtypes import Datatype
+from serving.passport import SampleKind
+from serving.types import Array, TensorSpec
+
+SEED: Final = 0
+SIZES: Final = (8, 32, 224, 1)  # of variable dimensions
+INTEGERS: Final = (100, 2)  # integers are drawn from 0 up to this, which is left out
+LARGE: Final = 10  # extremes of floating point reach up to this, either way
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """`arrays` holds the rows of each input, (N, ...), or one whole input where a model does not
+    batch, which is then one row."""
+
+    kind: SampleKind
+    arrays: Mapping[str, Array]
+    names: tuple[str, ...]
+
+    def batch(self, rows: slice) -> Feed:
+        return {name: array[rows] for name, array in self.arrays.items()}
+
+    def alone(self, index: int) -> Feed:
+        return self.batch(slice(index, index + 1))
+
+
+def random(
+    specs: Sequence[TensorSpec], count: int, runs: Callable[[Feed], object]
+) -> tuple[Feeds, str]:
+    """`count` rows for inputs whose `dims` are those of one row, and what they are, in words.
+
+    GateRefused, with the reason of the last guess, where none `runs` on a row.
+    """
+    refusal: GateRefused | None = None
+    for size, below in _guesses(specs):
+        feeds = draw(specs, count, size, below)
+        try:
+            runs(feeds.alone(0))
+        except GateRefused as error:
+            refusal = error
+            continue
+        return feeds, _described(specs, size, below)
+    assert refusal is not None
+    raise GateRefused(
+        f"{refusal}\nNo generated input suits the model; give it rows of real ones by --sample"
+    ) from refusal
+
+
+def draw(specs: Sequence[TensorSpec], count: int, size: int, below: int) -> Feeds:
+    """Floats from -1 to 1, integers from 0 up to `below`; variable dimensions are of `size`."""
+    generator = np.random.default_rng(SEED)
+    arrays = {
+        spec.name: _draw(spec.datatype, (count, *_shape(spec, size)), below, generator)
+        for spec in specs
+    }
+    return Feeds("random", arrays, tuple(f"random {row}" for row in range(count)))
+
+
+def extreme(random: Feeds) -> Feeds:
+    """Rows like the random ones that take turns to be all zeros, large, large with both signs, and
+    the smallest numbers; integers turn to 0 and to the largest one that was drawn."""
+    patterns = ("zeros", "large", "large random", "tiny")
+    names = tuple(patterns[row % len(patterns)] for row in range(len(random.names)))
+    arrays = {}
+    for name, array in random.arrays.items():
+        arrays[name] = array.copy()
+        for row, pattern in enumerate(names):
+            arrays[name][row] = _extreme(pattern, array, row)
+    return Feeds("extreme", arrays, names)
+
+
+def sample(path: Path, specs: Sequence[TensorSpec], count: int) -> tuple[Feeds, str]:
+    """The rows of the arrays of an .npz file, from the start again up to `count`.
+
+    FileRefused where they are not those of `specs`, whose `dims` are those of one row."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise FileRefused(f"{path}: cannot be read as an .npz file of arrays: {error}") from error
+    lengths = {array.shape[:1] for array in arrays.values()}
+    if set(arrays) != {spec.name for spec in specs} or len(lengths) != 1 or () in lengths:
+        wanted = ", ".join(f"{spec.name} [N, {str(list(spec.dims))[1:]}" for spec in specs)
+        raise FileRefused(f"{path}: must hold N rows for each input and no other array: {wanted}")
+    ((rows,),) = lengths
+    index = np.arange(count) % rows
+    taken = {spec.name: arrays[spec.name][index].astype(spec.datatype.numpy) for spec in specs}
+    return Feeds("real", taken, tuple(f"row {row}" for row in index)), f"{rows} rows of {path.name}"
+
+
+def _guesses(specs: Sequence[TensorSpec]) -> Iterator[tuple[int, int]]:
+    variable = any(-1 in spec.dims for spec in specs)
+    integers = any(spec.datatype.numpy.kind in "iu" for spec in specs)
+    for size in SIZES if variable else SIZES[:1]:
+        for below in INTEGERS if integers else INTEGERS[:1]:
+            yield size, below
+
+
+def _described(specs: Sequence[TensorSpec], size: int, below: int) -> str:
+    kinds = {spec.datatype.numpy.kind for spec in specs}
+    parts = ["floats from -1 to 1"] if kinds & {"f"} else []
+    parts += [f"integers from 0 to {below - 1}"] if kinds & {"i", "u"} else []
+    parts += [f"variable dimensions of {size}"] if any(-1 in spec.dims for spec in specs) else []
+    return ", ".join(parts) or "random values"
+
+
+def _shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
+    return tuple(size if dim == -1 else dim for dim in spec.dims)
+
+
+def _draw(
+    datatype: Datatype, shape: tuple[int, ...], below: int, generator: np.random.Generator
+) -> Array:
+    match datatype.numpy.kind:
+        case "f":
+            return generator.uniform(-1, 1, shape).astype(datatype.numpy)
+        case "b":
+            return generator.integers(0, 2, shape).astype(bool)
+        case "O":
+            return generator.integers(0, 100, shape).astype(str).astype(object)
+    return generator.integers(0, below, shape).astype(datatype.numpy)
+
+
+def _extreme(pattern: str, array: Array, row: int) -> Array:
+    drawn: Array = array[row]
+    if array.dtype.kind == "f":
+        tiny = np.finfo(array.dtype).tiny
+        scale = {"zeros": 0, "large random": LARGE, "tiny": tiny}
+        return np.full_like(drawn, LARGE) if pattern == "large" else drawn * scale[pattern]
+    if array.dtype.kind in "iu" and pattern in {"zeros", "large"}:
+        return np.full_like(drawn, 0 if pattern == "zeros" else array.max())
+    return drawn

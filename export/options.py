@@ -1,0 +1,80 @@
+"""The options that `penstock export` and `penstock import` share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from export.errors import InvalidName
+from export.job import REPOSITORY, Tolerance
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+TOLERANCE = Tolerance()
+
+
+def _model_name(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    if name is not None:
+        from export.publish import check_name
+
+        try:
+            check_name(name)
+        except InvalidName as error:
+            raise click.BadParameter(str(error)) from error
+    return name
+
+
+def place(default_name: str) -> Callable[[Command], Command]:
+    """Where to publish: --repository, --name (by default as said) and --version."""
+    options = (
+        click.option(
+            "--repository",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=REPOSITORY,
+            show_default=True,
+            help="Model repository to publish into; made where it does not exist.",
+        ),
+        click.option(
+            "--name",
+            callback=_model_name,
+            show_default=default_name,
+            help="Name of the model.",
+        ),
+        click.option(
+            "--version",
+            type=click.IntRange(min=1),
+            show_default="the next free one",
+            help="Version to publish; one that exists is never overwritten.",
+        ),
+    )
+    return _all(options)
+
+
+def tolerance(what: str) -> Callable[[Command], Command]:
+    """--absolute-tolerance and --relative-tolerance, between `what`."""
+    options = (
+        click.option(
+            "--absolute-tolerance",
+            type=click.FloatRange(min=0, min_open=True),
+            default=TOLERANCE.absolute,
+            show_default=True,
+            help=f"Largest difference between {what}, ...",
+        ),
+        click.option(
+            "--relative-tolerance",
+            type=click.FloatRange(min=0),
+            default=TOLERANCE.relative,
+            show_default=True,
+            help="... plus this share of the latter's value.",
+        ),
+    )
+    return _all(options)
+
+
+def _all(options: tuple[Callable[[Command], Command], ...]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate

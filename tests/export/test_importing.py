@@ -1,0 +1,372 @@
+"""ONNX files of any origin: what is published, and what is stopped by which words."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import TensorProto, helper, numpy_helper
+
+from export import importing
+from export.errors import FileRefused, GateRefused, Incompatible, RowsRefused
+from export.import_command import import_
+from export.job import ImportJob
+from export.publish import Published
+from serving import passport
+from tests.export.onnx_graphs import WEIGHTS, external, linear, model, node, single, written
+
+
+@pytest.fixture
+def take(tmp_path: Path) -> Callable[..., Published]:
+    """Imports a model into a repository of the test's own."""
+
+    def run(made: onnx.ModelProto | Path, **options: Any) -> Published:
+        source = made if isinstance(made, Path) else written(tmp_path / "source", made)
+        return importing.import_model(ImportJob(source, tmp_path / "models", **options))
+
+    return run
+
+
+Take = Callable[..., Published]
+
+
+def config(published: Published) -> str:
+    return (published.folder.parent / "config.pbtxt").read_text()
+
+
+def test_a_model_is_published_with_all_that_was_found_out(tmp_path: Path, take: Take) -> None:
+    published = take(linear())
+
+    proof = passport.read(published.folder / "passport.json")
+    assert published.folder == tmp_path / "models" / "made" / "1"
+    assert passport.mismatches(proof, published.folder) == []
+    assert proof.source is not None
+    assert (proof.source.kind, proof.source.name) == ("onnx", "made.onnx")
+    assert proof.source.sha256 == passport.file_sha256(tmp_path / "source" / "made.onnx")
+    assert (proof.opset, proof.accuracy, proof.dataset) == (18, None, None)
+    assert proof.versions.keys() >= {"onnx", "onnxruntime"}
+    assert proof.rows is not None
+    assert proof.rows.independent
+    assert [each.batch_size for each in proof.rows.batches] == [1, 2, 7, 64]
+    assert "max_batch_size: 64" in config(published)
+
+
+def test_the_next_import_is_the_next_version_and_keeps_the_batch_size(take: Take) -> None:
+    take(linear(), max_batch_size=5)
+    published = take(linear())
+
+    assert published.passport.version == 2
+    assert published.passport.rows is not None
+    assert published.passport.rows.batches[-1].batch_size == 5
+
+
+def test_a_model_that_does_not_fit_its_folder_is_refused(take: Take) -> None:
+    take(linear())
+
+    with pytest.raises(Incompatible, match="describes another model"):
+        take(single("Relu"))
+
+
+def test_weights_outside_of_the_file_come_along(tmp_path: Path, take: Take) -> None:
+    def move(file: Path) -> None:
+        (file.parent / "data").mkdir()
+        file.rename(file.parent / "data" / "weights.bin")
+
+    published = take(external(tmp_path / "source", "data/weights.bin", move))
+
+    assert (published.folder / "data" / "weights.bin").read_bytes() == WEIGHTS.tobytes()
+    assert set(published.passport.files) == {"model.onnx", "data/weights.bin"}
+    assert passport.mismatches(published.passport, published.folder) == []
+
+
+def link_to_secret(file: Path) -> None:
+    secret = file.parent.parent / "secret"
+    file.rename(secret)
+    file.symlink_to(secret)
+
+
+def link_folder(file: Path) -> None:
+    elsewhere = file.parent.parent / "elsewhere"
+    elsewhere.mkdir()
+    file.rename(elsewhere / "weights.bin")
+    (file.parent / "data").symlink_to(elsewhere)
+
+
+def take_a_name(file: Path) -> None:
+    file.rename(file.with_name("passport.json"))
+
+
+def make_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize(
+    ("location", "edit", "named"),
+    [
+        ("../secret", link_to_secret, "'../secret', which leaves the model's folder"),
+        ("data/../../secret", link_to_secret, "which leaves the model's folder"),
+        ("/etc/hostname", link_to_secret, "'/etc/hostname', which leaves the model's folder"),
+        ("..\\secret", link_to_secret, "which leaves the model's folder"),
+        ("C:weights.bin", link_to_secret, "which leaves the model's folder"),
+        ("weights.bin", link_to_secret, "is a link, which could lead anywhere"),
+        ("data/weights.bin", link_folder, "is a link, which could lead anywhere"),
+        ("weights.bin", Path.unlink, "does not exist, but the model keeps weights there"),
+        ("weights.bin", make_pipe, "is not a plain file"),
+        ("weights.bin", lambda file: file.write_bytes(b"few"), "made.onnx: .*"),
+        ("passport.json", take_a_name, "a name that a version has for a file of its own"),
+        ("", link_to_secret, "says '' of where its weights are"),
+        (".", link_to_secret, "says '.' of where its weights are"),
+    ],
+)  # fmt: skip
+def test_weights_that_are_not_plainly_beside_the_model_are_refused(
+    tmp_path: Path, take: Take, location: str, edit: Callable[[Path], object], named: str
+) -> None:
+    source = external(tmp_path / "source", location, edit)
+
+    with pytest.raises(FileRefused, match=named):
+        take(source)
+
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_link_that_somebody_named_is_followed(tmp_path: Path, take: Take) -> None:
+    blob = written(tmp_path / "blobs", linear(), "0123")
+    link = tmp_path / "linked.onnx"
+    link.symlink_to(blob)
+
+    published = take(link)
+
+    assert not (published.folder / "model.onnx").is_symlink()
+    assert published.passport.model == "linked"
+
+
+def in_a_branch() -> onnx.ModelProto:
+    """A custom operator that only one branch of an If needs."""
+
+    def branch(operator: str, domain: str) -> Any:
+        out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+        return helper.make_graph(
+            [node(operator, ["x"], ["out"], name="deep", domain=domain)], operator, [], [out]
+        )
+
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    branches = {"then_branch": branch("Relu", ""), "else_branch": branch("Warp", "my.ops")}
+    return model(
+        [node("If", ["yes"], ["y"], **branches)],
+        y=("N", 3),
+        initializers=[yes],
+        opsets=(("", 18), ("my.ops", 1)),
+    )
+
+
+CUSTOM = (("", 18), ("my.ops", 1))
+UNFIT: dict[str, tuple[onnx.ModelProto, str]] = {
+    "a custom operator": (
+        single("Warp", opsets=CUSTOM, attributes={"domain": "my.ops"}),
+        "node 'only' with the operator Warp of the domain my.ops is unknown",
+    ),
+    "one in a branch": (in_a_branch(), "node 'deep' with the operator Warp of the domain my.ops"),
+    "an unknown operator": (
+        single("Warp"),
+        "node 'only' with the operator Warp of the domain ai.onnx is unknown",
+    ),
+    "an operator of a later opset": (
+        single("Gelu"),
+        "operator Gelu of the domain ai.onnx exists since opset 20, but the file states 18",
+    ),
+    "an operator for other types": (
+        model(
+            [
+                node("Cast", ["x"], ["half"], to=TensorProto.BFLOAT16),
+                node("Sin", ["half"], ["wave"], name="sine"),
+                node("Cast", ["wave"], ["y"], to=TensorProto.FLOAT),
+            ],
+            y=("N", 3),
+            opsets=(("", 22),),
+        ),
+        "cannot execute node 'sine' with the operator Sin of the domain ai.onnx",
+    ),
+    "an old opset": (single("Relu", opsets=(("", 6),)), "is of opset 6; ONNX Runtime .* reads 7 "),
+    "a new opset": (single("Relu", opsets=(("", 60),)), "is of opset 60; ONNX Runtime .* reads 7 "),
+    "no opset": (single("Relu", opsets=()), "states no opset"),
+    "a new file format": (single("Relu", ir=60), "is of IR version 60; ONNX Runtime .* reads "),
+    "shapes that contradict each other": (linear(x=("N", 4)), "is not valid ONNX: "),
+    "an input from nowhere": (
+        model([node("Relu", ["nowhere"], ["y"])], y=("N", 3)),
+        "is not valid ONNX: ",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("made", "named"), UNFIT.values(), ids=UNFIT)
+def test_a_model_that_onnx_runtime_cannot_execute_is_refused_by_the_reason(
+    tmp_path: Path, take: Take, made: onnx.ModelProto, named: str
+) -> None:
+    with pytest.raises(FileRefused, match=f"made.onnx: .*{named}"):
+        take(made)
+
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"", r"not a whole one \(0 bytes\)"),
+        (linear().SerializeToString()[:-20], "no ONNX model, or not a whole one"),
+        (b"<html>404</html>", "no ONNX model, or not a whole one"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "run git lfs pull"),
+    ],
+)
+def test_a_file_that_is_no_whole_model_is_refused(
+    tmp_path: Path, take: Take, content: bytes, named: str
+) -> None:
+    source = tmp_path / "made.onnx"
+    source.write_bytes(content)
+
+    with pytest.raises(FileRefused, match=named):
+        take(source)
+
+
+def test_damaged_weights_are_refused(take: Take) -> None:
+    damaged = linear()
+    weights = numpy_helper.to_array(damaged.graph.initializer[0]).copy()
+    weights[0, 0] = np.nan
+    damaged.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
+
+    with pytest.raises(GateRefused, match="y is NaN where every input is a number"):
+        take(damaged)
+
+
+def mean_over_rows() -> onnx.ModelProto:
+    axes = numpy_helper.from_array(np.array([0]), "axes")
+    nodes = [node("ReduceMean", ["x", "axes"], ["mean"]), node("Sub", ["x", "mean"], ["y"])]
+    return model(nodes, y=("N", 3), initializers=[axes])
+
+
+def one_row_only() -> onnx.ModelProto:
+    """One whose batch is called variable and is fixed inside."""
+    shape = numpy_helper.from_array(np.array([1, 3]), "shape")
+    return model([node("Reshape", ["x", "shape"], ["y"])], y=("N", 3), initializers=[shape])
+
+
+def first_row_only() -> onnx.ModelProto:
+    bounds = [numpy_helper.from_array(np.array([at]), name) for at, name in ((0, "a"), (1, "b"))]
+    return model([node("Slice", ["x", "a", "b"], ["y"])], y=("M", 3), initializers=bounds)
+
+
+DEPENDENT = {
+    "its rows": (mean_over_rows(), r"y\[.*at batch size 2, .*the row alone"),
+    "a batch": (one_row_only(), r"'y' is \[1, 3\], whose first dimension is not of any size"),
+    "an answer": (first_row_only(), r"y has the shape \[1, 3\] for a batch of 2"),
+}
+
+
+@pytest.mark.parametrize(("made", "named"), DEPENDENT.values(), ids=DEPENDENT)
+def test_a_model_that_mixes_or_loses_its_rows_is_published_without_batching_and_says_why(
+    take: Take, made: onnx.ModelProto, named: str
+) -> None:
+    published = take(made)
+
+    proof = published.passport.rows
+    assert proof is not None
+    assert not proof.independent
+    assert re.search(named, proof.reason)
+    assert "max_batch_size: 0" in config(published)
+    assert "Not to be batched" in config(published)
+
+
+def test_batches_that_were_asked_for_are_refused_where_rows_depend_on_each_other(
+    tmp_path: Path, take: Take
+) -> None:
+    with pytest.raises(RowsRefused, match="batches of 8 were asked for, but y"):
+        take(mean_over_rows(), max_batch_size=8)
+
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_fixed_first_dimension_is_no_batch(take: Take) -> None:
+    published = take(linear(x=(4, 3), y=(4, 2)))
+
+    assert published.passport.rows is not None
+    assert published.passport.rows.reason == (
+        "'x' is [4, 3], whose first dimension is not of any size"
+    )
+    assert "max_batch_size: 0" in config(published)
+
+
+def lookup() -> onnx.ModelProto:
+    """Tokens of any number, of which it knows five."""
+    table = numpy_helper.from_array(np.ones((5, 3), np.float32), "table")
+    nodes = [node("Gather", ["table", "x"], ["y"])]
+    return model(nodes, x=("N", "T"), y=("N", "T", 3), kind=TensorProto.INT64, initializers=[table])
+
+
+def test_inputs_are_guessed_until_the_model_runs(take: Take) -> None:
+    published = take(lookup())
+
+    assert published.passport.rows is not None
+    assert published.passport.rows.inputs == "integers from 0 to 1, variable dimensions of 8"
+
+
+def fixed_inside() -> onnx.ModelProto:
+    """It says that it takes any length, and takes five."""
+    weights = numpy_helper.from_array(np.ones((5, 2), np.float32), "weights")
+    nodes = [node("MatMul", ["x", "weights"], ["y"])]
+    return model(nodes, x=("N", "T"), initializers=[weights])
+
+
+def test_a_model_that_no_guess_suits_asks_for_a_sample_and_takes_it(
+    tmp_path: Path, take: Take
+) -> None:
+    with pytest.raises(GateRefused, match="give it rows of real ones by --sample"):
+        take(fixed_inside())
+
+    np.savez(tmp_path / "rows.npz", x=np.ones((3, 5), np.float32))
+    published = take(fixed_inside(), sample=tmp_path / "rows.npz")
+
+    assert published.passport.rows is not None
+    assert published.passport.rows.inputs == "3 rows of rows.npz"
+    assert published.passport.rows.batches[0].samples == "real"
+
+
+@pytest.mark.parametrize("arrays", [{"z": np.ones((2, 3))}, {"x": np.float32(1)}, {}])
+def test_a_sample_of_other_inputs_is_refused(
+    tmp_path: Path, take: Take, arrays: dict[str, Any]
+) -> None:
+    np.savez(tmp_path / "rows.npz", **arrays)
+
+    with pytest.raises(FileRefused, match=r"must hold N rows for each input.*x \[N, 3\]"):
+        take(linear(), sample=tmp_path / "rows.npz")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(import_, [str(argument) for argument in arguments])
+
+
+def test_the_report_says_why_there_are_no_batches_and_what_to_do_next(tmp_path: Path) -> None:
+    source = written(tmp_path, mean_over_rows())
+
+    result = run(source, "--repository", tmp_path / "models", "--name", "centred")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "No batches y[" in result.stdout
+    assert f"penstock serve --model-repository {tmp_path / 'models'}" in result.stdout
+    proof = json.loads((tmp_path / "models" / "centred" / "1" / "passport.json").read_text())
+    assert proof["model"] == "centred"
+
+
+def test_a_refusal_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
+    source = written(tmp_path, single("Warp"))
+
+    result = run(source, "--repository", tmp_path / "models")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {source}: ONNX Runtime ")
+    assert "Traceback" not in result.output
