@@ -16,6 +16,8 @@ FILENAME: Final = "config.pbtxt"
 LABELS: Final = "labels.txt"
 MODEL: Final = "model.onnx"
 BACKEND: Final = "onnxruntime"
+GENERATION: Final = "generation"  # the backend of language models
+MAX_TOKENS: Final = 4096  # that a request may ask for
 PLATFORM: Final = "onnxruntime_onnx"
 
 # Where a row costs least on a CPU, by measurement; larger batches only answer later. No queue
@@ -41,6 +43,8 @@ def build(
     columns: Sequence[str] = (),
 ) -> Proto:
     """`columns` names the places along the last dimension of the input; none where it is empty."""
+    if task == "language":
+        return _generation(name, max_batch_size)
     config = model_config_pb2.ModelConfig(
         name=name,
         platform=PLATFORM,
@@ -70,6 +74,23 @@ def build(
         config.parameters["prediction"].string_value = PREDICTIONS[task]
     if columns:
         config.parameters["columns"].string_value = ",".join(columns)
+    return config
+
+
+def _generation(name: str, max_batch_size: int) -> Proto:
+    """Of a language model clients see a text and what follows it, and no step of the graph."""
+    config = model_config_pb2.ModelConfig(
+        name=name,
+        backend=GENERATION,
+        default_model_filename=MODEL,
+        max_batch_size=max_batch_size,
+    )
+    text = model_config_pb2.TYPE_STRING
+    config.input.add(name="text_input", data_type=text, dims=[1])
+    config.input.add(name="stop", data_type=text, dims=[-1], optional=True)
+    config.output.add(name="text_output", data_type=text, dims=[1])
+    config.model_transaction_policy.decoupled = True
+    config.parameters["generation_max_tokens"].string_value = str(MAX_TOKENS)
     return config
 
 

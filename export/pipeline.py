@@ -4,7 +4,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-from export import accuracy, model_config, parity, parts, provenance, samples
+from export import (
+    accuracy,
+    language_gates,
+    model_config,
+    parity,
+    parts,
+    provenance,
+    samples,
+)
 from export.job import MAX_BATCH_SIZE, Job, Tolerance
 from export.publish import Model, Published, check, check_name, publish
 from export.runners import Runner, onnx_runner, torch_runner
@@ -46,13 +54,13 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
 
     on_step(next(steps))
     graph = to_onnx(checkpoint, job.opset)
-    candidate = onnx_runner(graph)
+    candidate = _runner(graph, checkpoint)
 
     on_step(next(steps))
     compared = _parity(checkpoint, candidate, dataset, model.config.max_batch_size, job.tolerance)
 
     on_step(next(steps))
-    measured = accuracy.check(candidate, dataset, checkpoint)
+    measured = _measure(candidate, dataset, checkpoint)
 
     on_step(next(steps))
     seal = partial(_passport, checkpoint, model.config.name, job.opset, compared, measured)
@@ -76,6 +84,20 @@ def _model(job: Job, checkpoint: Checkpoint) -> Model:
     return Model(job.repository, config, checkpoint.labels)
 
 
+def _runner(graph: bytes, checkpoint: Checkpoint) -> Runner:
+    if checkpoint.task == "language":
+        return language_gates.cached_runner(graph)
+    return onnx_runner(graph)
+
+
+def _measure(
+    candidate: Runner, dataset: Dataset, checkpoint: Checkpoint
+) -> AccuracyProof | ErrorProof:
+    if checkpoint.task == "language":
+        return language_gates.check_nats(candidate, dataset, checkpoint)
+    return accuracy.check(candidate, dataset, checkpoint)
+
+
 def _parity(
     checkpoint: Checkpoint,
     candidate: Runner,
@@ -84,7 +106,10 @@ def _parity(
     tolerance: Tolerance,
 ) -> ParityProof:
     count = max(PARITY_ROWS, max_batch_size)
-    compared = (samples.real(dataset.test_x, count), samples.extreme(checkpoint, count))
+    if checkpoint.task == "language":
+        compared = language_gates.samples(dataset, checkpoint, count)
+    else:
+        compared = (samples.real(dataset.test_x, count), samples.extreme(checkpoint, count))
     sizes = parity.batch_sizes(max_batch_size)
     return parity.check(torch_runner(checkpoint), candidate, compared, sizes, tolerance)
 

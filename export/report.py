@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Final
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -91,13 +92,18 @@ def _table(title: str, proof: ParityProof | RowsProof, batches: Sequence[BatchPa
     return table
 
 
+# Of what is never just right: what its error is, and over what.
+_MEASURES: Final = {"language": ("nats per token", "tokens")}
+
+
 def _accuracy(passport: Passport) -> str:
     accuracy, error = passport.accuracy, passport.error
     if accuracy is None:
         assert error is not None
+        measure, what = _MEASURES.get(passport.task, ("mean square", "samples"))
         return (
             f"Error      torch {error.checkpoint:.6g}, ONNX Runtime {error.value:.6g} "
-            f"(mean square over {error.n:,} {error.split} samples)"
+            f"({measure} over {error.n:,} {error.split} {what})"
         )
     return (
         f"Accuracy   torch {accuracy.checkpoint:.2%}, ONNX Runtime {accuracy.value:.2%} "

@@ -50,6 +50,8 @@ def _answer(checkpoint: Checkpoint, model: nn.Module, x: Tensor) -> dict[str, Te
             return {
                 "forecast": (model(x) * torch.tensor(by.std) + torch.tensor(by.mean)) / by.scale
             }
+        case "language":
+            return {"logits": model(x)}
     logits = model(x)
     return {"logits": logits, "probabilities": logits.softmax(dim=-1)}
 

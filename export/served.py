@@ -91,4 +91,4 @@ ANSWERS: dict[str, Callable[[Served, Tensor], tuple[Tensor, ...]]] = {
     "decoding": _decoding,
     "forecast": _forecast,
 }
-TASKS = (*ANSWERS, "text")
+TASKS = (*ANSWERS, "text", "language")

@@ -10,6 +10,7 @@ import onnx
 import torch
 from google.protobuf.message import Message
 
+from export import language
 from export.errors import ConversionFailed
 from export.served import TASKS, serve
 from serving.dtypes import from_wire
@@ -28,9 +29,10 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
     signature says. Raises ConversionFailed.
     """
     main_input(checkpoint)
-    fields = checkpoint.signature.inputs
-    served = serve(checkpoint)
+    served, signature = _served(checkpoint)
+    fields = signature.inputs
     names = {"batch": torch.export.Dim("batch"), LENGTH: torch.export.Dim(LENGTH)}
+    shapes = [_dynamic(field, names) for field in fields]
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -38,8 +40,8 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
                 tuple(_example(field) for field in fields),
                 dynamo=True,
                 input_names=[field.name for field in fields],
-                output_names=[output.name for output in checkpoint.signature.outputs],
-                dynamic_shapes=tuple(_dynamic(field, names) for field in fields),
+                output_names=[output.name for output in signature.outputs],
+                dynamic_shapes=_nested(shapes, checkpoint.task),
                 opset_version=opset,
                 verbose=False,
             )
@@ -49,8 +51,20 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
         raise ConversionFailed(f"torch exported nothing for {checkpoint.architecture}")
     model = program.model_proto
     _strip(model)
-    check(model, checkpoint.signature)
+    check(model, signature)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _served(checkpoint: Checkpoint) -> tuple[torch.nn.Module, Signature]:
+    """What is converted, and what it takes and gives."""
+    if checkpoint.task == "language":
+        return language.step(checkpoint)
+    return serve(checkpoint), checkpoint.signature
+
+
+def _nested(shapes: list[dict[int, Any]], task: str) -> tuple[Any, ...]:
+    """As the network's arguments have it: a step takes its caches as one, of any number."""
+    return (*shapes[:2], tuple(shapes[2:])) if task == "language" else tuple(shapes)
 
 
 def _example(field: TensorField) -> torch.Tensor:
@@ -75,7 +89,7 @@ def main_input(checkpoint: Checkpoint) -> TensorField:
         )
     field = signature.inputs[0]
     _check_classes(checkpoint, field)
-    if task == "text":
+    if task in ("text", "language"):
         fits = (field.datatype, field.shape) == ("INT64", (-1,))
     else:
         fits = field.datatype in {"UINT8", "FP32"} and min(field.shape, default=0) >= 1

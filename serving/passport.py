@@ -56,7 +56,8 @@ class ErrorProof(_Part):
     """The mean squared error over `n` samples of `split`, for models that are never just right.
 
     `value` and `checkpoint` as in AccuracyProof; in the terms of training: brightness from 0 to 1
-    for pictures, deviations for series.
+    for pictures, deviations for series. Of the task `language` it is no square but the mean
+    negative log-likelihood in nats per token, over `n` tokens.
     """
 
     value: float = Field(ge=0)

@@ -133,6 +133,8 @@ class Forecast(Task):
 class Language(Task):
     """Targets are the numbers of the tokens that follow, (B, T)."""
 
+    in_time = True
+
     def loss(
         self, outputs: Tensor, y: Tensor, smoothing: float = 0.0, reduction: Reduction = "mean"
     ) -> Tensor:

@@ -16,8 +16,9 @@ from training.errors import ConfigError
 NUMPY_TYPES = {"UINT8": np.uint8, "FP32": np.float32}
 
 
-# Decoding CIFAR-10 and cutting texts take long; `test_cifar10` and `test_texts` have their parts.
-SLOW = {"ag-news", "cifar10", "cifar10-pair", "sst2"}
+# Decoding CIFAR-10 and cutting texts take long; `test_cifar10`, `test_texts` and `test_shakespeare`
+# have their parts.
+SLOW = {"ag-news", "cifar10", "cifar10-pair", "sst2", "tiny-shakespeare"}
 QUICK = sorted(DATASETS.keys() - SLOW)
 
 

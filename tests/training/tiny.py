@@ -7,7 +7,16 @@ import numpy as np
 from tokenizers.normalizers import Normalizer
 
 from training.catalog import load_dataset
-from training.data import ag_news, cifar10, cifar10_pair, ett, fashion_mnist, sst2, tokens
+from training.data import (
+    ag_news,
+    cifar10,
+    cifar10_pair,
+    ett,
+    fashion_mnist,
+    shakespeare,
+    sst2,
+    tokens,
+)
 from training.data.dataset import Array, Dataset
 from training.spec import UNCHANGED, Normalisation, TensorField
 
@@ -68,6 +77,8 @@ def tiny(name: str) -> Dataset:
     random = np.random.default_rng(0)
     if name in TEXTS:
         return _texts(name, TEXTS[name], random)
+    if name == "tiny-shakespeare":
+        return _plays(random)
     contract = CONTRACTS[name]
     (train_x, train_y), (test_x, test_y) = (
         _samples(contract, count, random) for count in (TRAIN, TEST)
@@ -101,6 +112,23 @@ def _texts(name: str, by: Texts, random: np.random.Generator) -> Dataset:
         test_x=x[TRAIN:],
         test_y=y[TRAIN:],
         labels=by.labels,
+        field=TensorField("input_ids", "INT64", (-1,)),
+        normalisation=UNCHANGED,
+        tokenizer=tokenizer.to_str(),
+    )
+
+
+def _plays(random: np.random.Generator) -> Dataset:
+    """Windows of eight characters of no sense, of as many kinds as in the plays."""
+    tokenizer = shakespeare.characters(map(chr, range(32, 32 + 65)))
+    ids = random.integers(0, 65, (TRAIN + TEST, 9))
+    return Dataset(
+        name="tiny-shakespeare",
+        train_x=ids[:TRAIN, :-1],
+        train_y=ids[:TRAIN, 1:],
+        test_x=ids[TRAIN:, :-1],
+        test_y=ids[TRAIN:, 1:],
+        labels=(),
         field=TensorField("input_ids", "INT64", (-1,)),
         normalisation=UNCHANGED,
         tokenizer=tokenizer.to_str(),
