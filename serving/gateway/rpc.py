@@ -135,7 +135,7 @@ class RpcServer:
     async def listen(self) -> AsyncIterator[str]:
         """Serve while the block runs; requests in flight finish at its end. Gives host:port."""
         port = grpc_ports.port(self._settings, self._security, self._statuses)
-        self._register(port)
+        self.register(port)
         address = self._settings.grpc_address
         try:
             number = await port.open()
@@ -150,7 +150,8 @@ class RpcServer:
             self._streams.drain()
             await port.close(self._settings.exit_timeout_secs)
 
-    def _register(self, server: Any) -> None:
+    def register(self, server: Any) -> None:
+        """Add the handlers of all services to `server`, as to a `grpc.aio.Server`."""
         handlers = {
             name: calls.unary(name, method, _request_type(name), self._statuses)
             for name, method in self._service.methods.items()

@@ -264,7 +264,7 @@ class Call:
 
     def _failed(self, error: BaseException) -> None:
         """The handler has raised."""
-        if isinstance(error, grpc.aio.AbortError):
+        if _is_abort(error):
             self._finish(*self._status)
         elif isinstance(error, asyncio.CancelledError):
             self._finish(StatusCode.CANCELLED, "the call was cancelled")
@@ -311,3 +311,10 @@ class Call:
     def _deserialized(self, content: Any) -> Any:
         deserialize = self._handler.request_deserializer
         return content if deserialize is None else deserialize(content)
+
+
+def _is_abort(error: BaseException) -> bool:
+    """Whether the handler ended the call itself, in a group of tasks or without."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(grpc.aio.AbortError)[1] is None
+    return isinstance(error, grpc.aio.AbortError)

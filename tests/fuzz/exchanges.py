@@ -4,16 +4,11 @@ import asyncio
 import atexit
 import gzip
 import json
-import logging
 import random
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -30,15 +25,11 @@ from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.security import Security
 from serving.logs import Logs
 from serving.settings import Settings
+from tests.fuzz.beside import Client, no_faults, repository
 from tests.fuzz.fuzzer import HANG_SECONDS, Hang, Target
 from tests.fuzz.structure import in_json
 from tests.fuzz.vocabulary import JSON_WORDS
 
-_CONFIG: Final = """
-backend: "identity" max_batch_size: 4
-input [ { name: "a" data_type: TYPE_FP32 dims: 2 }, { name: "t" data_type: TYPE_STRING dims: 1 } ]
-output [ { name: "y" data_type: TYPE_FP32 dims: 2 }, { name: "z" data_type: TYPE_STRING dims: 1 } ]
-"""
 _JSON: Final = {
     "inputs": [
         {"name": "a", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]},
@@ -81,60 +72,6 @@ _WORDS: Final = (
 )
 
 
-class _Faults(logging.Handler):
-    """Keeps what the server logs as its own faults."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
-@contextmanager
-def _faults() -> Iterator[_Faults]:
-    """What is logged in the block."""
-    faults = _Faults()
-    loggers = [logging.getLogger(name) for name in ("penstock", "uvicorn")]
-    for logger in loggers:
-        logger.addHandler(faults)
-    try:
-        yield faults
-    finally:
-        for logger in loggers:
-            logger.removeHandler(faults)
-
-
-class _Client(asyncio.Transport):
-    """The side of a connection that sends all at once and reads all that it is sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.received = bytearray()
-        self._is_closing = False
-
-    def write(self, data: Any) -> None:
-        self.received += data
-
-    def close(self) -> None:
-        self._is_closing = True
-
-    abort = close
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return self._is_closing
-
-    def pause_reading(self) -> None:
-        """Nothing more will come."""
-
-    def resume_reading(self) -> None:
-        """Nothing more will come."""
-
-
 class _Connection(Guarded, HotLane):
     """As the server makes them."""
 
@@ -148,12 +85,8 @@ class _Server:
 
     @cached_property
     def _connect(self) -> Callable[[], _Connection]:
-        folder = Path(tempfile.mkdtemp())
-        (folder / "m" / "1").mkdir(parents=True)
-        (folder / "m" / "config.pbtxt").write_text(_CONFIG)
-        settings = Settings(model_repository=(folder,))
+        settings = Settings(model_repository=(repository(),))
         engine = EmbeddedEngine(settings)
-        atexit.register(shutil.rmtree, folder)
         atexit.register(self._loop.close)
         self._loop.run_until_complete(engine.start())
         extensions = Extensions.of(settings, Logs(settings))
@@ -169,10 +102,8 @@ class _Server:
     def answer(self, content: bytes) -> bytes:
         """What comes back; InvalidArgument if the first request is refused, and how it fails."""
         connect = self._connect
-        with _faults() as faults:
+        with no_faults():
             answered = self._loop.run_until_complete(self._exchange(connect, content))
-        for record in faults.records:
-            raise (record.exc_info and record.exc_info[1]) or AssertionError(record.getMessage())
         if b"HTTP/1.1 500" in answered:
             raise AssertionError(answered)
         if not answered:
@@ -184,7 +115,7 @@ class _Server:
         return answered
 
     async def _exchange(self, connect: Callable[[], _Connection], content: bytes) -> bytes:
-        client, tasks = _Client(), self._state.tasks
+        client, tasks = Client(), self._state.tasks
         protocol = connect()
         protocol.connection_made(client)
         protocol.data_received(content)

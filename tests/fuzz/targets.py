@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from tests.fuzz import bodies, exchanges, messages, models
+from tests.fuzz import bodies, exchanges, frames, messages, models
 
 TARGETS: Final = {
     target.name: target
-    for module in (bodies, exchanges, messages, models)
+    for module in (bodies, exchanges, frames, messages, models)
     for target in module.TARGETS
 }

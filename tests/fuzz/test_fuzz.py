@@ -12,7 +12,7 @@ from tests.fuzz.record import Record
 from tests.fuzz.targets import TARGETS
 
 # So many that each target takes a fraction of a second.
-EXECUTIONS = {"config": 200, "http": 500, "proto": 1000, "image": 1000}
+EXECUTIONS = {"config": 200, "http": 500, "http2": 500, "proto": 1000, "image": 1000}
 
 
 def run(target: Target, executions: int, **options: float) -> Progress:

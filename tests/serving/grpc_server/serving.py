@@ -44,6 +44,7 @@ class Methods:
                 "Join": grpc.stream_unary_rpc_method_handler(self._join),
                 "Each": grpc.stream_stream_rpc_method_handler(self._each),
                 "Converse": grpc.stream_stream_rpc_method_handler(self._converse),
+                "Group": grpc.stream_stream_rpc_method_handler(self._group),
             },
         )
 
@@ -102,6 +103,10 @@ class Methods:
     async def _converse(self, _: Any, context: Any) -> None:
         while (request := await context.read()) is not grpc.aio.EOF:
             await context.write(request)
+
+    async def _group(self, requests: Any, context: Any) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._converse(requests, context))
 
 
 @asynccontextmanager

@@ -369,3 +369,14 @@ async def test_a_stop_does_not_wait_for_ever() -> None:
         await server.stop(grace=0.05)
         assert methods.ended == [b"hello"]
         assert Kind.GOAWAY in [frame.kind for frame in await client.ended()]
+
+
+@pytest.mark.parametrize("name", ["Echo", "Converse", "Group"])
+async def test_a_request_that_ends_within_its_message_is_told_so(name: str, caplog: Any) -> None:
+    async with running() as (_, _, address), raw(address) as client:
+        with nothing_logged(caplog):
+            client.head(1, name)
+            client.data(1, HELLO[:-1])
+            told = client.trailers(await client.last(1))
+    assert told["grpc-status"] == str(grpc.StatusCode.INTERNAL.value[0])
+    assert told["grpc-message"] == "the request ends before its message does"
