@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 TRITON_VENV := .venv-triton
+SIM_VENV := .venv-sim
 BIN := $(VENV)/bin
 # Two for each processor, up to eight: tests often wait for the servers that they start.
 TEST_PROCESSES = $(shell $(BIN)/python -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 
 .DEFAULT_GOAL := help
-.PHONY: help serve loadtest test lint install-dev clean
+.PHONY: help serve loadtest sim test lint install-dev clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +18,9 @@ serve: $(VENV)/.serve ## serve model_repository/: REST on 8000, gRPC on 8001, me
 
 loadtest: $(VENV)/.loadtest ## put a server that it starts under load for 30 s, and report (ARGS: Locust's)
 	@$(BIN)/python deploy/locust/run.py $(ARGS)
+
+sim: $(VENV)/.sim $(SIM_VENV)/.done ## stop, kill, freeze and cut off replicas behind a real Envoy, under load (ARGS: --help)
+	@$(BIN)/python -m deploy.sim $(ARGS)
 
 test: install-dev lint ## run ruff, the type checker and the whole test suite
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
@@ -29,7 +33,7 @@ lint: install-dev ## run ruff and the type checker
 install-dev: $(VENV)/.dev $(TRITON_VENV)/.done ## build the full environment without running anything
 
 clean: ## remove what the other targets built
-	rm -rf $(VENV) $(TRITON_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(TRITON_VENV) $(SIM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Penstock needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Choose another: make PYTHON=python3.12 ...")'
@@ -44,9 +48,13 @@ $(VENV)/.loadtest: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,loadtest]'
 	@touch $@ $(VENV)/.serve
 
+$(VENV)/.sim: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,bench]' 'tritonclient[http]' matplotlib
+	@touch $@ $(VENV)/.serve
+
 $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
-	@touch $@ $(VENV)/.serve $(VENV)/.loadtest
+	@touch $@ $(VENV)/.serve $(VENV)/.loadtest $(VENV)/.sim
 
 # A real Triton to compare with. Its wheel exists for Linux on x86-64 only; elsewhere the tests
 # that need it say so and are skipped.
@@ -58,4 +66,9 @@ $(TRITON_VENV)/.done: tests/triton/requirements.txt
 		echo "no Triton for $$(uname -sm): the tests that compare with it will be skipped"; \
 		mkdir -p $(TRITON_VENV); \
 	fi
+	@touch $@
+
+$(SIM_VENV)/.done: deploy/sim/requirements.txt
+	$(PYTHON) -m venv $(SIM_VENV)
+	$(SIM_VENV)/bin/python -m pip install --quiet --no-compile --requirement $<
 	@touch $@
