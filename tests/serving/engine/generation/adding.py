@@ -85,18 +85,23 @@ def foretold(prompt: str, count: int) -> str:
 
 
 class Gate:
-    """Lets a graph take steps as the test says."""
+    """Lets a graph take steps as the test says: so many, or any number."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
         self._permits = threading.Semaphore(0)
+        self._is_open = False
 
     def __call__(self, rows: int) -> None:
-        assert self._permits.acquire(timeout=60)
+        assert self._is_open or self._permits.acquire(timeout=60)
         self.rows.append(rows)
 
-    def open(self, steps: int = 1_000_000) -> None:
+    def permit(self, steps: int) -> None:
         self._permits.release(steps)
+
+    def open(self) -> None:
+        self._is_open = True
+        self._permits.release()  # who waits already
 
 
 def opened(graph: AddingGraph, rows: int = 4, more: str = "") -> Opened:

@@ -78,9 +78,9 @@ async def test_a_text_joins_between_two_steps_of_another() -> None:
     gate = Gate()
     async with served(AddingGraph(gate)) as servable:
         long = asyncio.create_task(written(servable, "cab", max_tokens=60))
-        gate.open(1)
+        gate.permit(1)
         async with aclosing(servable.stream(request("ab", max_tokens=60))) as stream:
-            gate.open(3)
+            gate.permit(3)
             await anext(stream)
             assert not long.done()
         gate.open()
@@ -90,11 +90,11 @@ async def test_a_text_joins_between_two_steps_of_another() -> None:
 async def test_whoever_goes_leaves_the_row_to_the_next() -> None:
     gate = Gate()
     async with served(AddingGraph(gate), rows=1) as servable:
-        gate.open(1)
+        gate.permit(1)
         async with aclosing(servable.stream(request("cab", max_tokens=4096))) as stream:
             await anext(stream)
             waiting = asyncio.create_task(written(servable, "ab", max_tokens=5))
-        gate.open(7)
+        gate.permit(7)
         assert await waiting == foretold("ab", 5)
         assert len(gate.rows) <= 7
         gate.open()
