@@ -24,6 +24,12 @@ _COMMANDS: Final = {
         "train",
         "Train a recipe with every optimiser, activation or initialisation.",
     ),
+    "search": _Entry(
+        "search.command",
+        "search",
+        "export,cpu",
+        "Search a recipe's networks for accurate and fast ones.",
+    ),
     "export": _Entry(
         "export.command",
         "export",

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parent.parent
-PACKAGES: Final = ("penstock", "training", "export", "serving")
+PACKAGES: Final = ("penstock", "training", "export", "search", "serving")
 
 # From the ground up. A unit is a module, or a package whose modules may import each other; it
 # imports units of lower floors only.
@@ -115,6 +115,7 @@ FLOORS: Final = (
     ("serving.doctor", "serving.tune"),
     ("training",),
     ("export",),
+    ("search",),
     ("penstock",),
 )
 
@@ -132,6 +133,7 @@ FORBIDDEN: Final = (
             "serving.types",
         ),
     ),
+    ("search", ("serving",), ("serving.types",)),
     ("serving", ("torch", "training", "export"), ()),
     ("serving.gateway", ("serving.engine", "onnxruntime"), ("serving.engine.base",)),
     ("serving.engine", ("fastapi", "starlette", "uvicorn", "grpc", "serving.wire"), ()),

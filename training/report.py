@@ -83,7 +83,7 @@ class Report:
         if "best_epoch" in metrics:
             self._console.print(f"\nkept the weights of epoch {metrics['best_epoch']}, the best")
         self._console.print(
-            f"\n{checkpoint.recipe}: {_result(metrics)}, {metrics['parameters']:,} parameters, "
+            f"\n{checkpoint.recipe}: {result(metrics)}, {metrics['parameters']:,} parameters, "
             f"trained in {metrics['training_seconds']:.1f} s on {checkpoint.config.device}\n"
             f"checkpoint  {output}\n"
             f"curve       {output / CURVE}\n"
@@ -95,7 +95,8 @@ def _percent(share: float | None, otherwise: str) -> str:
     return otherwise if share is None else f"{100 * share:.2f} %"
 
 
-def _result(metrics: Mapping[str, int | float]) -> str:
+def result(metrics: Mapping[str, int | float]) -> str:
+    """What a model came to on the test set, in words."""
     tested = f"of {metrics['test_n']:,} test samples"
     if "test_accuracy" in metrics:
         first = f"{100 * metrics['test_accuracy']:.2f} % {tested} right"

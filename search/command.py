@@ -1,0 +1,151 @@
+"""`penstock search`: which network for a recipe, how large, and trained how."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from export.errors import ExportError
+from training.catalog import RECIPES, load_dataset
+from training.command import BY_RECIPE, DEFAULTS
+from training.config import DEVICES, TrainConfig, changed
+from training.data.files import DATA_VARIABLE
+from training.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from search.run import Budget
+
+
+@click.command()
+@click.argument("recipe", metavar="RECIPE", type=click.Choice(list(RECIPES)))
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Networks to train in all, those of earlier runs among them.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default="no limit",
+    help="No new network is begun after so long; the same command goes on later.",
+)
+@click.option(
+    "--max-latency",
+    metavar="MICROSECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default="no limit",
+    help="What the winner may take at most for one sample.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    show_default=BY_RECIPE.partition(",")[0],
+    help="Passes over the training data, for each network.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=DEFAULTS.seed,
+    show_default=True,
+    help="The same one for all.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default=DEFAULTS.device,
+    show_default="auto: cuda where there is one, else cpu",
+    help="Where to train; latency is measured on the CPU.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar=DATA_VARIABLE,
+    show_envvar=True,
+    show_default="none: the cache, then a download",
+    help="Folder with the data files, or with a folder of them per data set.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default="runs/RECIPE-search",
+    help="Folder of the search; one that was stopped goes on.",
+)
+def search(
+    recipe: str,
+    trials: int,
+    minutes: float | None,
+    max_latency: float | None,
+    data_dir: Path | None,
+    output: Path | None,
+    **changes: Any,
+) -> None:
+    """Search the layers, widths, activations, optimisers and learning rates of RECIPE for networks
+    that are right and fast: by a tenth of the training samples, which is held out, and by the
+    latency of the exported graph in ONNX Runtime at batch 1.
+
+    The winner is the most accurate that --max-latency admits. It is trained once more, on all of
+    the training data, and written as a checkpoint."""
+    from search.run import Budget
+    from search.space import space
+
+    try:
+        config = changed(RECIPES[recipe].config, **changes)
+        space(RECIPES[recipe])
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    budget = Budget(trials, math.inf if minutes is None else 60 * minutes)
+    try:
+        folder = output or Path("runs", f"{recipe}-search")
+        _search(recipe, config, budget, max_latency or math.inf, data_dir, folder)
+    except (ExportError, TrainingError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _search(
+    recipe: str,
+    config: TrainConfig,
+    budget: "Budget",
+    max_latency: float,
+    data_dir: Path | None,
+    folder: Path,
+) -> None:
+    from contextlib import closing
+
+    from search import picture
+    from search.report import Report
+    from search.run import PICTURE, TABLE, WINNER, Search
+    from search.space import told
+    from search.study import front, winner
+    from training.report import result
+
+    dataset = load_dataset(RECIPES[recipe].dataset, data_dir)
+    accuracy = bool(dataset.labels)
+    with (
+        closing(Search(recipe, config, dataset, folder)) as found,
+        Report(budget.trials, config.epochs, accuracy) as report,
+    ):
+        report.heading(len(found.outcomes()))
+        found.run(budget, report)
+        outcomes = found.outcomes()
+        chosen = winner(outcomes, max_latency)
+        if chosen is None:
+            raise TrainingError(
+                f"none of {len(outcomes)} networks could be trained and is within {max_latency:g} "
+                "µs: search longer, or allow more"
+            )
+        report.front(front(outcomes))
+        title = f"{recipe}: {len(outcomes)} networks"
+        (folder / PICTURE).write_bytes(picture.draw(title, outcomes, chosen, accuracy))
+        (folder / TABLE).write_text(picture.table(outcomes))
+        report.trains()
+        checkpoint = found.train(chosen, report)
+    report.say(
+        f"\n{recipe}: {result(checkpoint.metrics)}, trial {chosen.number}: {told(chosen.point)}\n"
+        f"checkpoint  {folder / WINNER}\n"
+        f"picture     {folder / PICTURE}\n"
+        f"table       {folder / TABLE}\n"
+        f"next        penstock export {folder / WINNER}"
+    )

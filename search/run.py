@@ -1,0 +1,138 @@
+"""A search from its first trial to the winner's checkpoint."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from search import latency
+from search.space import Candidate, candidate, listed, own_point, shape, space
+from search.study import Outcome, Study
+from training import checkpoint as checkpoints
+from training import loop, provenance, state, tasks, validation
+from training.catalog import RECIPES
+from training.checkpoint import Checkpoint
+from training.config import TrainConfig
+from training.curve import Epoch
+from training.data.dataset import Dataset
+from training.errors import CheckpointError, DivergenceError
+
+TRIALS, TABLE, PICTURE, WINNER = "trials.db", "trials.csv", "pareto.png", "winner"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Where a search ends: so many trials in all, those of earlier runs among them; and no new one
+    so many seconds after it was begun or gone on with."""
+
+    trials: int
+    seconds: float
+
+
+class Listener(Protocol):
+    """Who is told how far a search is: a trial begins behind so many others, has batches and
+    epochs, and ends."""
+
+    def begins(self, ended: int) -> None: ...
+
+    def epoch(self, row: Epoch) -> None: ...
+
+    def batch(self) -> None: ...
+
+    def ends(self, outcome: Outcome) -> None: ...
+
+
+class Search:
+    """To be closed."""
+
+    def __init__(self, recipe: str, config: TrainConfig, dataset: Dataset, folder: Path) -> None:
+        """Opens the search in `folder`, or begins one there. Raises TrainingError for a folder of
+        something else."""
+        self._recipe, self._dataset, self._folder = recipe, dataset, folder
+        self._config = loop.on_device(config)
+        known = RECIPES[recipe]
+        self._task = tasks.make(known.task, dataset.normalisation)
+        self._held_out = validation.held_out(dataset, self._task)
+        _claim(folder)
+        identity = {
+            "recipe": recipe,
+            "configuration": asdict(self._config),
+            "data": dataset.sha256,
+            "space": listed(space(known)),
+            "training code": provenance.code_sha256("training"),
+        }
+        self._study = Study(folder / TRIALS, identity, space(known), own_point(known))
+
+    def close(self) -> None:
+        self._study.close()
+
+    def outcomes(self) -> list[Outcome]:
+        return self._study.outcomes()
+
+    def run(self, budget: Budget, listener: Listener) -> None:
+        """Trials until the budget is spent."""
+        until = time.monotonic() + budget.seconds
+        while len(before := self.outcomes()) < budget.trials and time.monotonic() < until:
+            trial = self._study.ask()
+            listener.begins(len(before))
+            try:
+                error, took = self._try(trial.params, before, listener)
+            except DivergenceError:
+                self._study.tell_diverged(trial)
+            else:
+                self._study.tell(trial, error, took)
+            listener.ends(self.outcomes()[-1])
+
+    def train(self, winner: Outcome, listener: Listener) -> Checkpoint:
+        """The winner, on all of the training data this time, as a checkpoint like any other."""
+        chosen, output = self._candidate(winner.point), self._folder / WINNER
+        unfinished = state.path_for(output)
+        checkpoint, model = loop.train(
+            self._recipe,
+            chosen.config,
+            self._dataset,
+            listener.batch,
+            listener.epoch,
+            architecture=chosen.architecture,
+            state=unfinished,
+        )
+        saved = checkpoints.save(output, checkpoint, model)
+        state.remove(unfinished)
+        return saved
+
+    def _try(
+        self, point: dict[str, Any], before: list[Outcome], listener: Listener
+    ) -> tuple[float, float]:
+        """The error on what is held out, and the latency in microseconds."""
+        chosen = self._candidate(point)
+        checkpoint, model = loop.train(
+            self._recipe,
+            chosen.config,
+            self._held_out,
+            listener.batch,
+            listener.epoch,
+            architecture=chosen.architecture,
+        )
+        metrics = checkpoint.metrics
+        accuracy = metrics.get("test_accuracy")  # of what stands in the place of the test set
+        error = metrics["test_loss"] if accuracy is None else 1 - accuracy
+        for other in before:
+            if not other.diverged and shape(other.point) == shape(point):
+                return error, other.latency
+        return error, latency.measure(checkpoint, model, self._held_out.test_x)
+
+    def _candidate(self, point: dict[str, Any]) -> Candidate:
+        return candidate(RECIPES[self._recipe], self._config, point)
+
+
+def _claim(folder: Path) -> None:
+    """Raises CheckpointError for a folder of other files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holds = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from error
+    if holds and TRIALS not in holds:
+        raise CheckpointError(
+            f"{folder}: holds {min(holds)} and no search; choose another folder with --output"
+        )

@@ -1,0 +1,80 @@
+"""`penstock search`, as a person at the terminal meets it."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from export.command import export
+from search.command import search
+from search.report import Report
+from search.run import PICTURE, TABLE, TRIALS, WINNER
+from training.checkpoint import load
+
+ARGUMENTS = ("digits-mlp", "--epochs", "1", "--device", "cpu")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(search, [str(argument) for argument in arguments])
+
+
+def kill(*_: object) -> None:
+    raise Killed
+
+
+class Killed(BaseException):
+    """What no code expects."""
+
+
+def test_a_search_that_was_killed_goes_on_and_its_winner_exports_like_any_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "found"
+    arguments = (*ARGUMENTS, "--trials", "2", "--output", str(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "ends", kill)
+        with pytest.raises(Killed):
+            run(*arguments)
+    assert [path.name for path in folder.iterdir()] == [TRIALS]
+
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "going on behind trial 1" in result.output
+    assert {path.name for path in folder.iterdir()} == {TRIALS, TABLE, PICTURE, WINNER}
+    assert (folder / PICTURE).read_bytes().startswith(b"\x89PNG\r\n")
+    rows = list(csv.DictReader((folder / TABLE).read_text().splitlines()))
+    assert [row["trial"] for row in rows] == ["1", "2"]
+    best = min(rows, key=lambda row: float(row["error"]))
+    winner = load(folder / WINNER)
+    assert winner.recipe == "digits-mlp"
+    assert winner.architecture_config["hidden"] == int(best["hidden"])
+    assert winner.config.optimizer == best["optimizer"]
+    assert winner.dataset.name == "digits"
+
+    exported = CliRunner().invoke(
+        export, [str(folder / WINNER), "--repository", str(tmp_path / "repository")]
+    )
+    assert exported.exit_code == 0, exported.output
+    assert (tmp_path / "repository" / "digits-mlp" / "1" / "passport.json").exists()
+
+
+def test_a_recipe_without_a_space_is_a_usage_error() -> None:
+    result = run("shakespeare-gpt")
+    assert result.exit_code == 2
+    assert "the architecture gpt has no space" in result.output
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    result = run(*ARGUMENTS, "--output", tmp_path)
+    assert result.exit_code == 1
+    assert "holds thesis.tex and no search" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--trials", "0"), ("--minutes", "0"), ("--max-latency", "-1")]
+)
+def test_a_budget_of_nothing_is_a_usage_error(option: str, value: str) -> None:
+    assert run(*ARGUMENTS, option, value).exit_code == 2
