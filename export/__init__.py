@@ -1,6 +1,6 @@
 """From a checkpoint, a torch module or an ONNX file to a proven version in a model repository.
 
-job, options  what to export, and every default
+job, options, input_option  what to export, and every default
 onnx_model    an ONNX model as a function, by ONNX Runtime
 parity        gate: two models give the same answers, and a row the same in any batch
 model_config  the model's config.pbtxt, of a model of ours
@@ -10,10 +10,13 @@ publish       a place in the repository, in one step
 report        what is seen at the terminal
 
 `penstock export`, of a checkpoint (command, pipeline):
-to_onnx       checkpoint -> ONNX bytes, preprocessing inside (served, recurrent, parts)
+to_onnx       checkpoint -> ONNX bytes, preprocessing inside (served, recurrent, parts), by exporter
 runners       a model as a function, by torch and by ONNX Runtime
 samples       what the two are compared on
 accuracy      gate: as many right answers as the checkpoint states, on the same data
+
+`penstock export`, of a torch module (command, module_pipeline):
+torch_module  a callable and a file of weights -> the module, and what it gives
 
 `penstock import`, of an ONNX file (import_command, importing); needs no torch:
 intake        the file and those of its weights -> a folder of our own

@@ -1,31 +1,36 @@
-"""`penstock export`: a checkpoint that passes the gates becomes a version in a repository."""
+"""`penstock export`: a checkpoint, or a torch module, that passes the gates becomes a version."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from export import options
 from export.errors import ExportError
-from export.job import MAX_BATCH_SIZE, OPSET, OPSETS, PARTS, Job, Tolerance
+from export.input_option import Input
+from export.job import MAX_BATCH_SIZE, OPSET, OPSETS, PARTS, Job, ModuleJob, Tolerance
 from training.data.files import DATA_VARIABLE
 from training.errors import TrainingError
 
+# What only one of the two kinds of sources has.
+OF_CHECKPOINTS: Final = {"part": "--part", "data_dir": "--data-dir"}
+OF_MODULES: Final = {
+    "inputs": "--input",
+    "outputs": "--output",
+    "weights": "--checkpoint",
+    "sample": "--sample",
+}
+
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@options.place("the checkpoint's recipe")
+@click.argument("source")
+@options.place("the checkpoint's recipe, or the module's")
 @click.option(
     "--max-batch-size",
     type=click.IntRange(min=1),
     show_default=f"that of the model's config.pbtxt, else {MAX_BATCH_SIZE}",
     help="Most rows in one execution.",
-)
-@click.option(
-    "--part",
-    type=click.Choice(PARTS),
-    show_default="the whole network",
-    help="Part of the network to export as a model of its own; give it a --name.",
 )
 @click.option(
     "--opset",
@@ -34,23 +39,82 @@ from training.errors import TrainingError
     show_default=True,
     help="Version of ONNX's operators.",
 )
+@options.tolerance("ONNX Runtime and torch")
+@click.option(
+    "--part",
+    type=click.Choice(PARTS),
+    show_default="the whole network",
+    help="Of a checkpoint: the part to export as a model of its own; give it a --name.",
+)
 @click.option(
     "--data-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     envvar=DATA_VARIABLE,
     show_envvar=True,
     show_default="none: the cache, then a download",
-    help="Folder with the data that the checkpoint was tested on.",
+    help="Of a checkpoint: the folder with the data that it was tested on.",
 )
-@options.tolerance("ONNX Runtime and torch")
-def export(absolute_tolerance: float, relative_tolerance: float, **others: Any) -> None:
-    """Export CHECKPOINT, a folder written by `penstock train`, into a model repository.
+@click.option(
+    "--checkpoint",
+    "weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    show_default="none: the callable brings its own",
+    help="Of a module: the file of its weights, .safetensors or by torch.save.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    type=Input(),
+    multiple=True,
+    show_default="none: at least one is needed",
+    help="Of a module: an argument without its batch dimension, such as image:FP32:3,32,32; -1 is "
+    "any size. Once for each.",
+)
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    show_default="the keys of the dictionary that it gives, or output",
+    help="Of a module: the name of an output. Once for each.",
+)
+@options.sample("Of a module: an")
+def export(
+    source: str, absolute_tolerance: float, relative_tolerance: float, **others: Any
+) -> None:
+    """Export SOURCE into a model repository: the folder of a checkpoint by `penstock train`, or
+    package.module:callable, which returns a torch module of your own.
 
-    The served model takes raw input: preprocessing is part of the graph. It is published only if
-    ONNX Runtime gives what torch gives, at every batch size, and is right on as many test samples
-    as the checkpoint states. Its passport says what was measured.
+    A checkpoint's model takes raw input: preprocessing is part of the graph. It is published only
+    if ONNX Runtime gives what torch gives, at every batch size, and is right on as many test
+    samples as the checkpoint states. Of a module there is no data; the rest is the same. The
+    passport says what was measured.
     """
-    job = Job(**others, tolerance=Tolerance(absolute_tolerance, relative_tolerance))
+    tolerance = Tolerance(absolute_tolerance, relative_tolerance)
+    if ":" in source and not Path(source).exists():
+        _refuse(others, OF_CHECKPOINTS, "a checkpoint's folder, and SOURCE is a module")
+        _export_module(source, tolerance, others)
+    else:
+        path = click.Path(exists=True, file_okay=False, path_type=Path)
+        checkpoint: Path = path.convert(source, _argument(), click.get_current_context())
+        _refuse(others, OF_MODULES, "package.module:callable, and SOURCE is a folder")
+        _export_checkpoint(checkpoint, tolerance, others)
+
+
+def _argument() -> click.Parameter:
+    return click.get_current_context().command.params[0]
+
+
+def _refuse(given: dict[str, Any], foreign: dict[str, str], why: str) -> None:
+    """Takes the options of the other kind of source out; UsageError if one was used."""
+    context = click.get_current_context()
+    for name, option in foreign.items():
+        value = given.pop(name)
+        if value and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} is an option of {why}")
+
+
+def _export_checkpoint(checkpoint: Path, tolerance: Tolerance, others: dict[str, Any]) -> None:
+    job = Job(checkpoint, **others, tolerance=tolerance)
     # Only now: torch takes seconds to load, and `--help` shall not wait for it.
     from export import pipeline
     from export.report import Report
@@ -59,5 +123,20 @@ def export(absolute_tolerance: float, relative_tolerance: float, **others: Any) 
         with Report(pipeline.STEPS) as report:
             published = pipeline.export(job, report.step)
     except (ExportError, TrainingError) as error:
+        raise click.ClickException(str(error)) from error
+    report.summary(published)
+
+
+def _export_module(reference: str, tolerance: Tolerance, others: dict[str, Any]) -> None:
+    if not others["inputs"]:
+        raise click.UsageError("what the module takes is to be said: --input NAME:DATATYPE:DIMS")
+    job = ModuleJob(reference, **others, tolerance=tolerance)
+    from export import module_pipeline
+    from export.report import Report
+
+    try:
+        with Report(module_pipeline.STEPS) as report:
+            published = module_pipeline.export_module(job, report.step)
+    except ExportError as error:
         raise click.ClickException(str(error)) from error
     report.summary(published)

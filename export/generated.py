@@ -39,6 +39,18 @@ class Feeds:
         return self.batch(slice(index, index + 1))
 
 
+def feeds(
+    sampled: Path | None,
+    specs: Sequence[TensorSpec],
+    count: int,
+    runs: Callable[[Feed], object],
+) -> tuple[Feeds, str]:
+    """`count` rows out of the file `sampled`, or by chance where there is none; see below."""
+    if sampled is None:
+        return random(specs, count, runs)
+    return sample(sampled, specs, count)
+
+
 def random(
     specs: Sequence[TensorSpec], count: int, runs: Callable[[Feed], object]
 ) -> tuple[Feeds, str]:
@@ -48,13 +60,13 @@ def random(
     """
     refusal: GateRefused | None = None
     for size, below in _guesses(specs):
-        feeds = draw(specs, count, size, below)
+        drawn = draw(specs, count, size, below)
         try:
-            runs(feeds.alone(0))
+            runs(drawn.alone(0))
         except GateRefused as error:
             refusal = error
             continue
-        return feeds, _described(specs, size, below)
+        return drawn, _described(specs, size, below)
     assert refusal is not None
     raise GateRefused(
         f"{refusal}\nNo generated input suits the model; give it rows of real ones by --sample"

@@ -20,12 +20,7 @@ from export.job import MAX_BATCH_SIZE, ImportJob, Tolerance
     "depend on each other",
     help="Most rows in one execution; 0 for a model that shall not batch.",
 )
-@click.option(
-    "--sample",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    show_default="none: inputs are generated",
-    help="An .npz file with rows for each input, to try the model on.",
-)
+@options.sample("An")
 @options.tolerance("a row in a batch and the row alone")
 def import_(
     model: Path, absolute_tolerance: float, relative_tolerance: float, **others: Any

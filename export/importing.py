@@ -22,7 +22,6 @@ from export import (
     rows,
 )
 from export.errors import RowsRefused
-from export.generated import Feeds
 from export.job import MAX_BATCH_SIZE, ImportJob
 from export.onnx_model import Feed, OnnxModel, Outputs
 from export.publish import Published, check_name, publish
@@ -80,7 +79,7 @@ def _try(job: ImportJob, model: OnnxModel, wanted: int) -> RowsProof:
         proof = _try_whole(job, model, specs, reason)
     else:
         one_row = [replace(spec, dims=spec.dims[1:]) for spec in specs]
-        feeds, inputs = _inputs(job, one_row, wanted, model)
+        feeds, inputs = generated.feeds(job.sample, one_row, wanted, model)
         tried = rows.check(model, feeds, parity.batch_sizes(wanted), job.tolerance)
         proof = tried.model_copy(update={"inputs": inputs})
     if job.max_batch_size and not proof.independent:
@@ -107,17 +106,9 @@ def _try_whole(
     def run(feed: Feed) -> Outputs:
         return rows.numbers(model({name: array[0] for name, array in feed.items()}))
 
-    feeds, inputs = _inputs(job, specs, 1, run)
+    feeds, inputs = generated.feeds(job.sample, specs, 1, run)
     run(feeds.alone(0))
     return rows.unbatched(reason, inputs, job.tolerance)
-
-
-def _inputs(
-    job: ImportJob, specs: Sequence[TensorSpec], count: int, runs: Callable[[Feed], object]
-) -> tuple[Feeds, str]:
-    if job.sample is None:
-        return generated.random(specs, count, runs)
-    return generated.sample(job.sample, specs, count)
 
 
 def _passport(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serving.types import TensorSpec
+
 REPOSITORY = Path("model_repository")
 # The exporter's own; any other is a conversion of it. Triton 24.10 reads up to 21.
 OPSET = 18
@@ -51,4 +53,24 @@ class ImportJob:
     version: int | None = None
     max_batch_size: int | None = None
     sample: Path | None = None
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleJob:
+    """The torch module that the callable `reference` (`package.module:callable`) returns. `inputs`
+    are its arguments, without the batch dimension; `outputs` names what it gives, if anything;
+    `weights` is a file, None where the callable brings its own. `name` None stands for the
+    module's, `sample` is as in ImportJob, and the others are as in Job."""
+
+    reference: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...] = ()
+    weights: Path | None = None
+    sample: Path | None = None
+    repository: Path = REPOSITORY
+    name: str | None = None
+    version: int | None = None
+    opset: int = OPSET
+    max_batch_size: int | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)

@@ -50,6 +50,16 @@ def place(default_name: str) -> Callable[[Command], Command]:
     return _all(options)
 
 
+def sample(beginning: str) -> Callable[[Command], Command]:
+    """--sample, whose help has this `beginning`."""
+    return click.option(
+        "--sample",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        show_default="none: inputs are generated",
+        help=f"{beginning} .npz file with rows for each input, to try the model on.",
+    )
+
+
 def tolerance(what: str) -> Callable[[Command], Command]:
     """--absolute-tolerance and --relative-tolerance, between `what`."""
     options = (

@@ -1,16 +1,12 @@
 """A checkpoint as one ONNX file that takes raw input: cast and normalisation are in the graph."""
 
-import logging
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import onnx
 import torch
-from google.protobuf.message import Message
 
-from export import language
+from export import exporter, language
 from export.errors import ConversionFailed
 from export.served import TASKS, serve
 from serving.dtypes import from_wire
@@ -33,24 +29,15 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
     fields = signature.inputs
     names = {"batch": torch.export.Dim("batch"), LENGTH: torch.export.Dim(LENGTH)}
     shapes = [_dynamic(field, names) for field in fields]
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                served,
-                tuple(_example(field) for field in fields),
-                dynamo=True,
-                input_names=[field.name for field in fields],
-                output_names=[output.name for output in signature.outputs],
-                dynamic_shapes=_nested(shapes, checkpoint.task),
-                opset_version=opset,
-                verbose=False,
-            )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        raise ConversionFailed(f"torch cannot export {checkpoint.architecture}: {error}") from error
-    if program is None:
-        raise ConversionFailed(f"torch exported nothing for {checkpoint.architecture}")
-    model = program.model_proto
-    _strip(model)
+    model = exporter.convert(
+        served,
+        tuple(_example(field) for field in fields),
+        [field.name for field in fields],
+        [output.name for output in signature.outputs],
+        _nested(shapes, checkpoint.task),
+        opset,
+        checkpoint.architecture,
+    )
     check(model, signature)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -143,31 +130,3 @@ def _found(info: onnx.ValueInfoProto) -> str:
 
 def _describe(name: str, element: int, dims: Iterable[int | str]) -> str:
     return f"{name} {onnx.TensorProto.DataType.Name(element)}[{', '.join(map(str, dims))}]"
-
-
-def _strip(message: Message) -> None:
-    """Clears what the exporter notes beside the graph, such as stack traces with the paths of
-    this machine."""
-    for field, value in message.ListFields():
-        if field.name in {"doc_string", "metadata_props"}:
-            message.ClearField(field.name)
-        elif field.type == field.TYPE_MESSAGE:
-            for part in (value,) if isinstance(value, Message) else value:
-                _strip(part)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps to itself what the exporter says about itself, not about the model."""
-    # It warns of every operator of torchvision that it cannot offer where that is not installed.
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # Of checks that torch itself has deprecated, of weights that a recurrent layer keeps in
-            # a list, ...: whether the graph is right is the gates' to say.
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        registration.setLevel(level)

@@ -1,0 +1,154 @@
+"""An export of somebody's own torch module from end to end, through the gates that need no data."""
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx
+import torch
+from torch import nn
+
+from export import (
+    exporter,
+    generated,
+    graph_config,
+    model_config,
+    onnx_gates,
+    parity,
+    provenance,
+    recurrent,
+    torch_module,
+)
+from export.errors import ConversionFailed
+from export.generated import Feeds
+from export.job import MAX_BATCH_SIZE, ModuleJob
+from export.onnx_model import OnnxModel
+from export.publish import Published, check_name, publish
+from serving import passport as passports
+from serving.config.complete import unbatched
+from serving.passport import ParityProof, Passport, SourceProof
+from serving.types import TensorSpec
+
+PARITY_ROWS = 64  # of each kind that the gate looks at, more where a batch holds more
+
+STEPS = (
+    "Build the module and load its weights",
+    "Convert to ONNX",
+    "Compare torch and ONNX Runtime",
+    "Publish",
+)
+
+
+def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: None) -> Published:
+    """Publishes one version. `on_step` hears each of STEPS as it begins. Raises ExportError."""
+    steps = iter(STEPS)
+    name = job.name or job.reference.partition(":")[0].rpartition(".")[2]
+    check_name(name)
+    stated = model_config.stated_rows(job.repository / name / model_config.FILENAME)
+    count = job.max_batch_size or stated or MAX_BATCH_SIZE
+    on_step(next(steps))
+    module = torch_module.build(job.reference)
+    if job.weights:
+        torch_module.load_weights(module, job.weights)
+    reference = torch_module.runner(module, job.outputs)
+    feeds, _ = generated.feeds(job.sample, job.inputs, max(PARITY_ROWS, count), reference)
+
+    on_step(next(steps))
+    graph = to_onnx(job, module, feeds, tuple(reference(feeds.alone(0))))
+
+    on_step(next(steps))
+    with TemporaryDirectory(prefix="penstock-export-") as scratch:
+        path = Path(scratch, model_config.MODEL)
+        path.write_bytes(graph)
+        candidate = _open(path, job)
+        compared = parity.check(
+            reference,
+            candidate,
+            (feeds, generated.extreme(feeds)),
+            parity.batch_sizes(count),
+            job.tolerance,
+        )
+        on_step(next(steps))
+        described = graph_config.describe(job.repository, name, candidate, count)
+        seal = partial(_passport, job, module, name, compared)
+        place = publish(described, {model_config.MODEL: graph}, seal, job.version)
+    return Published(place, passports.read(place / passports.FILENAME))
+
+
+def to_onnx(job: ModuleJob, module: nn.Module, feeds: Feeds, outputs: Sequence[str]) -> bytes:
+    """The bytes of `model.onnx`, of any batch size. Raises ConversionFailed.
+
+    torch's exporter has no GRU and no RNN: where it fails, operators take their place."""
+    examples = tuple(torch.tensor(array[:2]) for array in feeds.arrays.values())
+    shapes = (tuple(_dynamic(spec) for spec in job.inputs),)
+
+    def convert(each: nn.Module) -> bytes:
+        model = exporter.convert(
+            torch_module.Flat(each),
+            examples,
+            [spec.name for spec in job.inputs],
+            outputs,
+            shapes,
+            job.opset,
+            job.reference,
+        )
+        return bytes(model.SerializeToString(deterministic=True))
+
+    try:
+        return convert(module)
+    except ConversionFailed:
+        if not any(isinstance(layer, nn.RNNBase) for layer in module.modules()):
+            raise
+        with suppress(ConversionFailed):
+            return convert(recurrent.replace(copy.deepcopy(module)))
+        raise
+
+
+def _dynamic(spec: TensorSpec) -> dict[int, Any]:
+    variable = [place for place, size in enumerate(spec.dims, 1) if size == -1]
+    return {0: torch.export.Dim("batch")} | dict.fromkeys(variable, torch.export.Dim.DYNAMIC)
+
+
+def _open(path: Path, job: ModuleJob) -> OnnxModel:
+    """ConversionFailed where the graph does not take what the module does, in any number of
+    rows."""
+    candidate = onnx_gates.check(path, onnx.load(path), Path(job.reference))
+    wanted = [spec.name for spec in job.inputs]
+    if candidate.inputs != wanted:
+        raise ConversionFailed(f"the exported graph takes {candidate.inputs}, the module {wanted}")
+    if fixed := unbatched(candidate.signature):
+        raise ConversionFailed(
+            f"{job.reference}: '{fixed[0].name}' came out as {list(fixed[0].dims)}, and not with a "
+            "row for each of a batch of any size: every output must begin with the batch dimension"
+        )
+    return candidate
+
+
+def _passport(
+    job: ModuleJob,
+    module: nn.Module,
+    name: str,
+    compared: ParityProof,
+    version: int,
+    files: dict[str, str],
+) -> Passport:
+    weights = passports.file_sha256(job.weights) if job.weights else None
+    return Passport(
+        model=name,
+        version=version,
+        files=files,
+        source=SourceProof(kind="module", name=job.reference, sha256=weights),
+        weights_sha256=weights,
+        parameters=sum(weights.numel() for weights in module.parameters()),
+        task="unstated",
+        parity=compared,
+        opset=job.opset,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=provenance.commit(),
+        versions=provenance.versions(),
+    )
