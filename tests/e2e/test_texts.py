@@ -135,6 +135,17 @@ def test_what_cannot_be_read_is_refused_by_name(
     assert message in response.json()["error"]
 
 
+def test_news_are_told_apart_by_their_topic(rest: httpx.Client) -> None:
+    news = {
+        "World": "The president met foreign ministers for talks on peace after the attack",
+        "Sports": "The champions won the final by three goals to one in extra time",
+        "Business": "Oil prices fall as OPEC raises its output, shares of airlines gain",
+        "Sci/Tech": "A new version of the browser fixes holes in the security of Windows",
+    }
+    answers = ok(rest.post("/predict/agnews-transformer", json={"text": list(news.values())}))
+    assert [each["label"] for each in answers["predictions"]] == list(news)
+
+
 def test_a_model_of_pictures_takes_no_text(rest: httpx.Client) -> None:
     assert rest.post("/predict/mnist-cnn", json={"text": "seven"}).status_code == 400
 
