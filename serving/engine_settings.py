@@ -55,9 +55,22 @@ class EngineSettings:
         ),
     )
 
+    gateway_batching: bool = field(
+        default=False,
+        metadata=flag(
+            "Whether requests are gathered into batches before they go to --triton-url, for models "
+            "that take batches and whose configuration there asks for no scheduler.",
+            bool,
+        ),
+    )
+
     def __post_init__(self) -> None:
         if (self.engine is EngineKind.TRITON) != bool(self.triton_url):
             raise click.UsageError("--engine=triton and --triton-url need each other.")
+        if self.gateway_batching and self.engine is not EngineKind.TRITON:
+            raise click.UsageError(
+                "--gateway-batching is for --engine=triton; this process batches what it executes."
+            )
 
     @property
     def triton_servers(self) -> tuple[str, ...]:

@@ -311,8 +311,9 @@ class Settings(
 
     def _check_servers(self) -> None:
         """UsageError for what only the embedded engine would heed, and for asking oneself."""
+        meaningless = _EMBEDDED_ONLY - ({"max_queue_size"} if self.gateway_batching else set())
         for setting in fields(self):
-            if setting.name in _EMBEDDED_ONLY and getattr(self, setting.name) != setting.default:
+            if setting.name in meaningless and getattr(self, setting.name) != setting.default:
                 flag = setting.name.replace("_", "-")
                 raise click.UsageError(
                     f"--{flag} says nothing with --engine=triton: say it to the Triton servers."

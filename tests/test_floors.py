@@ -138,7 +138,12 @@ FORBIDDEN: Final = (
     ("serving.gateway", ("serving.engine", "onnxruntime"), ("serving.engine.base",)),
     ("serving.engine", ("fastapi", "starlette", "uvicorn", "grpc", "serving.wire"), ()),
     # What asks other servers executes nothing, and needs no runtime for models.
-    ("serving.triton", ("serving.engine", "serving.gateway", "fastapi", "onnxruntime"), ()),
+    # It may gather requests into batches, which it must know to fit their model.
+    (
+        "serving.triton",
+        ("serving.engine", "serving.gateway", "fastapi", "onnxruntime"),
+        ("serving.engine.batching", "serving.engine.validation"),
+    ),
     ("serving.wire", ("fastapi", "starlette", "uvicorn", "grpc", "asyncio", "onnxruntime"), ()),
     ("serving.http2", ("asyncio", "grpc", "socket", "ssl", "time"), ()),
     ("serving.types", ("fastapi", "grpc", "tritonclient", "onnxruntime"), ()),

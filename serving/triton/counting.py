@@ -59,6 +59,24 @@ class Counting:
         record.record_success(rows, elapsed, timing)
         return timing
 
+    def executed(self, model: str, version: str, rows: int, timing: Timing) -> None:
+        """Count a call with the rows of several requests."""
+        self._record(model, version).record_execution(rows, timing)
+
+    def gathered(
+        self, request: InferenceRequest, response: InferenceResponse, elapsed: int, timing: Timing
+    ) -> None:
+        """Count a request that was answered from such a call, which is counted by itself."""
+        rows = request.inputs[0].array.shape[0]
+        self._record(response.model, response.version).record_success(rows, elapsed, timing)
+
+    def queued(self, model: str, version: str, requests: int, wait: int) -> None:
+        """Tell how many wait for a version that has answered ("": the latest to), and how long."""
+        versions = self._records.get(model, {})
+        record = versions.get(version) or next(reversed(versions.values()), None)
+        if record is not None:
+            record.pending, record.wait = requests, wait
+
     def failed(self, request: InferenceRequest, code: Code, elapsed: int) -> None:
         """Count a request that got an error after `elapsed` nanoseconds, if its model is known."""
         versions = self._records.get(request.model, {})

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from tritonclient.grpc import service_pb2
 
+from serving.engine.batching.batch import BatchReport
 from serving.errors import Code, Internal, InvalidArgument, LoadFailed, ServingError
 from serving.settings import Settings
 from serving.statistics import CacheStatistics, VersionStatistics
 from serving.triton.counting import Counting
 from serving.triton.descriptions import Descriptions
 from serving.triton.fleet import Fleet
+from serving.triton.gathering import Gathering
 from serving.triton.link import soon
 from serving.triton.sequences import Sequences
 from serving.types import (
@@ -48,6 +50,11 @@ class TritonEngine:
         self._descriptions = Descriptions(self._fleet)
         self._sequences = Sequences()
         self._counting = Counting(settings.metrics)
+        self._gathering: Gathering | None = None
+        if settings.gateway_batching:
+            self._gathering = Gathering(
+                self._fleet, self._descriptions, settings.max_queue_size, self._executed
+            )
         self._closing = False
 
     async def start(self) -> None:
@@ -107,6 +114,9 @@ class TritonEngine:
 
     async def counted(self) -> Sequence[VersionStatistics]:
         """What has gone through this gateway."""
+        if self._gathering is not None:
+            for (model, version), queued in self._gathering.queues.items():
+                self._counting.queued(model, version, *queued)
         return self._counting.all
 
     async def cache_statistics(self) -> CacheStatistics | None:
@@ -116,6 +126,11 @@ class TritonEngine:
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Have the server with the least to do answer; every outcome is counted."""
         with self._counted(request) as began:
+            gathered = await self._gathering.infer(request) if self._gathering else None
+            if gathered is not None:
+                elapsed = time.monotonic_ns() - began
+                self._counting.gathered(request, gathered.response, elapsed, gathered.timing)
+                return replace(gathered.response, timing=gathered.timing)
             async with self._sequences.step(request) as home:
                 message = proto_client.encode_request(request)
                 reply = await self._fleet.call("ModelInfer", message, request.deadline, home)
@@ -168,11 +183,17 @@ class TritonEngine:
     async def close(self) -> None:
         """End the connections, once the servers have answered what they were asked."""
         self._closing = True
+        if self._gathering is not None:
+            await self._gathering.close()
         await self._fleet.close(self._grace)
 
     def _changed(self) -> None:
         for changed in self._watchers:
             changed()
+
+    def _executed(self, model: str, version: str, report: BatchReport) -> None:
+        if report.error is None:
+            self._counting.executed(model, version, report.rows, report.timing)
 
     async def _control(self, method: str, message: Any) -> None:
         try:

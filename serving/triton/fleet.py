@@ -62,6 +62,11 @@ class Fleet:
         """True while a server is."""
         return any(link.state is State.READY for link in self._links.values())
 
+    @property
+    def size(self) -> int:
+        """How many servers there are, whatever their state."""
+        return len(self._links)
+
     async def call(
         self, method: str, message: Message, deadline: int | None = None, home: Home | None = None
     ) -> Any:

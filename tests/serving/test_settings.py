@@ -108,11 +108,11 @@ def text_of(value: Any) -> str:
     return str(value.value if isinstance(value, Enum) else value)
 
 
-# The engine cannot be said alone where it needs to know its servers.
+# What belongs to servers elsewhere cannot be said without them.
 SINGLE = {
     setting.name: setting.default
     for setting in fields(Settings)
-    if not isinstance(setting.default, tuple) and setting.name != "engine"
+    if not isinstance(setting.default, tuple) and setting.name not in ("engine", "gateway_batching")
 }
 
 
@@ -250,6 +250,7 @@ def test_triton_servers_are_named_by_lists_by_several_flags_or_by_a_variable() -
     [
         (["--engine=triton"], "--engine=triton and --triton-url need each other."),
         (["--triton-url=a:1"], "--engine=triton and --triton-url need each other."),
+        (["--gateway-batching"], "--gateway-batching is for --engine=triton; this process batches"),
         (
             ["--engine=triton", "--triton-url=a:1", "--load-model=m"],
             "--load-model says nothing with --engine=triton: say it to the Triton servers.",
