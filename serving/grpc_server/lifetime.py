@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 from serving.grpc_server.policy import Policy
 
-# For the client to hear that it is to make no new calls, and to read why its connection ends.
+# For the client to hear that it is to make no new calls, to read why its connection ends, and to
+# close it.
 _GOODBYE_SECONDS: Final = 2.0
 # gRPC spreads the ends of connections that began together.
 _JITTER: Final = 0.1
@@ -27,7 +28,10 @@ class Ending(Protocol):
         """Ask for no new calls."""
 
     def refuse(self) -> None:
-        """Take no new calls; close after the last one."""
+        """Take no new calls; linger after the last one."""
+
+    def close(self) -> None:
+        """Close once everything is written."""
 
     def abort(self) -> None:
         """Close now."""
@@ -64,6 +68,13 @@ class Lifetime:
         """Take no new calls, answer those under way, and close."""
         self._connection.announce_end()
         self._after("goodbye", _GOODBYE_SECONDS, self._connection.refuse)
+
+    def linger(self) -> None:
+        """Nothing more is said: who has not closed the connection in a while finds it closed."""
+        keepalive = self._timers.pop("keepalive", None)
+        if keepalive:
+            keepalive.cancel()
+        self._after("linger", _GOODBYE_SECONDS, self._connection.close)
 
     def closing(self) -> None:
         """The connection is being closed, which must not depend on the client's reading."""

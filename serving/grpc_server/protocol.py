@@ -50,6 +50,7 @@ class GrpcProtocol(asyncio.Protocol):
         self.lifetime = Lifetime(host.policy, self.loop, self)
         self._host = host
         self._is_greeted = False
+        self._is_over = False
 
     # asyncio's side
 
@@ -63,7 +64,7 @@ class GrpcProtocol(asyncio.Protocol):
             transport.write,
             self.loop.time,
             self._host.policy.terms,
-            transport.close,
+            self._over,
         )
         self.send = connection.sender.send
         self.want = connection.credit.want
@@ -80,6 +81,8 @@ class GrpcProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come; no fault in it, and none of ours, goes beyond this connection."""
         self.lifetime.last_heard = self.loop.time()
+        if self._is_over:
+            return
         connection = self._connection
         try:
             connection.receive(data)
@@ -148,10 +151,32 @@ class GrpcProtocol(asyncio.Protocol):
         """Whether no call is under way."""
         return not self._connection.streams
 
+    def close(self) -> None:
+        """Close once everything is written."""
+        self._transport.close()
+
     def abort(self) -> None:
         """Close now, whatever is under way."""
         self._cancel_calls()
         self._transport.abort()
+
+    def _over(self) -> None:
+        """Everything is answered, and the client closes first.
+
+        What it sends to a closed socket, be it the word that it has read something, would reset the
+        connection, and it would lose the answers that it has yet to read.
+        """
+        self._is_over = True
+        self.lifetime.linger()
+        # What came in the same piece as the last word may still be replied to.
+        self.loop.call_soon(self._say_no_more)
+
+    def _say_no_more(self) -> None:
+        if not self._transport.can_write_eof():
+            # TLS has a goodbye of its own, which waits for the client's.
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.write_eof()
 
     def _end(self, fault: Fault, message: str) -> None:
         logger.debug("closing the gRPC connection of %s: %s", self.peer, message)

@@ -116,6 +116,8 @@ class Connection(Generic[H]):
 
     def announce_end(self) -> None:
         """Ask for no new requests; `refuse` follows by itself once the client has heard of it."""
+        if self._refusing:
+            return
         self._write(
             frames.goaway(frames.STREAM_MASK, Fault.NO_ERROR)
             + frames.frame(Kind.PING, 0, 0, _GOODBYE)

@@ -361,6 +361,26 @@ async def test_a_stop_answers_what_was_accepted() -> None:
         await stopping
 
 
+async def test_what_a_client_says_after_its_last_answer_does_not_reset_the_connection() -> None:
+    # A reset would take the answers along that the client has yet to read.
+    async with running() as (server, methods, address), raw(address) as client:
+        client.head(1, "Hold")
+        client.data(1, HELLO)
+        await methods.until(lambda: methods.begun == [b"hello"])
+        stopping = asyncio.create_task(server.stop(grace=60))
+        goodbye = await client.until(Kind.PING)
+        client.send(Kind.PING, frames.ACK, payload=goodbye.payload)
+        methods.go.set()
+        assert Kind.DATA in [frame.kind for frame in await client.ended()]
+
+        for _ in range(3):
+            client.send(Kind.PING, payload=bytes(8))
+            await client.writer.drain()
+
+        client.writer.close()
+        await stopping
+
+
 async def test_a_stop_does_not_wait_for_ever() -> None:
     async with running() as (server, methods, address), raw(address) as client:
         client.head(1, "Hold")
