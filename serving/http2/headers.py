@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import hpack
+from hpack.huffman_table import decode_huffman
+from hpack.table import table_entry_size
 
 from serving.http2.frames import ConnectionFault, Fault
 
@@ -14,6 +16,8 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 # ends, since what is left unread would have changed the table that later blocks refer to.
 MAX_LIST: Final = 128 * 1024
 _MAX_KNOWN: Final = 64
+_SHORT: Final = 0x7F  # the sizes below it take one byte
+_MAX_PLAIN: Final = 1024
 _LITERAL: Final = b"\x00"  # never to be indexed by a table; the name is spelt out
 _STATUS_OK: Final = b"\x88"
 _STATUS_NAME: Final = b"\x08"
@@ -41,7 +45,7 @@ class HeaderReader(Generic[H]):
         newest = table.dynamic_entries[0] if table.dynamic_entries else None
         before = len(table.dynamic_entries), table.maxsize
         try:
-            headers = [(bytes(n), bytes(v)) for n, v in self._decoder.decode(block, raw=True)]
+            headers = self._unpack(block)
         except hpack.OversizedHeaderListError:
             raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "too many headers") from None
         except hpack.HPACKError as error:
@@ -55,6 +59,61 @@ class HeaderReader(Generic[H]):
         elif len(self._known) < _MAX_KNOWN:
             self._known[block] = understood
         return understood
+
+    def _unpack(self, block: bytes) -> Headers:
+        """The headers of a block; HPACKError where it cannot be unpacked.
+
+        Behind proxies and tracers each request has an id of its own, so that no block comes twice.
+        Those are references, and short values of known names; what else there is takes `hpack`
+        three times as long.
+        """
+        fields = _plain(block)
+        if fields is None:
+            return [(bytes(n), bytes(v)) for n, v in self._decoder.decode(block, raw=True)]
+        table, found, size = self._decoder.header_table, [], 0
+        for index, value, is_kept in fields:
+            header = table.get_by_index(index)
+            if value is not None:
+                header = header[0], value
+                if is_kept:
+                    table.add(*header)
+            size += table_entry_size(*header)
+            if size > MAX_LIST:
+                raise hpack.OversizedHeaderListError
+            found.append(header)
+        return found
+
+
+def _plain(block: bytes) -> list[tuple[int, bytes | None, bool]] | None:
+    """Of each field the index, the value if it is new, and whether the table keeps it.
+
+    None where a block is long, or has anything but references and short values of names that the
+    table has.
+    """
+    if len(block) > _MAX_PLAIN:
+        return None
+    fields: list[tuple[int, bytes | None, bool]] = []
+    at, end = 0, len(block)
+    while at < end:
+        first = block[at]
+        if 0x80 < first < 0xFF:
+            fields.append((first & 0x7F, None, False))
+            at += 1
+            continue
+        is_kept = first & 0x40 != 0
+        index = first & (0x3F if is_kept else 0x0F)
+        # Neither a change of the table's size, nor a new name, nor an index of several bytes.
+        if not (0x40 < first < 0x7F if is_kept else first < 0x20 and 0 < index < 0x0F):
+            return None
+        size = block[at + 1] & 0x7F if at + 1 < end else _SHORT
+        value = block[at + 2 : at + 2 + size]
+        if size == _SHORT or len(value) < size:
+            return None
+        if block[at + 1] & 0x80:
+            value = decode_huffman(value)
+        fields.append((index, value, is_kept))
+        at += 2 + size
+    return fields
 
 
 def status(code: int) -> bytes:

@@ -1,0 +1,79 @@
+"""Header blocks mean what the `hpack` package says, also those that it is not asked about."""
+
+from typing import Final
+
+import hpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.http2.frames import ConnectionFault
+from serving.http2.headers import MAX_LIST, HeaderReader, Headers
+
+NAMES: Final = (b":path", b"te", b"user-agent", b"x-request-id", b"authorization")
+NAME: Final = st.sampled_from(NAMES)
+VALUE: Final = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"a" * 126, b"b" * 127]))
+# A name, a value, and whether no table may keep it.
+LIST: Final = st.lists(st.tuples(NAME, VALUE, st.booleans()), max_size=8)
+
+
+def reader() -> HeaderReader[Headers]:
+    return HeaderReader(lambda headers: headers)
+
+
+@given(st.lists(LIST, max_size=12), st.booleans())
+def test_every_request_of_a_connection_is_read_as_it_was_sent(
+    requests: list[list[tuple[bytes, bytes, bool]]], huffman: bool
+) -> None:
+    encoder, received = hpack.Encoder(), reader()
+
+    for sent in requests:
+        block = encoder.encode(sent, huffman=huffman)
+        assert [*received.read(block)] == [(name, value) for name, value, _ in sent]
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> list[bytes]:
+    """The blocks of a connection, some of them with other bytes than were sent."""
+    encoder, blocks = hpack.Encoder(), []
+    for sent in draw(st.lists(LIST, min_size=1, max_size=6)):
+        block = bytearray(encoder.encode(sent))
+        for _ in range(draw(st.integers(0, 2))):
+            at = draw(st.integers(0, len(block)))
+            block[at : at + draw(st.integers(0, 1))] = draw(st.binary(max_size=2))
+        blocks.append(bytes(block))
+    return blocks
+
+
+@given(broken())
+def test_what_hpack_refuses_ends_the_connection_and_all_else_is_read_alike(
+    blocks: list[bytes],
+) -> None:
+    decoder, received = hpack.Decoder(MAX_LIST), reader()
+
+    for block in blocks:
+        try:
+            wanted = [(bytes(n), bytes(v)) for n, v in decoder.decode(block, raw=True)]
+        except hpack.HPACKError:
+            with pytest.raises(ConnectionFault):
+                received.read(block)
+            return
+        assert [*received.read(block)] == wanted
+
+
+def test_an_id_that_changes_with_each_request_is_the_only_thing_that_does() -> None:
+    encoder, received = hpack.Encoder(), reader()
+
+    for number in range(200):
+        sent = [(b":path", b"/a"), (b"x-request-id", b"%036d" % number), (b"te", b"trailers")]
+        assert [*received.read(encoder.encode(sent))] == sent
+
+
+def test_few_bytes_that_stand_for_very_many_end_the_connection() -> None:
+    received = reader()
+    received.read(hpack.Encoder().encode([(b"x", b"y" * 4000)]))
+    newest = bytes((0x80 | 62,))
+
+    assert len(received.read(newest * 32)) == 32
+    with pytest.raises(ConnectionFault, match="too many headers"):
+        received.read(newest * 33)
