@@ -14,6 +14,8 @@ to_onnx       checkpoint -> ONNX bytes, preprocessing inside (served, recurrent,
 runners       a model as a function, by torch and by ONNX Runtime
 samples       what the two are compared on
 accuracy      gate: as many right answers as the checkpoint states, on the same data
+proof         the passport
+variants      models of lower precision: quantise, gates of right answers and of speed
 
 `penstock export`, of a torch module (command, module_pipeline):
 torch_module  a callable and a file of weights -> the module, and what it gives

@@ -76,6 +76,13 @@ def _stated(checkpoint: Checkpoint, name: str, dataset: Dataset) -> float:
     return stated
 
 
+def measure(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> float:
+    """Over the whole test set, the share of right answers, or the mean squared error."""
+    if checkpoint.task in SCORED_BY_ERROR:
+        return squared_error(candidate, dataset, checkpoint)
+    return count_right(candidate, dataset) / len(dataset.test_y)
+
+
 def count_right(candidate: Runner, dataset: Dataset) -> int:
     right = 0
     for rows in _batches(dataset):

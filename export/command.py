@@ -9,18 +9,44 @@ from click.core import ParameterSource
 from export import options
 from export.errors import ExportError
 from export.input_option import Input
-from export.job import MAX_BATCH_SIZE, OPSET, OPSETS, PARTS, Job, ModuleJob, Tolerance
+from export.job import (
+    AUTO,
+    MAX_BATCH_SIZE,
+    MAX_LOSS,
+    OPSET,
+    OPSETS,
+    PARTS,
+    PRECISIONS,
+    Job,
+    ModuleJob,
+    Tolerance,
+)
 from training.data.files import DATA_VARIABLE
 from training.errors import TrainingError
 
 # What only one of the two kinds of sources has.
-OF_CHECKPOINTS: Final = {"part": "--part", "data_dir": "--data-dir"}
+OF_CHECKPOINTS: Final = {
+    "part": "--part",
+    "data_dir": "--data-dir",
+    "variants": "--variants",
+    "max_loss": "--max-loss",
+}
 OF_MODULES: Final = {
     "inputs": "--input",
     "outputs": "--output",
     "weights": "--checkpoint",
     "sample": "--sample",
 }
+
+
+def _variants(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    """The precisions besides fp32, which is always made."""
+    given = tuple(each.strip() for each in value.split(","))
+    if unknown := [each for each in given if each not in PRECISIONS and given != (AUTO,)]:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is none; expected auto alone, or some of {', '.join(PRECISIONS)}"
+        )
+    return tuple(each for each in given if each != "fp32")
 
 
 @click.command()
@@ -53,6 +79,23 @@ OF_MODULES: Final = {
     show_envvar=True,
     show_default="none: the cache, then a download",
     help="Of a checkpoint: the folder with the data that it was tested on.",
+)
+@click.option(
+    "--variants",
+    callback=_variants,
+    default="fp32",
+    show_default=True,
+    metavar="auto|PRECISION,...",
+    help="Of a checkpoint: precisions to publish, of fp32, int8 and fp16; each of the others is a "
+    "model of its own, NAME-int8. auto: those that are right and faster on this machine.",
+)
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(min=0),
+    default=MAX_LOSS,
+    show_default=True,
+    help="Of a checkpoint: points of accuracy that a variant may lose against fp32, or per cent "
+    "that its error may grow.",
 )
 @click.option(
     "--checkpoint",
@@ -120,7 +163,7 @@ def _export_checkpoint(checkpoint: Path, tolerance: Tolerance, others: dict[str,
     from export.report import Report
 
     try:
-        with Report(pipeline.STEPS) as report:
+        with Report(pipeline.steps(job)) as report:
             published = pipeline.export(job, report.step)
     except (ExportError, TrainingError) as error:
         raise click.ClickException(str(error)) from error

@@ -10,6 +10,9 @@ REPOSITORY = Path("model_repository")
 OPSET = 18
 OPSETS = (18, 24)
 MAX_BATCH_SIZE = 64
+AUTO = "auto"
+PRECISIONS = ("fp32", "int8", "fp16")
+MAX_LOSS = 0.5  # points of accuracy that a variant may lose, or per cent that its error may grow
 PARTS = ("decoder",)  # of networks, that can be exported as models of their own
 
 
@@ -38,6 +41,9 @@ class Job:
     max_batch_size: int | None = None
     part: str | None = None  # see export.parts; None for the whole network
     data_dir: Path | None = None
+    # Of PRECISIONS, or AUTO alone; fp32, which the others are held against, is always made.
+    variants: tuple[str, ...] = ()
+    max_loss: float = MAX_LOSS
     tolerance: Tolerance = field(default_factory=Tolerance)
 
 

@@ -1,8 +1,8 @@
 """An export from end to end: every gate first, and the repository touched only behind the last."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from export import (
     accuracy,
@@ -10,15 +10,17 @@ from export import (
     model_config,
     parity,
     parts,
-    provenance,
+    proof,
     samples,
+    variants,
 )
 from export.job import MAX_BATCH_SIZE, Job, Tolerance
-from export.publish import Model, Published, check, check_name, publish
+from export.publish import Dropped, Model, Published, check, check_name, publish
 from export.runners import Runner, onnx_runner, torch_runner
 from export.to_onnx import main_input, to_onnx
+from export.variants import Baseline, Variant
 from serving import passport as passports
-from serving.passport import AccuracyProof, DatasetProof, ErrorProof, ParityProof, Passport
+from serving.passport import AccuracyProof, ErrorProof, ParityProof
 from training import catalog
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint
@@ -34,15 +36,22 @@ STEPS = (
     "Measure the accuracy",
     "Publish",
 )
+VARIANTS_STEP = "Quantise, and measure right answers and speed"
+
+
+def steps(job: Job) -> tuple[str, ...]:
+    """What `export` tells of, in order."""
+    return (*STEPS[:-1], VARIANTS_STEP, STEPS[-1]) if job.variants else STEPS
 
 
 def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Published:
-    """Publishes one version. `on_step` hears each of STEPS as it begins. Raises ExportError,
+    """Publishes one version. `on_step` hears each of `steps` as it begins. Raises ExportError,
     or TrainingError where the checkpoint or the data cannot be read."""
-    steps = iter(STEPS)
-    on_step(next(steps))
+    upcoming = iter(steps(job))
+    on_step(next(upcoming))
     checkpoint = checkpoints.load(job.checkpoint)
     main_input(checkpoint)
+    variants.check(job, checkpoint)
     if not job.part:
         check(_model(job, checkpoint), job.version)  # before the data is read
     dataset = catalog.load_dataset(checkpoint.dataset_name, job.data_dir)
@@ -52,23 +61,57 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
     model = _model(job, checkpoint)
     check(model, job.version)
 
-    on_step(next(steps))
+    on_step(next(upcoming))
     graph = to_onnx(checkpoint, job.opset)
     candidate = _runner(graph, checkpoint)
 
-    on_step(next(steps))
+    on_step(next(upcoming))
     compared = _parity(checkpoint, candidate, dataset, model.config.max_batch_size, job.tolerance)
 
-    on_step(next(steps))
+    on_step(next(upcoming))
     measured = _measure(candidate, dataset, checkpoint)
 
-    on_step(next(steps))
-    seal = partial(_passport, checkpoint, model.config.name, job.opset, compared, measured)
-    files = {model_config.MODEL: graph}
+    made: list[Variant | Dropped] = []
+    if job.variants:
+        on_step(next(upcoming))
+        base = Baseline(checkpoint, dataset, graph, measured, model.config.max_batch_size)
+        made += variants.make(job, base)
+
+    on_step(next(upcoming))
+    seal = partial(
+        proof.of_checkpoint,
+        checkpoint,
+        model.config.name,
+        job.opset,
+        measured,
+        {"parity": compared},
+    )
+    folder = publish(model, _files(graph, checkpoint), seal, job.version)
+    outcomes = [
+        each if isinstance(each, Dropped) else _publish_variant(job, checkpoint, each)
+        for each in made
+    ]
+    return Published(folder, passports.read(folder / passports.FILENAME), tuple(outcomes))
+
+
+def _publish_variant(job: Job, checkpoint: Checkpoint, variant: Variant) -> Published:
+    """As a model of its own, so that clients and operators choose it by name."""
+    name = f"{job.name or checkpoint.recipe}-{variant.precision}"
+    config = model_config.build(
+        name, checkpoint.signature, variant.max_batch_size, checkpoint.task, checkpoint.columns
+    )
+    model = Model(job.repository, config, checkpoint.labels)
+    gates = {"rows": variant.rows, "variant": variant.proof}
+    seal = partial(proof.of_checkpoint, checkpoint, name, job.opset, variant.measured, gates)
+    folder = publish(model, _files(variant.graph, checkpoint), seal, None)
+    return Published(folder, passports.read(folder / passports.FILENAME))
+
+
+def _files(graph: bytes, checkpoint: Checkpoint) -> dict[str, bytes | Path]:
+    files: dict[str, bytes | Path] = {model_config.MODEL: graph}
     if checkpoint.tokenizer:
         files[checkpoints.TOKENIZER] = checkpoint.tokenizer.encode()
-    folder = publish(model, files, seal, job.version)
-    return Published(folder, passports.read(folder / passports.FILENAME))
+    return files
 
 
 def _model(job: Job, checkpoint: Checkpoint) -> Model:
@@ -112,33 +155,3 @@ def _parity(
         compared = (samples.real(dataset.test_x, count), samples.extreme(checkpoint, count))
     sizes = parity.batch_sizes(max_batch_size)
     return parity.check(torch_runner(checkpoint), candidate, compared, sizes, tolerance)
-
-
-def _passport(
-    checkpoint: Checkpoint,
-    name: str,
-    opset: int,
-    compared: ParityProof,
-    measured: AccuracyProof | ErrorProof,
-    version: int,
-    files: dict[str, str],
-) -> Passport:
-    return Passport(
-        model=name,
-        version=version,
-        files=files,
-        weights_sha256=checkpoint.weights_sha256,
-        architecture=checkpoint.architecture,
-        parameters=sum(weights.numel() for weights in checkpoint.build().parameters()),
-        recipe=checkpoint.recipe,
-        seed=checkpoint.seed,
-        dataset=DatasetProof(name=checkpoint.dataset_name, sha256=checkpoint.dataset_sha256),
-        task=checkpoint.task,
-        accuracy=measured if isinstance(measured, AccuracyProof) else None,
-        error=measured if isinstance(measured, ErrorProof) else None,
-        parity=compared,
-        opset=opset,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=provenance.commit(),
-        versions=provenance.versions(),
-    )

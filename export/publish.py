@@ -60,11 +60,21 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A precision that is not published, and why."""
+
+    precision: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
-    """A version in its place; `size` is that of model.onnx in bytes."""
+    """A version in its place; `size` is that of model.onnx in bytes. `variants` are the models of
+    other precisions that were published beside it, or why they were not."""
 
     folder: Path
     passport: Passport
+    variants: "tuple[Published | Dropped, ...]" = ()
 
     @property
     def size(self) -> int:

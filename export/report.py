@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.publish import Published
+from export import speed
+from export.publish import Dropped, Published
 from serving.passport import BatchParity, ParityProof, Passport, RowsProof
 
 
@@ -60,8 +61,17 @@ class Report:
             style="bold green",
             markup=False,
         )
+        for variant in published.variants:
+            self._variant(variant)
         repository = shlex.quote(str(published.folder.parent.parent))
         show(f"Next       penstock serve --model-repository {repository}", markup=False)
+
+    def _variant(self, variant: Published | Dropped) -> None:
+        if isinstance(variant, Dropped):
+            text, style = f"Dropped    {variant.precision}: {variant.reason}", "yellow"
+        else:
+            text, style = _kept(variant), "bold green"
+        self._console.print(text, style=style, markup=False)
 
     def _rows(self, proof: RowsProof) -> None:
         if proof.batches:
@@ -94,6 +104,16 @@ def _table(title: str, proof: ParityProof | RowsProof, batches: Sequence[BatchPa
 
 # Of what is never just right: what its error is, and over what.
 _MEASURES: Final = {"language": ("nats per token", "tokens")}
+
+
+def _kept(variant: Published) -> str:
+    """A published variant against its fp32 model."""
+    passport, proof = variant.passport, variant.passport.variant
+    assert proof is not None
+    unit = "points of accuracy lost" if passport.accuracy else "% of error added"
+    speeds = "; ".join(map(speed.shown, proof.speed))
+    made = f"{proof.method} {proof.precision}, {variant.size / 1024:,.0f} KiB"
+    return f"Published  {variant.folder}  ({made}; {proof.loss:.2f} {unit}; {speeds})"
 
 
 def _accuracy(passport: Passport) -> str:

@@ -56,9 +56,10 @@ def _answer(checkpoint: Checkpoint, model: nn.Module, x: Tensor) -> dict[str, Te
     return {"logits": logits, "probabilities": logits.softmax(dim=-1)}
 
 
-def onnx_runner(model: bytes) -> Runner:
-    """Runs on the CPU. GateRefused where ONNX Runtime cannot load the model or run a batch."""
-    loaded = OnnxModel(model)
+def onnx_runner(model: bytes, threads: int = 0) -> Runner:
+    """Runs on the CPU, on `threads` threads (0: one a core). GateRefused where ONNX Runtime cannot
+    load the model or run a batch."""
+    loaded = OnnxModel(model, threads)
     inputs = loaded.inputs
 
     def run(raw: Array) -> Outputs:
