@@ -132,10 +132,8 @@ def _search(
         outcomes = found.outcomes()
         chosen = winner(outcomes, max_latency)
         if chosen is None:
-            raise TrainingError(
-                f"none of {len(outcomes)} networks could be trained and is within {max_latency:g} "
-                "µs: search longer, or allow more"
-            )
+            within = "" if math.isinf(max_latency) else f" within {max_latency:g} µs"
+            raise TrainingError(f"none of {len(outcomes)} networks answers{within}: search longer")
         report.front(front(outcomes))
         title = f"{recipe}: {len(outcomes)} networks"
         (folder / PICTURE).write_bytes(picture.draw(title, outcomes, chosen, accuracy))

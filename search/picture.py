@@ -12,7 +12,7 @@ def draw(title: str, outcomes: Sequence[Outcome], chosen: Outcome, accuracy: boo
     """A PNG: the error of each trial against its latency, the Pareto front and the winner."""
     from matplotlib.figure import Figure
 
-    ended = [each for each in outcomes if not each.diverged]
+    ended = [each for each in outcomes if not each.failure]
     best = front(ended)
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.subplots()
@@ -30,14 +30,14 @@ def draw(title: str, outcomes: Sequence[Outcome], chosen: Outcome, accuracy: boo
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """CSV, a row for each trial; what diverged has neither error nor latency."""
+    """CSV, a row for each trial; what failed has neither error nor latency."""
     written = io.StringIO()
     names = list(outcomes[0].point)
     rows = csv.writer(written, lineterminator="\n")
     rows.writerow(["trial", "error", "latency_us", "on_front", *names])
     best = front(outcomes)
     for each in outcomes:
-        figures = ["", ""] if each.diverged else [f"{each.error:.6g}", f"{each.latency:.1f}"]
+        figures = ["", ""] if each.failure else [f"{each.error:.6g}", f"{each.latency:.1f}"]
         point = [each.point[name] for name in names]
         rows.writerow([each.number, *figures, int(each in best), *point])
     return written.getvalue()

@@ -69,8 +69,8 @@ class Report(Listener):
             self.ends(each)
 
     def ends(self, outcome: Outcome) -> None:
-        if outcome.diverged:
-            figures = ("diverged", "-")
+        if outcome.failure:
+            figures = (outcome.failure, "-")
         elif self._accuracy:
             figures = (f"{100 * (1 - outcome.error):.2f} %", f"{outcome.latency:.0f}")
         else:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from export.errors import ConversionFailed
 from search import latency
 from search.space import Candidate, candidate, listed, own_point, shape, space
 from search.study import Outcome, Study
@@ -78,7 +79,9 @@ class Search:
             try:
                 error, took = self._try(trial.params, before, listener)
             except DivergenceError:
-                self._study.tell_diverged(trial)
+                self._study.tell_failed(trial, "diverged")
+            except ConversionFailed:
+                self._study.tell_failed(trial, "no export")
             else:
                 self._study.tell(trial, error, took)
             listener.ends(self.outcomes()[-1])
@@ -117,7 +120,7 @@ class Search:
         accuracy = metrics.get("test_accuracy")  # of what stands in the place of the test set
         error = metrics["test_loss"] if accuracy is None else 1 - accuracy
         for other in before:
-            if not other.diverged and shape(other.point) == shape(point):
+            if not other.failure and shape(other.point) == shape(point):
                 return error, other.latency
         return error, latency.measure(checkpoint, model, self._held_out.test_x)
 

@@ -20,22 +20,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from search.space import Space, Value
 from training.errors import StateError
 
-_IDENTITY, _DIVERGED = "identity", "diverged"
+_IDENTITY, _FAILURE = "identity", "failure"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one trial, counted from 1. `error` is the share answered wrongly, or the loss where
-    nothing is right or wrong; `latency` is in microseconds; infinite where training diverged."""
+    nothing is right or wrong; `latency` is in microseconds; infinite where it failed."""
 
     number: int
     point: dict[str, Any]
     error: float = math.inf
     latency: float = math.inf
-
-    @property
-    def diverged(self) -> bool:
-        return math.isinf(self.error)
+    failure: str = ""  # in a word, where it failed
 
 
 class Study:
@@ -80,8 +77,8 @@ class Study:
     def tell(self, trial: Trial, error: float, latency: float) -> None:
         self._study.tell(trial, [error, latency])
 
-    def tell_diverged(self, trial: Trial) -> None:
-        trial.set_user_attr(_DIVERGED, True)
+    def tell_failed(self, trial: Trial, failure: str) -> None:
+        trial.set_user_attr(_FAILURE, failure)
         self._study.tell(trial, state=TrialState.FAIL)
 
     def _claim(self, path: Path, identity: dict[str, Any]) -> None:
@@ -120,4 +117,6 @@ def _outcome(trial: FrozenTrial) -> Outcome | None:
     number = trial.number + 1
     if trial.state is TrialState.COMPLETE:
         return Outcome(number, trial.params, *trial.values)
-    return Outcome(number, trial.params) if _DIVERGED in trial.user_attrs else None
+    if failure := trial.user_attrs.get(_FAILURE):
+        return Outcome(number, trial.params, failure=failure)
+    return None  # it is under way, or was stopped

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from training.errors import ConfigError
@@ -14,7 +15,8 @@ class Maxout(nn.Module):
     """(B, PIECES * C, ...) to (B, C, ...): each output the largest of its pieces."""
 
     def forward(self, x: Tensor) -> Tensor:
-        pieces: Tensor = x.view(len(x), -1, PIECES, *x.shape[2:])
+        # Not by the number of rows: that would be a constant in the exported graph.
+        pieces: Tensor = torch.unflatten(x, 1, (-1, PIECES))
         return pieces.amax(2)
 
 

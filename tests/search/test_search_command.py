@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from export.command import export
+from export.errors import ConversionFailed
+from search import latency
 from search.command import search
 from search.report import Report
 from search.run import PICTURE, TABLE, TRIALS, WINNER
@@ -57,6 +59,19 @@ def test_a_search_that_was_killed_goes_on_and_its_winner_exports_like_any_model(
     )
     assert exported.exit_code == 0, exported.output
     assert (tmp_path / "repository" / "digits-mlp" / "1" / "passport.json").exists()
+
+
+def test_a_network_that_cannot_be_exported_does_not_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> float:
+        raise ConversionFailed("torch exported nothing")
+
+    monkeypatch.setattr(latency, "measure", refuse)
+    result = run(*ARGUMENTS, "--trials", "2", "--output", tmp_path)
+    assert result.output.count("no export") == 2
+    assert "Error: none of 2 networks answers: search longer" in result.output
+    assert result.exit_code == 1
 
 
 def test_a_recipe_without_a_space_is_a_usage_error() -> None:

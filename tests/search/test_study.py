@@ -39,12 +39,12 @@ def test_the_first_trial_is_the_recipe_itself(study: Study) -> None:
 
 def test_a_search_goes_on_and_tries_again_what_was_under_way(study: Study, tmp_path: Path) -> None:
     study.tell(study.ask(), 0.1, 20.0)
-    study.tell_diverged(study.ask())
+    study.tell_failed(study.ask(), "diverged")
     killed = study.ask()
     with closing(opened(tmp_path)) as later:
-        done, diverged = later.outcomes()
+        done, failed = later.outcomes()
         assert (done.number, done.error, done.latency) == (1, 0.1, 20)
-        assert (diverged.number, diverged.diverged) == (2, True)
+        assert (failed.number, failed.failure, failed.error) == (2, "diverged", inf)
         assert later.ask().params == killed.params
         assert later.ask().params != killed.params
 

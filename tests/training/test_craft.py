@@ -138,6 +138,14 @@ def test_maxout_takes_the_largest_of_its_pieces() -> None:
     assert activations.make("maxout")(x).tolist() == [[5, -2]]
 
 
+@pytest.mark.parametrize("shape", [(2, 4), (2, 4, 3, 3)])
+def test_an_exported_maxout_takes_any_number_of_rows(shape: tuple[int, ...]) -> None:
+    batch = torch.export.Dim("batch")
+    maxout = activations.make("maxout")
+    program = torch.export.export(maxout, (torch.zeros(shape),), dynamic_shapes=({0: batch},))
+    assert program.module()(torch.zeros(5, *shape[1:])).shape == (5, 2, *shape[2:])
+
+
 def test_an_activation_that_a_recipe_has_not_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="--activation: the architecture lstm-forecast"):
         RECIPES["ett-lstm"].with_activation("relu")
