@@ -27,7 +27,8 @@ from training.catalog import RECIPES
 from training.checkpoint import TOKENIZER, Checkpoint
 
 ROWS = 5
-SMALL = {"context": 8, "width": 16, "heads": 2, "layers": 2}
+# One layer: a conversion takes seconds, and each layer more.
+SMALL = {"context": 8, "width": 16, "heads": 2, "layers": 1}
 
 
 @pytest.fixture(scope="module")
