@@ -23,9 +23,9 @@ def figures(saved: Mapping[str, Any]) -> str:
     return "\n".join(
         (
             *(where, ""),
-            "| scenario | asked | failed | tried again | left out after, s | back after, s "
-            f"| {' | '.join(f'{phase}, ms' for phase in PHASES)} |",
-            f"|---{'|---:' * (5 + len(PHASES))}|",
+            "| scenario | asked | of each replica, % | failed | tried again | left out after, s "
+            f"| back after, s | {' | '.join(f'{phase}, ms' for phase in PHASES)} |",
+            f"|---{'|---:' * (6 + len(PHASES))}|",
             *map(_row, saved["scenarios"]),
         )
     )
@@ -38,6 +38,7 @@ def _row(scenario: Mapping[str, Any]) -> str:
     cells = (
         scenario["name"],
         f"{sum(scenario['asked'].values()):,}",
+        " / ".join(f"{100 * share:.0f}" for share in scenario["shares"]),
         failed,
         scenario["tried_again"],
         ", ".join(f"{each['eject']:.2f}" for each in scenario["times"]),

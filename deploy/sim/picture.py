@@ -67,10 +67,10 @@ def _panel(axes: Any, outcome: Outcome) -> None:
 
 
 def _few_colours(png: io.BytesIO) -> bytes:
-    """A fifth of the bytes, and to the eye the same."""
+    """A third of the bytes, and to the eye the same."""
     written = io.BytesIO()
     with Image.open(png) as image:
-        image.convert("RGB").quantize(64).save(written, "png", optimize=True)
+        image.convert("RGB").quantize(200).save(written, "png", optimize=True)
     return written.getvalue()
 
 

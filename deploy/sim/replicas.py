@@ -15,8 +15,8 @@ from bench.peers.base import QUIET, ROOT, answers
 from deploy.sim.network import REPLICAS, Network
 
 MODEL: Final = "mnist-cnn"
-# Answering on after SIGTERM: two health checks of Envoy's, and one that came late.
-GRACE_SECONDS: Final = 1.5
+# Answering on after SIGTERM, for longer than Envoy's health checks need to notice.
+GRACE_SECONDS: Final = 2.0
 STOP_SECONDS: Final = 60.0
 START_SECONDS: Final = 120.0
 

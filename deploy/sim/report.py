@@ -14,8 +14,9 @@ from deploy.sim.figures import PHASES, Figures, Phase
 
 FILE: Final = RESULTS / "sim.json"
 _COUNTS: Final = (
-    "again: sent to a second replica. back after: since the replica could answer again, or its new "
-    "process was started. promise: none fails, or only what a silent replica had in hand."
+    "shares: of the replicas. again: sent to a second one. left out: by Envoy, after so long. back: "
+    "since it could answer again, or its new process was started. promise: none fails, or only what "
+    "a silent replica had in hand."
 )
 _LATENCIES: Final = (
     "Since a request was due. fault: until the replica could answer again, or was started again; "
@@ -27,17 +28,18 @@ def counts(found: Sequence[Figures]) -> Table:
     """What was asked, what failed and why, and how fast Envoy noticed; a row for each scenario."""
     table = Table(title="Three replicas behind Envoy", caption=_COUNTS)
     table.add_column("scenario", no_wrap=True)
-    for name in ("asked", "failed", "again", "left out after", "back after", "promise"):
+    for name in ("asked", "shares", "failed", "again", "left out, s", "back, s", "promise"):
         table.add_column(name, justify="right")
     for each in found:
         reasons = "".join(f"\n{count} {reason}" for reason, count in each.reasons.items())
         table.add_row(
             each.name,
             f"{sum(each.asked.values()):,}",
+            " ".join(f"{share:.0%}" for share in each.shares),
             f"{sum(each.failed.values()):,}{reasons}",
             f"{each.tried_again:,}",
-            "\n".join(f"{time.eject:.2f} s" for time in each.times),
-            "\n".join(f"{time.back:.2f} s" for time in each.times),
+            "\n".join(f"{time.eject:.2f}" for time in each.times),
+            "\n".join(f"{time.back:.2f}" for time in each.times),
             "kept" if each.kept else f"broken by {each.unexplained}",
         )
     return table

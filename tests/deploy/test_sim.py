@@ -83,6 +83,8 @@ def test_each_protocol_is_guarded_in_every_way(clusters: dict[str, Any], protoco
     # What a replica answers, overload and failing models among it, leaves nobody out.
     assert cluster["outlier_detection"]["enforcing_consecutive_5xx"] == 0
     assert cluster["outlier_detection"]["enforcing_consecutive_gateway_failure"] == 0
+    # The last of three is asked alone; when none is left, all are.
+    assert 0 < cluster["common_lb_config"]["healthy_panic_threshold"]["value"] < 100 / 3
     [limits] = cluster["circuit_breakers"]["thresholds"]
     assert limits.keys() == {
         *("max_connections", "max_requests", "max_pending_requests", "retry_budget")
