@@ -14,9 +14,9 @@ from deploy.sim.figures import PHASES, Figures, Phase
 
 FILE: Final = RESULTS / "sim.json"
 _COUNTS: Final = (
-    "shares: of the replicas. again: sent to a second one. left out: by Envoy, after so long. back: "
-    "since it could answer again, or its new process was started. promise: none fails, or only what "
-    "a silent replica had in hand."
+    "shares: of the replicas. again: sent to a second one. left out: by Envoy, after that. back: "
+    "since it could answer again, or its new process was started. promise: none fails, or only "
+    "what a silent replica had in hand."
 )
 _LATENCIES: Final = (
     "Since a request was due. fault: until the replica could answer again, or was started again; "
