@@ -24,8 +24,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from export.errors import VariantRefused
 from serving.types import Array
 
-# The first of these ends the preprocessing, which stays in floating point.
-_HEAVY: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What is before the first of these, and from the last one on, stays in floating point.
+_LAYERS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN"})
 _QUANTISED: Final = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM"})
 _OPTIONS: Final = {"weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
@@ -54,7 +54,7 @@ def static(graph: bytes, feeds: Iterable[Mapping[str, Array]]) -> bytes:
             _Batches(feeds),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
-            nodes_to_exclude=_preprocessing(model),
+            nodes_to_exclude=_ends(model),
             **_OPTIONS,
         )
 
@@ -72,14 +72,15 @@ def dynamic(graph: bytes) -> bytes:
     return _quantise(graph, run)
 
 
-def _preprocessing(model: onnx.ModelProto) -> list[str]:
-    """The nodes before the first heavy one; a graph is sorted."""
-    names = []
-    for node in model.graph.node:
-        if node.op_type in _HEAVY:
-            break
-        names.append(node.name)
-    return names
+def _ends(model: onnx.ModelProto) -> list[str]:
+    """The nodes before the first layer, and from the last one on where there are more: clients see
+    the last one's scores, which shall not be of 8 bits. A graph is sorted."""
+    nodes = model.graph.node
+    layers = [place for place, node in enumerate(nodes) if node.op_type in _LAYERS]
+    if not layers:
+        return []
+    first, last = layers[0], layers[-1] if len(layers) > 1 else len(nodes)
+    return [node.name for place, node in enumerate(nodes) if not first <= place < last]
 
 
 def _quantise(graph: bytes, run: Any) -> bytes:

@@ -1,7 +1,8 @@
 """How fast a variant is against the fp32 model, by turns on this machine.
 
 Both run in each round, in turning order, so that whatever else the machine does hits both; the
-speedup is the median over the rounds. One thread, which other processes disturb least.
+speedup is the median over the rounds. One thread, by the processor time that it takes, in which
+there is no waiting for other processes.
 """
 
 import os
@@ -25,7 +26,7 @@ Run = Callable[[], object]
 
 
 def compare(
-    fp32: Run, variant: Run, batch_size: int, clock: Callable[[], int] = time.perf_counter_ns
+    fp32: Run, variant: Run, batch_size: int, clock: Callable[[], int] = time.thread_time_ns
 ) -> SpeedProof:
     """What `clock` (nanoseconds) says of running both on the same batch."""
     for _ in range(WARM_UP):

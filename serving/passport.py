@@ -119,7 +119,8 @@ class Spread(_Part):
 
 
 class SpeedProof(_Part):
-    """Runs of the variant and of its fp32 model by turns, `n` of each, on one thread.
+    """Runs of the variant and of its fp32 model by turns, `n` of each, in processor time of the one
+    thread that they run on.
 
     `speedup` is over the pairs: how many times the variant fits into the fp32 run beside it.
     """

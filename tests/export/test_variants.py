@@ -71,7 +71,7 @@ def test_a_static_variant_has_constant_ranges_and_independent_rows(base: Baselin
     assert [each.batch_size for each in proof.speed] == [1, 4]
 
 
-def test_preprocessing_stays_in_floating_point(base: Baseline) -> None:
+def test_preprocessing_and_the_scores_stay_in_floating_point(base: Baseline) -> None:
     variant = made(base)
 
     assert isinstance(variant, Variant)
@@ -79,6 +79,7 @@ def test_preprocessing_stays_in_floating_point(base: Baseline) -> None:
     before = nodes[: nodes.index("QuantizeLinear")]
     assert "Mul" in before
     assert "Add" in before
+    assert nodes[-3:] == ["DequantizeLinear", "Gemm", "Softmax"]
 
 
 def test_the_same_data_gives_the_same_bytes(base: Baseline) -> None:
@@ -114,7 +115,7 @@ def damage_the_weights(model: onnx.ModelProto) -> None:
 def swap_the_labels(model: onnx.ModelProto) -> None:
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)
-        if array.dtype == np.int8 and 10 in array.shape:
+        if array.dtype == np.float32 and 10 in array.shape:
             axis = array.shape.index(10)
             tensor.CopyFrom(numpy_helper.from_array(np.flip(array, axis).copy(), tensor.name))
 
