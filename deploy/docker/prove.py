@@ -100,6 +100,7 @@ class Build:
             if Path(path).is_dir()
         )
         for path in ("/etc/resolv.conf", *(p for p in self._binds if Path(p).is_file())):
+            Path(f"{stage.root}{path}").parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, f"{stage.root}{path}")
         command = f"cd {stage.workdir} && {rest}"
         inside = shlex.join(["chroot", str(stage.root), "/usr/bin/env", "-i", *_env(stage)])
