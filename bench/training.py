@@ -11,6 +11,7 @@ are those of the epochs, tests included, without what comes before the first.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ BARS: Final = {
     "corner4x4-mlp": 1.0,
     "corner4x4-cnn": 1.0,
 }
+WIDTH: Final = 150  # of what goes to no terminal
 HEADINGS: Final = (
     *("recipe", "bar", "runs", "passed", "epochs to the bar", "seconds to the bar"),
     *("epochs in all", "seconds in all", "accuracy at the end"),
@@ -130,7 +132,8 @@ def where(device: str) -> dict[str, Any]:
     facts = provenance()
     gpu = torch.cuda.get_device_name() if device == "cuda" else "none"
     told = {name: facts[name] for name in ("date", "hardware", "load average", "commit")}
-    return {**told, "GPU": gpu, "threads": torch.get_num_threads(), "versions": versions()}
+    used = ", ".join(" ".join(each) for each in versions().items())
+    return {**told, "GPU": gpu, "threads": torch.get_num_threads(), "versions": used}
 
 
 def save(runs: Sequence[Run], facts: dict[str, Any], name: str, folder: Path) -> None:
@@ -164,7 +167,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    asked, console = arguments(given), Console(highlight=False)
+    asked = arguments(given)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     facts = where(loop.pick_device(asked.device))  # the load before ours is added to it
     console.print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     runs = []

@@ -18,11 +18,15 @@ def draw(title: str, outcomes: Sequence[Outcome], chosen: Outcome, accuracy: boo
     axes = figure.subplots()
     axes.scatter(*_places(ended, accuracy), s=18, color="tab:gray", alpha=0.6, label="trials")
     axes.plot(*_places(best, accuracy), drawstyle="steps-post", marker="o", label="Pareto front")
-    axes.scatter(*_places([chosen], accuracy), marker="*", s=220, color="tab:red", label="winner")
+    axes.scatter(
+        *_places([chosen], accuracy), marker="*", s=220, color="tab:red", label="winner", zorder=3
+    )
     axes.set_title(title, fontweight="bold")
     axes.set_xlabel("latency in ONNX Runtime at batch 1, µs")
     axes.set_ylabel("accuracy on held-out samples, %" if accuracy else "loss on held-out samples")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
