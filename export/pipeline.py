@@ -1,8 +1,10 @@
 """An export from end to end: every gate first, and the repository touched only behind the last."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from export import (
     accuracy,
@@ -78,20 +80,31 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
         made += variants.make(job, base)
 
     on_step(next(upcoming))
-    seal = partial(
-        proof.of_checkpoint,
-        checkpoint,
-        model.config.name,
-        job.opset,
-        measured,
-        {"parity": compared},
-    )
-    folder = publish(model, _files(graph, checkpoint), seal, job.version)
+    gates = {"parity": compared}
+    first = _publish(model, job, checkpoint, graph, measured, gates, job.version)
     outcomes = [
         each if isinstance(each, Dropped) else _publish_variant(job, checkpoint, each)
         for each in made
     ]
-    return Published(folder, passports.read(folder / passports.FILENAME), tuple(outcomes))
+    return replace(first, variants=tuple(outcomes))
+
+
+def _publish(
+    model: Model,
+    job: Job,
+    checkpoint: Checkpoint,
+    graph: bytes,
+    measured: AccuracyProof | ErrorProof,
+    gates: dict[str, Any],
+    version: int | None,
+) -> Published:
+    files: dict[str, bytes | Path] = {model_config.MODEL: graph}
+    if checkpoint.tokenizer:
+        files[checkpoints.TOKENIZER] = checkpoint.tokenizer.encode()
+    name = model.config.name
+    seal = partial(proof.of_checkpoint, checkpoint, name, job.opset, measured, gates)
+    folder = publish(model, files, seal, version)
+    return Published(folder, passports.read(folder / passports.FILENAME))
 
 
 def _publish_variant(job: Job, checkpoint: Checkpoint, variant: Variant) -> Published:
@@ -102,16 +115,7 @@ def _publish_variant(job: Job, checkpoint: Checkpoint, variant: Variant) -> Publ
     )
     model = Model(job.repository, config, checkpoint.labels)
     gates = {"rows": variant.rows, "variant": variant.proof}
-    seal = partial(proof.of_checkpoint, checkpoint, name, job.opset, variant.measured, gates)
-    folder = publish(model, _files(variant.graph, checkpoint), seal, None)
-    return Published(folder, passports.read(folder / passports.FILENAME))
-
-
-def _files(graph: bytes, checkpoint: Checkpoint) -> dict[str, bytes | Path]:
-    files: dict[str, bytes | Path] = {model_config.MODEL: graph}
-    if checkpoint.tokenizer:
-        files[checkpoints.TOKENIZER] = checkpoint.tokenizer.encode()
-    return files
+    return _publish(model, job, checkpoint, variant.graph, variant.measured, gates, None)
 
 
 def _model(job: Job, checkpoint: Checkpoint) -> Model:

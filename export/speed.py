@@ -32,7 +32,7 @@ def compare(
     for _ in range(WARM_UP):
         pair = _round((fp32, variant), clock)
     fewest, most = ROUNDS
-    n = max(fewest, min(most, NANOSECONDS // max(1, sum(pair))))
+    n = max(fewest, min(most, NANOSECONDS // sum(pair)))
     times = np.empty((n, 2))
     for index in range(n):
         if index % 2:
@@ -74,12 +74,12 @@ def machine() -> str:
 
 
 def _round(runs: Sequence[Run], clock: Callable[[], int]) -> tuple[int, int]:
-    """How long each of the two took."""
+    """How long each of the two took; at least 1, of which there is a share."""
     start = clock()
     runs[0]()
     between = clock()
     runs[1]()
-    return between - start, clock() - between
+    return max(1, between - start), max(1, clock() - between)
 
 
 def _spread(values: np.ndarray) -> Spread:

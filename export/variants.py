@@ -108,16 +108,7 @@ def _missing_for_fp16() -> Iterator[str]:
 
 
 def _int8(base: Baseline, job: Job) -> Variant:
-    method: Literal["static", "dynamic"] = "dynamic" if _is_dynamic(base) else "static"
-    if method == "dynamic":
-        graph, count = quantise.dynamic(base.graph), 0
-    else:
-        index = _calibration(base.dataset)
-        name = base.checkpoint.signature.inputs[0].name
-        drawn = base.dataset.train_x[index]
-        batches = np.array_split(drawn, max(1, len(drawn) // CALIBRATION_BATCH))
-        graph, count = quantise.static(base.graph, ({name: batch} for batch in batches)), len(index)
-
+    graph, method, count = _quantised(base)
     tried = _rows(graph, base, job)
     largest = base.max_batch_size if tried.independent else 1
     candidate = onnx_runner(graph) if largest > 1 else one_by_one(onnx_runner(graph))
@@ -143,6 +134,17 @@ def _int8(base: Baseline, job: Job) -> Variant:
             machine=speed.machine(),
         ),
     )
+
+
+def _quantised(base: Baseline) -> tuple[bytes, Literal["static", "dynamic"], int]:
+    """The graph, the way it was made in, and how many training samples that took."""
+    if _is_dynamic(base):
+        return quantise.dynamic(base.graph), "dynamic", 0
+    index = _calibration(base.dataset)
+    name = base.checkpoint.signature.inputs[0].name
+    drawn = base.dataset.train_x[index]
+    batches = np.array_split(drawn, max(1, len(drawn) // CALIBRATION_BATCH))
+    return quantise.static(base.graph, ({name: batch} for batch in batches)), "static", len(index)
 
 
 def _is_dynamic(base: Baseline) -> bool:
