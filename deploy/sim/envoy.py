@@ -43,7 +43,8 @@ def version() -> str:
     told = subprocess.run(
         [program(), "--version"], capture_output=True, text=True, check=True, timeout=30
     )
-    return told.stdout.split("/")[1]
+    # PROGRAM version: COMMIT/VERSION/…
+    return told.stdout.partition("version: ")[2].split("/")[1]
 
 
 def values(network: Network, log: Path) -> dict[str, str]:
