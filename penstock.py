@@ -25,7 +25,7 @@ _COMMANDS: Final = {
         "Train a recipe with every optimiser, activation or initialisation.",
     ),
     "search": _Entry(
-        "search.command",
+        "export.search.command",
         "search",
         "export,cpu",
         "Search a recipe's networks for accurate and fast ones.",

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parent.parent
-PACKAGES: Final = ("penstock", "training", "export", "search", "serving")
+PACKAGES: Final = ("penstock", "training", "export", "serving")
 
 # From the ground up. A unit is a module, or a package whose modules may import each other; it
 # imports units of lower floors only.
@@ -115,7 +115,6 @@ FLOORS: Final = (
     ("serving.doctor", "serving.tune"),
     ("training",),
     ("export",),
-    ("search",),
     ("penstock",),
 )
 
@@ -133,7 +132,6 @@ FORBIDDEN: Final = (
             "serving.types",
         ),
     ),
-    ("search", ("serving",), ("serving.types",)),
     ("serving", ("torch", "training", "export"), ()),
     ("serving.gateway", ("serving.engine", "onnxruntime"), ("serving.engine.base",)),
     ("serving.engine", ("fastapi", "starlette", "uvicorn", "grpc", "serving.wire"), ()),

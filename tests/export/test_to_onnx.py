@@ -21,8 +21,8 @@ from training.spec import Normalisation, Signature, TensorField, classifier
 CODE = Path(to_onnx.__file__).parents[1]
 
 
-# A conversion takes seconds: both layers of sst2-bilstm are that of sst2-lstm, `test_texts` converts
-# a GRU, and `test_language` a small model of the kind of shakespeare-gpt.
+# A conversion takes seconds: both layers of sst2-bilstm are that of sst2-lstm, `test_texts`
+# converts a GRU, and `test_language` a small model of the kind of shakespeare-gpt.
 ELSEWHERE = {"sst2-lstm", "sst2-gru", "shakespeare-gpt"}
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from search.run import Listener
-from search.space import told
-from search.study import Outcome
+from export.search.run import Listener
+from export.search.space import told
+from export.search.study import Outcome
 from training.curve import Epoch
 from training.interrupts import Interrupts
 

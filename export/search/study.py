@@ -17,7 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.space import Space, Value
+from export.search.space import Space, Value
 from training.errors import StateError
 
 _IDENTITY, _FAILURE = "identity", "failure"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from search.space import own_point, space
-from search.study import Outcome, Study, front, winner
+from export.search.space import own_point, space
+from export.search.study import Outcome, Study, front, winner
 from training.catalog import RECIPES
 from training.errors import StateError
 

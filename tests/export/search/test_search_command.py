@@ -8,10 +8,10 @@ from click.testing import CliRunner, Result
 
 from export.command import export
 from export.errors import ConversionFailed
-from search import latency
-from search.command import search
-from search.report import Report
-from search.run import PICTURE, TABLE, TRIALS, WINNER
+from export.search import latency
+from export.search.command import search
+from export.search.report import Report
+from export.search.run import PICTURE, TABLE, TRIALS, WINNER
 from training.checkpoint import load
 
 ARGUMENTS = ("digits-mlp", "--epochs", "1", "--device", "cpu")

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from search.study import Outcome, front
+from export.search.study import Outcome, front
 from training.curve import png
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from optuna.trial import FixedTrial
 
-from search import space as spaces
-from search.space import SPACES, candidate, own_point, shape, space, told
+from export.search import space as spaces
+from export.search.space import SPACES, candidate, own_point, shape, space, told
 from training.catalog import RECIPES, Recipe, build_model
 from training.config import ACTIVATIONS
 from training.errors import ConfigError

@@ -14,7 +14,7 @@ from training.data.files import DATA_VARIABLE
 from training.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
-    from search.run import Budget
+    from export.search.run import Budget
 
 
 @click.command()
@@ -88,8 +88,8 @@ def search(
 
     The winner is the most accurate that --max-latency admits. It is trained once more, on all of
     the training data, and written as a checkpoint."""
-    from search.run import Budget
-    from search.space import space
+    from export.search.run import Budget
+    from export.search.space import space
 
     try:
         config = changed(RECIPES[recipe].config, **changes)
@@ -114,11 +114,11 @@ def _search(
 ) -> None:
     from contextlib import closing
 
-    from search import picture
-    from search.report import Report
-    from search.run import PICTURE, TABLE, WINNER, Search
-    from search.space import told
-    from search.study import front, winner
+    from export.search import picture
+    from export.search.report import Report
+    from export.search.run import PICTURE, TABLE, WINNER, Search
+    from export.search.space import told
+    from export.search.study import front, winner
     from training.report import result
 
     dataset = load_dataset(RECIPES[recipe].dataset, data_dir)

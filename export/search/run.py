@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from export.errors import ConversionFailed
-from search import latency
-from search.space import Candidate, candidate, listed, own_point, shape, space
-from search.study import Outcome, Study
+from export.search import latency
+from export.search.space import Candidate, candidate, listed, own_point, shape, space
+from export.search.study import Outcome, Study
 from training import checkpoint as checkpoints
 from training import loop, provenance, state, tasks, validation
 from training.catalog import RECIPES
