@@ -17,6 +17,7 @@ from serving.workers.door import Door
 from serving.workers.recovery import LastingEngine, Ledgers
 from serving.workers.remote import RemoteEngine
 from serving.workers.service import Service
+from serving.workers.sharing import Sharing
 
 # In seconds: what workers may take to stop beyond the times that the settings grant.
 _LEEWAY: Final = 5
@@ -37,7 +38,9 @@ def run_engine(
         engine = engines.open_engine(own)
         keeps_models = settings.engine is EngineKind.EMBEDDED
         lasting = LastingEngine(engine, ledgers, keeps_models)
-        service = Service(lasting.engine, door.inside, settings.exit_timeout_secs)
+        extensions = Extensions.of(own, logs)
+        sharing = Sharing(extensions.apply, ledgers.changes)
+        service = Service(lasting.engine, door.inside, sharing, settings.exit_timeout_secs)
 
         async def load() -> None:
             report("live", "")
@@ -47,7 +50,6 @@ def run_engine(
             service.changed()
             report("ready", announcement(models, settings, ports.addresses(settings)))
 
-        extensions = Extensions.of(own, logs)
         await serve(service.engine, own, extensions, load, lambda _: None)
 
     event_loop.run(main())
@@ -77,12 +79,14 @@ def run_worker(
 
     async def main() -> None:
         engine = RemoteEngine(door.outside)
+        extensions = Extensions.of(own, logs, engine.share)
+        engine.follow(extensions.apply)
         await engine.start()
 
         async def load() -> None:
             report("live", "")
 
-        await serve(engine, own, Extensions.of(own, logs), load, lambda _: None)
+        await serve(engine, own, extensions, load, lambda _: None)
 
     event_loop.run(main())
 

@@ -5,10 +5,12 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from serving.errors import ServingError
 from serving.logs import Logs
 from serving.settings import Settings
 from serving.supervision import ports, roles
 from serving.supervision.supervisor import Supervisor
+from serving.tracing import config
 from serving.workers.door import Door
 from serving.workers.recovery import Ledgers
 
@@ -20,6 +22,7 @@ def serve(settings: Settings, logs: Logs, announce: Callable[[str], None]) -> No
 
     Raises ServingError where the start fails.
     """
+    _check(settings)
     with (
         ports.reserved(settings) as ours,
         contextlib.closing(Door.open()) as door,
@@ -34,3 +37,13 @@ def serve(settings: Settings, logs: Logs, announce: Callable[[str], None]) -> No
             live=partial(logger.info, "live: %s; loading the models", ports.addresses(ours)),
             ready=announce,
         ).run()
+
+
+def _check(settings: Settings) -> None:
+    """ServingError for what several processes cannot do."""
+    traces = config.read((*settings.deprecated_trace_config, *settings.trace_config))
+    if traces.mode == config.TRITON and traces.file:
+        raise ServingError(
+            "--trace-config=triton,file: workers cannot write to one file; send traces with "
+            "mode=opentelemetry, or leave out --workers"
+        )

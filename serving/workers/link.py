@@ -9,6 +9,7 @@ from typing import Any, Final
 from serving.errors import Unavailable
 from serving.workers import door, failures
 from serving.workers.channel import Channel, Message
+from serving.workers.sharing import Change
 
 # In seconds: about how long a new start takes.
 _RETRY_AFTER: Final = 1.0
@@ -18,13 +19,19 @@ class Link:
     """Asks the engine behind the door; to be used on one event loop.
 
     `changed` is called when the engine has come, has gone, or says that something is other than
-    before. Whoever waits for an answer as the engine goes gets Unavailable, as does whoever asks
-    before it is back.
+    before; `apply` is given each change that all workers are to make. Whoever waits for an answer
+    as the engine goes gets Unavailable, as does whoever asks before it is back.
     """
 
-    def __init__(self, outside: socket.socket, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        outside: socket.socket,
+        changed: Callable[[], None],
+        apply: Callable[[Change], None],
+    ) -> None:
         self._outside = outside
         self._changed = changed
+        self._apply = apply
         self._channel: Channel | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._tickets = itertools.count(1)
@@ -86,11 +93,17 @@ class Link:
 
     def _received(self, message: Message) -> None:
         ticket, kind, value = message
-        if kind == "hello":
+        if kind == "apply":
+            self._apply(value)
+            if self._channel is not None:
+                self._channel.send(ticket, "applied")
+        elif kind in ("hello", "changed"):
             self.is_up.set()
-        if not ticket:
             self._changed()
-            return
+        else:
+            self._answer(ticket, kind, value)
+
+    def _answer(self, ticket: int, kind: str, value: Any) -> None:
         waiting = self._waiting.get(ticket)
         if kind != "part":
             self._waiting.pop(ticket, None)

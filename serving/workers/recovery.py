@@ -30,6 +30,7 @@ class Ledgers:
     def __init__(self) -> None:
         self.counts = Ledger()
         self.models = Ledger()
+        self.changes = Ledger()
 
     @property
     def is_empty(self) -> bool:
@@ -48,6 +49,7 @@ class Ledgers:
         """Close them in this process."""
         self.counts.close()
         self.models.close()
+        self.changes.close()
 
 
 class LastingEngine:

@@ -18,8 +18,9 @@ from serving.types import (
     ModelMetadata,
     ServerMetadata,
 )
-from serving.workers import inference, records
+from serving.workers import inference, records, sharing
 from serving.workers.link import Link
+from serving.workers.sharing import Change
 
 # Where another engine is being started, clients had better be told so than wait for a port.
 _PATIENCE: Final = 1.0
@@ -32,8 +33,9 @@ class RemoteEngine:
     """
 
     def __init__(self, outside: socket.socket) -> None:
-        self._link = Link(outside, self._changed)
+        self._link = Link(outside, self._changed, self._apply)
         self._watchers: list[Callable[[], None]] = []
+        self._followers: list[Callable[..., None]] = []
 
     async def start(self) -> None:
         """Connect; returns once the engine is there, or has not come for `_PATIENCE` seconds."""
@@ -115,6 +117,14 @@ class RemoteEngine:
         """Take a model out of service, for all workers."""
         await self._ask("unload", model, dependents)
 
+    async def share(self, *change: Any) -> None:
+        """Have a change made in all workers, also in this one."""
+        await self._ask("share", *change)
+
+    def follow(self, apply: Callable[..., None]) -> None:
+        """Have `apply` called with each change that any worker shares."""
+        self._followers.append(apply)
+
     def watch(self, changed: Callable[[], None]) -> None:
         """Have `changed` called when the engine comes or goes, and when models do."""
         self._watchers.append(changed)
@@ -134,3 +144,7 @@ class RemoteEngine:
     def _changed(self) -> None:
         for changed in self._watchers:
             changed()
+
+    def _apply(self, change: Change) -> None:
+        for apply in self._followers:
+            sharing.make(apply, change)

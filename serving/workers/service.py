@@ -1,6 +1,7 @@
 """The engine as the process has it that all workers ask: its verbs, told over channels."""
 
 import asyncio
+import itertools
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,6 +13,7 @@ from serving.engine.base import Engine
 from serving.errors import Internal, ServingError
 from serving.workers import door, failures, inference, records
 from serving.workers.channel import Channel, Message
+from serving.workers.sharing import Change, Sharing
 
 logger = logging.getLogger("penstock.workers")
 
@@ -36,10 +38,13 @@ _PLAIN: Final = (
 class Service:
     """`engine` for the workers who come through the door, and for this process's own gateway."""
 
-    def __init__(self, engine: Engine, inside: socket.socket, patience: int) -> None:
+    def __init__(
+        self, engine: Engine, inside: socket.socket, sharing: Sharing, patience: int
+    ) -> None:
         """`patience` is how many seconds the engine has to close."""
         self._engine = engine
         self._inside = inside
+        self._sharing = sharing
         self._patience = max(1, patience)
         self._desks: set[_Desk] = set()
         self._empty = asyncio.Event()
@@ -73,13 +78,17 @@ class Service:
             logger.error("models still run after %d seconds; stopping all the same", self._patience)
 
     def _desk(self) -> Channel:
-        desk = _Desk(self._engine, self._left)
+        desk = _Desk(self._engine, self._sharing.change, self._left)
+        for change in self._sharing.changes:
+            desk.tell(change)
+        desk.channel.send(0, "hello", None)
+        self._sharing.add(desk.tell)
         self._desks.add(desk)
         self._empty.clear()
-        desk.channel.send(0, "hello", None)
         return desk.channel
 
     def _left(self, desk: "_Desk") -> None:
+        self._sharing.discard(desk.tell)
         self._desks.discard(desk)
         if not self._desks:
             self._empty.set()
@@ -93,7 +102,12 @@ class Service:
 class _Desk:
     """Where one worker's questions are answered; what is asked when it goes is done no further."""
 
-    def __init__(self, engine: Engine, left: Callable[["_Desk"], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        share: Callable[..., Awaitable[None]],
+        left: Callable[["_Desk"], None],
+    ) -> None:
         self._run = engine.infer
         self._runs = engine.stream
         self._configuration = engine.model_config
@@ -102,15 +116,29 @@ class _Desk:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         # Of answers that have several parts: the next one is wanted.
         self._wanted: dict[int, asyncio.Event] = {}
+        # Changes that the worker has been told of, and has not made yet.
+        self._told: dict[int, asyncio.Future[None]] = {}
+        self._numbers = itertools.count(1)
         self.channel = Channel(self._received, self._lost)
         self._verbs: Mapping[str, Callable[..., Awaitable[Any]]] = {
             "infer": self._infer,
             "model_config": self._model_config,
+            "share": share,
             **{verb: partial(self._plain, getattr(engine, verb)) for verb in _PLAIN},
         }
 
+    def tell(self, change: Change) -> "asyncio.Future[None]":
+        """Have the worker make the change; done when it has, or has gone."""
+        number = next(self._numbers)
+        made = self._told[number] = self._loop.create_future()
+        self.channel.send(number, "apply", change)
+        return made
+
     def _received(self, message: Message) -> None:
         ticket, verb, *values = message
+        if verb == "applied":
+            self._made(self._told.pop(ticket))
+            return
         if verb == "next":
             if ticket in self._wanted:
                 self._wanted[ticket].set()
@@ -124,7 +152,15 @@ class _Desk:
     def _lost(self) -> None:
         for task in self._tasks.values():
             task.cancel()
+        for made in self._told.values():
+            self._made(made)
         self._left(self)
+
+    @staticmethod
+    def _made(made: "asyncio.Future[None]") -> None:
+        # Whoever asked for the change may have gone.
+        if not made.done():
+            made.set_result(None)
 
     async def _answer(self, ticket: int, verb: str, values: list[Any]) -> None:
         send = self.channel.send

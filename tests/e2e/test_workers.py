@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,12 @@ from tests.e2e.scrape import scrape
 from tests.e2e.server import STOPPING, Server, failed_start, penstock_server
 
 WORKERS: Final = ("worker 1", "worker 2")
-FLAGS: Final = ("--workers=2", "--model-control-mode=explicit", "--load-model=*")
+FLAGS: Final = (
+    "--workers=2",
+    "--model-control-mode=explicit",
+    "--load-model=*",
+    "--allow-client-shm=true",
+)
 # So many connections do not all come to the same of two workers, but once in half a million times.
 CONNECTIONS: Final = 20
 BODY: Final = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}
@@ -113,8 +119,8 @@ def kill(server: Server, *names: str) -> None:
     ids = processes(server)
     for name in names:
         os.kill(ids[name], signal.SIGKILL)
-    for name in names:
-        server.wait_for(rf"the {name} is process (?!{ids[name]}\b)")
+    while any(processes(server)[name] == ids[name] for name in names):
+        pass
 
 
 def again(server: Server) -> set[str]:
@@ -124,6 +130,11 @@ def again(server: Server) -> set[str]:
         with connection(server) as client:
             outcomes.append(infer(client))
     return set(outcomes)
+
+
+def until_ready(server: Server) -> None:
+    while again(server) != {"200"}:
+        pass
 
 
 def is_running(process: int) -> bool:
@@ -157,6 +168,43 @@ def test_a_load_and_an_unload_hold_for_all_workers_at_once(server: Server) -> No
             assert clients[0].post(f"/v2/repository/models/spare/{change}").status_code == 200
             told = {client.get("/v2/models/spare/ready").status_code for client in clients}
             assert told == {status}
+
+
+def test_settings_of_logs_hold_for_all_workers_and_their_successors(server: Server) -> None:
+    with connections(server) as clients:
+        clients[0].post("/v2/logging", json={"log_format": "json"}).raise_for_status()
+        assert {client.get("/v2/logging").json()["log_format"] for client in clients} == {"json"}
+    kill(server, "worker 1")
+    with connections(server) as clients:
+        assert {client.get("/v2/logging").json()["log_format"] for client in clients} == {"json"}
+        clients[0].post("/v2/logging", json={"log_format": "default"}).raise_for_status()
+
+
+@pytest.mark.parametrize("killed", ["worker 2", "engine"])
+def test_regions_of_shared_memory_are_known_to_all_workers(server: Server, killed: str) -> None:
+    memory = SharedMemory(create=True, size=4)
+    path = "/v2/systemsharedmemory/region/mine"
+    region = {"key": memory.name, "offset": 0, "byte_size": 4}
+    parameters = {"shared_memory_region": "mine", "shared_memory_byte_size": 4}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1], "parameters": parameters}
+    try:
+        with connections(server) as clients:
+            clients[0].post(f"{path}/register", json=region).raise_for_status()
+            again = clients[-1].post(f"{path}/register", json=region)
+            assert again.json() == {"error": "shared memory region 'mine' already in manager"}
+        kill(server, killed)
+        until_ready(server)
+        with connections(server) as clients:
+            answers = [
+                client.post("/v2/models/echo/infer", json={"inputs": [tensor]})
+                for client in clients
+            ]
+            assert {answer.status_code for answer in answers} == {200}
+            clients[0].post(f"{path}/unregister").raise_for_status()
+            assert {client.get(f"{path}/status").status_code for client in clients} == {404}
+    finally:
+        memory.close()
+        memory.unlink()
 
 
 def test_errors_say_over_both_protocols_what_one_process_says(server: Server) -> None:
