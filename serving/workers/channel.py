@@ -55,12 +55,14 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on the messages that are complete."""
-        if self._incoming:
+        if not self._incoming:
+            whole = self._hand_on(data)
+            self._incoming += data[whole:]
+        else:
             self._incoming += data
-            data = bytes(self._incoming) if self._is_complete() else b""
-        rest = self._hand_on(data)
-        if data:
-            self._incoming = bytearray(data[rest:])
+            # A large message comes in many parts, none of which is to be looked through again.
+            if self._is_complete():
+                del self._incoming[: self._hand_on(self._incoming)]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell that the other end has gone."""
@@ -72,16 +74,17 @@ class Channel(asyncio.Protocol):
         length = int.from_bytes(self._incoming[:_LENGTH_BYTES])
         return len(self._incoming) >= _LENGTH_BYTES + length
 
-    def _hand_on(self, data: bytes) -> int:
+    def _hand_on(self, data: bytes | bytearray) -> int:
         """The number of bytes of `data` that were whole messages."""
-        begin, view = 0, memoryview(data)
-        while begin + _LENGTH_BYTES <= len(data):
-            content = begin + _LENGTH_BYTES
-            end = content + int.from_bytes(view[begin:content])
-            if end > len(data):
-                break
-            self._received(marshal.loads(view[content:end]))
-            begin = end
+        begin = 0
+        with memoryview(data) as view:
+            while begin + _LENGTH_BYTES <= len(data):
+                content = begin + _LENGTH_BYTES
+                end = content + int.from_bytes(view[begin:content])
+                if end > len(data):
+                    break
+                self._received(marshal.loads(view[content:end]))
+                begin = end
         return begin
 
     def _flush(self) -> None:

@@ -6,11 +6,14 @@ So nobody has to be found, nothing has a name that others could use, and nothing
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from serving.workers.channel import Channel
+
+logger = logging.getLogger("penstock.workers")
 
 _KNOCK: Final = b"\0"
 
@@ -54,7 +57,11 @@ async def answer(inside: socket.socket, channel: Callable[[], Channel]) -> None:
             await knocked.wait()
             knocked.clear()
             for theirs in _handed_in(inside):
-                await loop.connect_accepted_socket(channel, theirs)
+                # Whoever has gone by now is not worth more than a line.
+                try:
+                    await loop.connect_accepted_socket(channel, theirs)
+                except OSError as error:
+                    logger.error("a worker could not be let in: %s", error)
     finally:
         loop.remove_reader(inside)
 

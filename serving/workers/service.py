@@ -41,11 +41,11 @@ class Service:
     def __init__(
         self, engine: Engine, inside: socket.socket, sharing: Sharing, patience: int
     ) -> None:
-        """`patience` is how many seconds the engine has to close."""
+        """`patience` is how many seconds the engine has to close; it has one at least."""
         self._engine = engine
         self._inside = inside
         self._sharing = sharing
-        self._patience = max(1, patience)
+        self._patience = patience
         self._desks: set[_Desk] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -73,9 +73,12 @@ class Service:
         if self._answering is not None:
             self._answering.cancel()
         try:
-            await asyncio.wait_for(self._engine.close(), self._patience)
+            await asyncio.wait_for(self._engine.close(), max(1, self._patience))
         except TimeoutError:
-            logger.error("models still run after %d seconds; stopping all the same", self._patience)
+            logger.error(
+                "models still run after --exit-timeout-secs=%d; stopping all the same",
+                self._patience,
+            )
 
     def _desk(self) -> Channel:
         desk = _Desk(self._engine, self._sharing.change, self._left)
