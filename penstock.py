@@ -39,7 +39,7 @@ _COMMANDS: Final = {
     "import": _Entry(
         "export.import_command",
         "import_",
-        "export,cpu",
+        "import,cpu",
         "Prove an ONNX file of any origin and publish it to a repository.",
     ),
     "validate": _Entry(

@@ -1,6 +1,7 @@
 """What executes the models: this process, or Triton servers that it stands in front of."""
 
 import re
+import sys
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -54,7 +55,14 @@ class EngineSettings:
             multiple=True,
         ),
     )
-
+    workers: int = field(
+        default=0,
+        metadata=flag(
+            "Processes that parse requests and write answers, beside one that executes the models "
+            "for all of them; 0: one process does everything. See docs/workers.md.",
+            click.IntRange(0, 64),
+        ),
+    )
     gateway_batching: bool = field(
         default=False,
         metadata=flag(
@@ -71,6 +79,8 @@ class EngineSettings:
             raise click.UsageError(
                 "--gateway-batching is for --engine=triton; this process batches what it executes."
             )
+        if self.workers and sys.platform != "linux":
+            raise click.UsageError("--workers needs Linux, which shares a port out to processes.")
 
     @property
     def triton_servers(self) -> tuple[str, ...]:

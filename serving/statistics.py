@@ -7,10 +7,10 @@ over requests says how long requests spent in a phase, and `batch_stats` how lon
 
 import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from serving.summaries import Summaries
 from serving.types import Timing
@@ -48,6 +48,11 @@ class Duration:
         self.count += 1
         self.ns += ns
 
+    def merge(self, other: "Duration") -> None:
+        """Count what `other` has counted as well."""
+        self.count += other.count
+        self.ns += other.ns
+
 
 class Histogram:
     """Counts of values by upper bound (inclusive), the last bucket having none; and their sum."""
@@ -64,6 +69,13 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def merge(self, other: "Histogram") -> None:
+        """Count what `other` has counted as well, whose bounds are the same."""
+        self.counts = [
+            mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)
+        ]
+        self.sum += other.sum
+
 
 @dataclass(slots=True)
 class BatchStatistics:
@@ -72,6 +84,10 @@ class BatchStatistics:
     compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
+
+    def merge(self, other: "BatchStatistics") -> None:
+        """Count what `other` has counted as well."""
+        _merge(self, other, BatchStatistics.__slots__)
 
 
 @dataclass(slots=True)
@@ -104,6 +120,10 @@ class ResponseStatistics:
         """Count an end."""
         self.compute_infer.add(infer)
         self.empty_response.add(infer)
+
+    def merge(self, other: "ResponseStatistics") -> None:
+        """Count what `other` has counted as well."""
+        _merge(self, other, ResponseStatistics.__slots__)
 
 
 @dataclass(slots=True)
@@ -239,3 +259,41 @@ class VersionStatistics:
         """Count the first response to a request, after `elapsed` nanoseconds."""
         if self.first_response is not None:
             self.first_response.add(elapsed // 1_000_000)
+
+    def merge(self, other: "VersionStatistics") -> None:
+        """Count what `other` has counted as well, before; its summaries are of no last minute."""
+        self.inference_count += other.inference_count
+        self.execution_count += other.execution_count
+        self.last_inference = max(self.last_inference, other.last_inference)
+        self.wasted_rows += other.wasted_rows
+        self.wasted_ns += other.wasted_ns
+        for reason, count in other.failures.items():
+            self.failures[reason] += count
+        for rows, batch in other.batches.items():
+            self.batches.setdefault(rows, BatchStatistics()).merge(batch)
+        for place, response in other.responses.items():
+            self.responses.setdefault(place, ResponseStatistics()).merge(response)
+        if self.first_response is not None and other.first_response is not None:
+            self.first_response.merge(other.first_response)
+        _merge(self, other, _MERGED)
+
+
+_MERGED: Final = (
+    "success",
+    "fail",
+    "queue",
+    "compute_input",
+    "compute_infer",
+    "compute_output",
+    "cache_hit",
+    "cache_miss",
+    "request_histogram",
+    "queue_histogram",
+    "compute_histogram",
+    "rows_histogram",
+)
+
+
+def _merge(mine: Any, other: Any, names: Iterable[str]) -> None:
+    for name in names:
+        getattr(mine, name).merge(getattr(other, name))

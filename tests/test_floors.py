@@ -14,7 +14,7 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 # From the ground up. A unit is a module, or a package whose modules may import each other; it
 # imports units of lower floors only.
 FLOORS: Final = (
-    ("serving.errors", "serving.http2"),
+    ("serving.errors", "serving.event_loop", "serving.http2"),
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.types"),
     ("serving.flags", "serving.summaries", "serving.tritonserver"),
@@ -65,7 +65,7 @@ FLOORS: Final = (
     ("serving.engine.rollout",),
     ("serving.engine.control",),
     ("serving.engine.polling",),
-    ("serving.engine.embedded", "serving.triton"),
+    ("serving.engine.embedded", "serving.triton", "serving.workers"),
     (
         "serving.gateway.body",
         "serving.gateway.connections",
@@ -79,6 +79,7 @@ FLOORS: Final = (
         "serving.gateway.predictions",
         "serving.gateway.schemas",
         "serving.gateway.server_timing",
+        "serving.gateway.sockets",
     ),
     (
         "serving.gateway.access",
@@ -111,6 +112,8 @@ FLOORS: Final = (
     ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
     ("serving.gateway.app",),
     ("serving.gateway.server",),
+    ("serving.announcement", "serving.engines"),
+    ("serving.supervision",),
     ("serving.bench", "serving.command", "serving.config_command", "serving.validate"),
     ("serving.doctor", "serving.tune"),
     ("training",),
@@ -142,6 +145,13 @@ FORBIDDEN: Final = (
         ("serving.engine", "serving.gateway", "fastapi", "onnxruntime"),
         ("serving.engine.batching", "serving.engine.validation"),
     ),
+    # Whoever asks an engine in another process needs none of its own.
+    (
+        "serving.workers",
+        ("serving.engine", "serving.gateway", "fastapi", "onnxruntime"),
+        ("serving.engine.base",),
+    ),
+    ("serving.supervision", ("serving.engine", "onnxruntime"), ()),
     ("serving.wire", ("fastapi", "starlette", "uvicorn", "grpc", "asyncio", "onnxruntime"), ()),
     ("serving.http2", ("asyncio", "grpc", "socket", "ssl", "time"), ()),
     ("serving.types", ("fastapi", "grpc", "tritonclient", "onnxruntime"), ()),

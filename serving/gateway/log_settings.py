@@ -8,13 +8,14 @@ from google.protobuf.message import Message
 
 from serving.gateway import body, examples
 from serving.gateway.calls import Context, Method
+from serving.gateway.extensions import Extensions
 from serving.gateway.routing import json
-from serving.logs import Logs
 from serving.wire import log_settings as wire
 
 
-def add_routes(router: APIRouter, logs: Logs, limit: int) -> None:
+def add_routes(router: APIRouter, extensions: Extensions, limit: int) -> None:
     """Add the extension's routes to those under `/v2`; `limit` is the largest body in bytes."""
+    logs = extensions.logs
     options: dict[str, Any] = {"tags": ["logging"], "responses": examples.LOG_SETTINGS}
 
     @router.get("/logging", **options)
@@ -25,16 +26,16 @@ def add_routes(router: APIRouter, logs: Logs, limit: int) -> None:
     @router.post("/logging", openapi_extra=examples.LOG_SETTINGS_REQUEST, **options)
     async def update_log_settings(request: Request) -> Response:
         """Change some of the settings; gives all that are in force then."""
-        logs.update(wire.from_json(await body.read(request, limit)))
+        await extensions.change("logs", wire.from_json(await body.read(request, limit)))
         return json(wire.to_json(logs.settings))
 
 
-def methods(logs: Logs) -> Mapping[str, Method]:
+def methods(extensions: Extensions) -> Mapping[str, Method]:
     """The extension's gRPC method by name."""
 
     async def log_settings(request: Any, _: Context) -> Message:
-        logs.update(wire.from_proto(request))
-        message: Message = wire.to_proto(logs.settings)
+        await extensions.change("logs", wire.from_proto(request))
+        message: Message = wire.to_proto(extensions.logs.settings)
         return message
 
     return {"LogSettings": log_settings}

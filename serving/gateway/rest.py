@@ -40,10 +40,10 @@ def create_router(
     _statistics(router, engine)
     _metadata(router, engine, extensions)
     repository.add_routes(router, engine, limit)
-    shared_memory.add_routes(router, extensions.regions, limit)
+    shared_memory.add_routes(router, extensions, limit)
     cuda_shared_memory.add_routes(router)
-    log_settings.add_routes(router, extensions.logs, limit)
-    trace_settings.add_routes(router, engine, extensions.tracer, limit)
+    log_settings.add_routes(router, extensions, limit)
+    trace_settings.add_routes(router, engine, extensions, limit)
     _inference(router, inference, limit)
     return router
 

@@ -56,10 +56,10 @@ class InferenceService:
             "ModelStatistics": self._model_statistics,
             "ModelInfer": traced.unary(self._model_infer, extensions.tracer),
             **repository.methods(engine),
-            **shared_memory.methods(extensions.regions),
+            **shared_memory.methods(extensions),
             **cuda_shared_memory.methods(),
-            **log_settings.methods(extensions.logs),
-            **trace_settings.methods(engine, extensions.tracer),
+            **log_settings.methods(extensions),
+            **trace_settings.methods(engine, extensions),
         }
 
     async def _server_live(self, _: Message, __: Context) -> Message:

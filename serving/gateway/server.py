@@ -16,8 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serving.engine.base import Engine
-from serving.errors import ServingError
-from serving.gateway import access, connections, guard, tls, traced
+from serving.gateway import access, connections, guard, sockets, tls, traced
 from serving.gateway.app import create_app
 from serving.gateway.connections import Connections, Guarded
 from serving.gateway.errors import statuses
@@ -62,20 +61,13 @@ class _GuardedLane(Guarded, HotLane):
     """A connection with the lane, which has its place among others."""
 
 
-def _bind(address: str, port: int, flag: str, reuse: bool = False) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def _listening(address: str, port: int, flag: str, reuse: bool = False) -> socket.socket:
+    listener = sockets.bind(address, port, flag, reuse)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((address, port))
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise ServingError(
-            f"cannot listen on {address}:{port}: {error.strerror}; choose another with {flag}"
-        ) from error
+        raise sockets.unavailable(address, port, flag, error) from error
     listener.setblocking(False)
     return listener
 
@@ -185,14 +177,14 @@ async def _listen(
     connections.allow_files(settings)
     if settings.allow_metrics:
         address = settings.metrics_address or settings.http_address
-        listener = _bind(address, settings.metrics_port, "--metrics-port")
+        listener = _listening(address, settings.metrics_port, "--metrics-port")
         metrics = await stack.enter_async_context(
             _http(metrics_app(engine, lifecycle, settings), listener, settings)
         )
     if settings.allow_http:
         app = create_app(engine, lifecycle, settings, extensions)
         reuse = settings.reuse_http_port
-        listener = _bind(settings.http_address, settings.http_port, "--http-port", reuse)
+        listener = _listening(settings.http_address, settings.http_port, "--http-port", reuse)
         tracing = traced.http(app, extensions.tracer)
         guarded = guard.http(tracing, security.http, statuses(settings.triton_status_codes).http)
         lane = _lane(engine, settings, extensions, security)

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2
 from serving.errors import NotFound, Unsupported
 from serving.gateway import body, examples
 from serving.gateway.calls import Context, Method
+from serving.gateway.extensions import Extensions
 from serving.gateway.routing import RegionName, json
 from serving.shared_memory import Region, Regions
 from serving.wire import shared_memory_requests as wire
@@ -17,11 +18,9 @@ from serving.wire import shared_memory_requests as wire
 _PATH: Final = "/systemsharedmemory"
 
 
-def add_routes(router: APIRouter, regions: Regions | None, limit: int) -> None:
-    """Add the extension's routes to those under `/v2`; `regions` is None where it is not allowed.
-
-    `limit` is the largest body in bytes.
-    """
+def add_routes(router: APIRouter, extensions: Extensions, limit: int) -> None:
+    """Add the extension's routes to those under `/v2`; `limit` is the largest body in bytes."""
+    regions = extensions.regions
     options: dict[str, Any] = {
         "tags": ["shared memory"],
         "responses": examples.SHARED_MEMORY,
@@ -45,35 +44,35 @@ def add_routes(router: APIRouter, regions: Regions | None, limit: int) -> None:
     async def register_system_shared_memory(request: Request, region: RegionName) -> Response:
         """Let requests name bytes of one of this machine's shared-memory objects by the region."""
         content = await body.read(request, limit)
-        _register(regions, wire.register_from_json(region, content))
+        await _register(extensions, wire.register_from_json(region, content))
         return Response()
 
     @router.post(f"{_PATH}/region/{{region}}/unregister", **options)
     async def unregister_system_shared_memory(region: RegionName) -> Response:
         """Forget the region; requests that use it already are not disturbed."""
-        _unregister(regions, region)
+        await extensions.change("unregister", region)
         return Response()
 
     @router.post(f"{_PATH}/unregister", **options)
     async def unregister_all_system_shared_memory() -> Response:
         """Forget every region."""
-        _unregister(regions, "")
+        await extensions.change("unregister", "")
         return Response()
 
 
-def methods(regions: Regions | None) -> Mapping[str, Method]:
-    """The extension's gRPC methods by name; `regions` is None where it is not allowed."""
+def methods(extensions: Extensions) -> Mapping[str, Method]:
+    """The extension's gRPC methods by name."""
 
     async def status(request: Any, _: Context) -> Message:
-        message: Message = wire.status_to_proto(_status(regions, request.name))
+        message: Message = wire.status_to_proto(_status(extensions.regions, request.name))
         return message
 
     async def register(request: Any, _: Context) -> Message:
-        _register(regions, wire.register_from_proto(request))
+        await _register(extensions, wire.register_from_proto(request))
         return service_pb2.SystemSharedMemoryRegisterResponse()
 
     async def unregister(request: Any, _: Context) -> Message:
-        _unregister(regions, request.name)
+        await extensions.change("unregister", request.name)
         return service_pb2.SystemSharedMemoryUnregisterResponse()
 
     return {
@@ -92,16 +91,10 @@ def _status(regions: Regions | None, name: str) -> Sequence[Region]:
     return found
 
 
-def _register(regions: Regions | None, wanted: wire.Registration) -> None:
-    if regions is None:
+async def _register(extensions: Extensions, wanted: wire.Registration) -> None:
+    if extensions.regions is None:
         raise Unsupported(
             "this server does not offer shared memory; start it with --allow-client-shm=true"
         )
-    regions.register(wanted.name, wanted.key, wanted.offset, wanted.byte_size)
-
-
-def _unregister(regions: Regions | None, name: str) -> None:
-    if regions and name:
-        regions.unregister(name)
-    elif regions:
-        regions.clear()
+    region = wanted.name, wanted.key, wanted.offset, wanted.byte_size
+    await extensions.change("register", *region)

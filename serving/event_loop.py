@@ -1,0 +1,17 @@
+"""The event loop that a process of the server runs on."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run `main` to its end, on uvloop's loop where it exists, which answers twice as much."""
+    factory = None
+    if sys.platform != "win32":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)

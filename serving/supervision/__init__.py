@@ -1,0 +1,1 @@
+"""`--workers`: the processes of one server, and the one that keeps them running."""

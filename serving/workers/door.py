@@ -1,0 +1,76 @@
+"""How a worker reaches the engine, whichever process that is at the moment.
+
+The door is a pair of sockets which the supervisor keeps open. Through it a worker hands in one end
+of a connection of its own; whoever is the engine, now or after the next start, takes it from there.
+So nobody has to be found, nothing has a name that others could use, and nothing stays behind.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from serving.workers.channel import Channel
+
+logger = logging.getLogger("penstock.workers")
+
+_KNOCK: Final = b"\0"
+
+
+class Door(NamedTuple):
+    """Connections go in at `outside`, where the workers are, and come out at `inside`."""
+
+    outside: socket.socket
+    inside: socket.socket
+
+    @classmethod
+    def open(cls) -> "Door":
+        """A new door."""
+        # A stream: the queue of datagrams holds too few workers at a time.
+        return cls(*socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
+
+    def close(self) -> None:
+        """Close both sides of it in this process."""
+        self.outside.close()
+        self.inside.close()
+
+
+async def knock(outside: socket.socket, channel: Callable[[], Channel]) -> Channel:
+    """A channel to the engine, on which nothing comes before the engine has taken it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs:
+        socket.send_fds(outside, [_KNOCK], [theirs.fileno()])
+    loop = asyncio.get_running_loop()
+    _, made = await loop.create_unix_connection(channel, sock=ours)
+    return made
+
+
+async def answer(inside: socket.socket, channel: Callable[[], Channel]) -> None:
+    """Take every connection that is handed in, and give each a channel, until cancelled."""
+    loop = asyncio.get_running_loop()
+    inside.setblocking(False)
+    knocked = asyncio.Event()
+    loop.add_reader(inside, knocked.set)
+    try:
+        while True:
+            await knocked.wait()
+            knocked.clear()
+            for theirs in _handed_in(inside):
+                # Whoever has gone by now is not worth more than a line.
+                try:
+                    await loop.connect_accepted_socket(channel, theirs)
+                except OSError as error:
+                    logger.error("a worker could not be let in: %s", error)
+    finally:
+        loop.remove_reader(inside)
+
+
+def _handed_in(inside: socket.socket) -> list[socket.socket]:
+    found: list[socket.socket] = []
+    while True:
+        try:
+            _, descriptors, _, _ = socket.recv_fds(inside, len(_KNOCK), 1)
+        except BlockingIOError:
+            return found
+        found += [socket.socket(fileno=descriptor) for descriptor in descriptors]

@@ -1,0 +1,156 @@
+"""What an engine process leaves to its successor: what was counted, and what clients have loaded.
+
+Whoever has been told a count is never told a smaller one: counts are written down before they are
+told. What was counted since and told to nobody, for a second at most, is lost with the process.
+"""
+
+import asyncio
+import logging
+import marshal
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from serving.engine.base import Engine
+from serving.errors import ServingError
+from serving.statistics import VersionStatistics
+from serving.types import LoadOverride
+from serving.workers import records
+from serving.workers.ledger import Ledger
+
+logger = logging.getLogger("penstock.workers")
+
+_FORMAT: Final = 2
+# In seconds.
+_INTERVAL: Final = 1.0
+
+
+class Ledgers:
+    """What is written down, each for itself, since what clients have loaded may be large."""
+
+    def __init__(self) -> None:
+        self.counts = Ledger()
+        self.models = Ledger()
+        self.changes = Ledger()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no engine process has come so far as to write anything down."""
+        return self.counts.read() is None
+
+    def models_at_start(self) -> tuple[str, ...] | None:
+        """What to load as it lies in the repositories; None if no client has changed that."""
+        written = _read(self.models)
+        if written is None:
+            return None
+        names, overrides = written
+        return tuple(name for name in names if name not in overrides)
+
+    def close(self) -> None:
+        """Close them in this process."""
+        self.counts.close()
+        self.models.close()
+        self.changes.close()
+
+
+class LastingEngine:
+    """`inner`, and what it was in the process before this one; to be used on one event loop.
+
+    An engine that `keeps_models` in its process must load again what clients have had loaded.
+    """
+
+    def __init__(self, inner: Engine, ledgers: Ledgers, keeps_models: bool) -> None:
+        self._inner = inner
+        self._ledgers = ledgers
+        self._keeps_models = keeps_models
+        # What came with the loads of models that clients have asked for.
+        self._overrides: dict[str, LoadOverride] = {}
+        self._written = b""
+        self._restored = asyncio.Event()
+        if ledgers.is_empty:
+            self._restored.set()
+        self._saving: asyncio.Task[None] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @property
+    def engine(self) -> Engine:
+        """This, as others take it."""
+        return cast(Engine, self)
+
+    async def restore(self) -> None:
+        """Go on, once the inner engine has started, where the one before it ended."""
+        await self._restore_overrides()
+        await self._restore_counts()
+        self._restored.set()
+        self._saving = asyncio.create_task(self._save_on())
+
+    async def counted(self) -> Sequence[VersionStatistics]:
+        """As the inner engine, with what was counted before."""
+        await self._save_counts()
+        return await self._inner.counted()
+
+    async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
+        """As the inner engine, with what was counted before."""
+        await self._save_counts()
+        return await self._inner.statistics(model, version)
+
+    async def load(self, model: str, override: LoadOverride) -> None:
+        """As the inner engine, and of the next one as well."""
+        await self._inner.load(model, override)
+        if override != LoadOverride():
+            self._overrides[model] = override
+        await self._save_models()
+
+    async def unload(self, model: str, dependents: bool = False) -> None:
+        """As the inner engine, and of the next one as well."""
+        await self._inner.unload(model, dependents)
+        self._overrides.pop(model, None)
+        await self._save_models()
+
+    async def close(self) -> None:
+        """Write nothing down any more, and close the inner engine."""
+        if self._saving is not None:
+            self._saving.cancel()
+        await self._inner.close()
+
+    async def _save_counts(self) -> None:
+        """Write down what is counted, once nothing is missing from it."""
+        await self._restored.wait()
+        content = marshal.dumps(records.to_plain(await self._inner.counted()), _FORMAT)
+        if content != self._written:
+            self._ledgers.counts.write(content)
+            self._written = content
+
+    async def _save_models(self) -> None:
+        if self._keeps_models:
+            ready = {entry.name for entry in await self._inner.index(ready_only=True)}
+            content = sorted(ready), records.to_plain(self._overrides)
+            self._ledgers.models.write(marshal.dumps(content, _FORMAT))
+
+    async def _restore_overrides(self) -> None:
+        _, overrides = _read(self._ledgers.models) or ((), {})
+        self._overrides = records.from_plain(overrides)
+        loads = (self._inner.load(*item) for item in self._overrides.items())
+        for outcome in await asyncio.gather(*loads, return_exceptions=True):
+            if isinstance(outcome, ServingError):
+                logger.error("not loaded again as it was: %s", outcome.message)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _restore_counts(self) -> None:
+        before = records.from_plain(_read(self._ledgers.counts) or [])
+        counted = {(one.model, one.version): one for one in before}
+        for version in await self._inner.counted():
+            if one := counted.get((version.model, version.version)):
+                version.merge(one)
+
+    async def _save_on(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            await self._save_counts()
+
+
+def _read(ledger: Ledger) -> Any:
+    content = ledger.read()
+    return None if content is None else marshal.loads(content)

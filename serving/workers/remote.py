@@ -1,0 +1,150 @@
+"""The engine as a worker has it: in another process, which all workers share."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, Final
+
+from tritonclient.grpc import model_config_pb2
+
+from serving.errors import Unavailable
+from serving.statistics import CacheStatistics, VersionStatistics
+from serving.types import (
+    IndexEntry,
+    InferenceRequest,
+    InferenceResponse,
+    LoadOverride,
+    ModelMetadata,
+    ServerMetadata,
+)
+from serving.workers import inference, records, sharing
+from serving.workers.link import Link
+from serving.workers.sharing import Change
+
+# Where another engine is being started, clients had better be told so than wait for a port.
+_PATIENCE: Final = 1.0
+
+
+class RemoteEngine:
+    """Has the engine behind the door answer; to be used on one event loop.
+
+    While there is none, nothing is ready, and whatever is asked raises Unavailable.
+    """
+
+    def __init__(self, outside: socket.socket) -> None:
+        self._link = Link(outside, self._changed, self._apply)
+        self._watchers: list[Callable[[], None]] = []
+        self._followers: list[Callable[..., None]] = []
+
+    async def start(self) -> None:
+        """Connect; returns once the engine is there, or has not come for `_PATIENCE` seconds."""
+        self._link.open()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._link.is_up.wait(), _PATIENCE)
+
+    async def live(self) -> bool:
+        """Always: whoever gets an answer knows."""
+        return True
+
+    async def ready(self) -> bool:
+        """True while the engine is there and says so."""
+        with suppress(Unavailable):
+            return bool(await self._ask("ready"))
+        return False
+
+    async def metadata(self) -> ServerMetadata:
+        """What the engine says of itself."""
+        metadata: ServerMetadata = await self._ask("metadata")
+        return metadata
+
+    async def model_ready(self, model: str, version: str = "") -> bool:
+        """True if the engine is there and says so."""
+        with suppress(Unavailable):
+            return bool(await self._ask("model_ready", model, version))
+        return False
+
+    async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
+        """The model's signature and passport."""
+        metadata: ModelMetadata = await self._ask("model_metadata", model, version)
+        return metadata
+
+    async def labels(self, model: str, version: str = "") -> Mapping[str, tuple[str, ...]]:
+        """The class names of the outputs that have any."""
+        labels: Mapping[str, tuple[str, ...]] = await self._ask("labels", model, version)
+        return labels
+
+    async def model_config(self, model: str, version: str = "") -> Any:
+        """The complete configuration in force."""
+        content = await self._link.ask("model_config", model, version)
+        return model_config_pb2.ModelConfig.FromString(content)
+
+    async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
+        """What the engine has counted, whichever worker was asked; without summaries."""
+        counted: Sequence[VersionStatistics] = await self._ask("statistics", model, version)
+        return counted
+
+    async def counted(self) -> Sequence[VersionStatistics]:
+        """The same: workers count nothing."""
+        return await self.statistics()
+
+    async def cache_statistics(self) -> CacheStatistics | None:
+        """Counters of the engine's response cache."""
+        counted: CacheStatistics | None = await self._ask("cache_statistics")
+        return counted
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Have the engine run the request, in a batch with those of other workers."""
+        return inference.to_response(await self._link.ask("infer", inference.from_request(request)))
+
+    async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        """The responses, each once it is asked for, so that who reads slowly holds up the model."""
+        responses = self._link.follow("stream", inference.from_request(request))
+        async with aclosing(responses):
+            async for response in responses:
+                yield inference.to_response(response)
+
+    async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
+        """Every model of the engine's repositories."""
+        entries: Sequence[IndexEntry] = await self._ask("index", ready_only)
+        return entries
+
+    async def load(self, model: str, override: LoadOverride) -> None:
+        """Load a model, for all workers."""
+        await self._ask("load", model, override)
+
+    async def unload(self, model: str, dependents: bool = False) -> None:
+        """Take a model out of service, for all workers."""
+        await self._ask("unload", model, dependents)
+
+    async def share(self, *change: Any) -> None:
+        """Have a change made in all workers, also in this one."""
+        await self._ask("share", *change)
+
+    def follow(self, apply: Callable[..., None]) -> None:
+        """Have `apply` called with each change that any worker shares."""
+        self._followers.append(apply)
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called when the engine comes or goes, and when models do."""
+        self._watchers.append(changed)
+
+    async def finish_sequences(self) -> None:
+        """Wait for the sequences of all workers, which stop together."""
+        with suppress(Unavailable):
+            await self._ask("finish_sequences")
+
+    async def close(self) -> None:
+        """End the connection."""
+        self._link.close()
+
+    async def _ask(self, verb: str, *values: Any) -> Any:
+        return records.from_plain(await self._link.ask(verb, *map(records.to_plain, values)))
+
+    def _changed(self) -> None:
+        for changed in self._watchers:
+            changed()
+
+    def _apply(self, change: Change) -> None:
+        for apply in self._followers:
+            sharing.make(apply, change)
