@@ -3,6 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from fastapi import Request
@@ -76,6 +77,7 @@ def _pack(body: bytes, encoding: str) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
+@lru_cache(256)
 def _preferred(accepted: str) -> str:
     """The encoding of ours to which the header gives the greatest weight; "" if it names none."""
     weights = {}

@@ -27,9 +27,9 @@ def test_what_is_chosen_is_written_and_what_was_there_is_kept(
     repository: Path, tmp_path: Path
 ) -> None:
     path = repository / "digits-mlp" / "config.pbtxt"
-    # Ten times as long a wait as anything takes: whatever is tried, is better.
+    # A hundred times as long a wait as anything takes: whatever is tried, is better.
     config = parse(path.read_text(), "config.pbtxt")
-    config.dynamic_batching.max_queue_delay_microseconds = 50_000
+    config.dynamic_batching.max_queue_delay_microseconds = 500_000
     before = to_text(config)
     path.write_text(before)
     written = tmp_path / "tuned.json"
