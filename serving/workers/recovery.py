@@ -8,6 +8,7 @@ import asyncio
 import logging
 import marshal
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from serving.engine.base import Engine
@@ -100,6 +101,9 @@ class LastingEngine:
         await self._inner.load(model, override)
         if override != LoadOverride():
             self._overrides[model] = override
+        elif known := self._overrides.get(model):
+            # A configuration holds on; files are those of the repository again.
+            self._overrides[model] = replace(known, files={})
         await self._save_models()
 
     async def unload(self, model: str, dependents: bool = False) -> None:
