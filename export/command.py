@@ -21,7 +21,7 @@ from export.job import (
     ModuleJob,
     Tolerance,
 )
-from training.data.files import DATA_VARIABLE
+from training import options as training_options
 from training.errors import TrainingError
 
 # What only one of the two kinds of sources has.
@@ -72,14 +72,7 @@ def _variants(context: click.Context, option: click.Parameter, value: str) -> tu
     show_default="the whole network",
     help="Of a checkpoint: the part to export as a model of its own; give it a --name.",
 )
-@click.option(
-    "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar=DATA_VARIABLE,
-    show_envvar=True,
-    show_default="none: the cache, then a download",
-    help="Of a checkpoint: the folder with the data that it was tested on.",
-)
+@training_options.data_dir("Of a checkpoint: the folder with the data that it was tested on.")
 @click.option(
     "--variants",
     callback=_variants,

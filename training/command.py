@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from training import options
 from training.catalog import RECIPES, load_dataset
 from training.config import (
     ACTIVATIONS,
-    DEVICES,
     INITS,
     OPTIMIZERS,
     PRECISIONS,
@@ -18,14 +18,13 @@ from training.config import (
     TrainConfig,
     changed,
 )
-from training.data.files import CACHE_VARIABLE, DATA_VARIABLE
+from training.data.files import CACHE_VARIABLE
 from training.errors import ConfigError, DivergenceError, TrainingError
 
 # Read when torch loads its threads, hence before it is imported. Threads that spin while they wait
 # for each other take the processor from whatever else runs, and from each other first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-DEFAULTS = TrainConfig()
 BY_RECIPE = "by recipe, see above"
 
 
@@ -47,12 +46,7 @@ def _help() -> str:
 
 @click.command(help=_help())
 @click.argument("recipe", metavar="RECIPE", type=click.Choice(list(RECIPES)))
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    show_default=BY_RECIPE,
-    help="Passes over the training data.",
-)
+@options.epochs("Passes over the training data.", BY_RECIPE)
 @click.option(
     "--batch-size", type=click.IntRange(min=2), show_default=BY_RECIPE, help="Samples per step."
 )
@@ -118,28 +112,9 @@ def _help() -> str:
     show_default=BY_RECIPE,
     help="By torch.compile, on a GPU.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=DEFAULTS.seed,
-    show_default=True,
-    help="On a CPU, runs with the same seed give the same weights, bit for bit.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(DEVICES),
-    default=DEFAULTS.device,
-    show_default="auto: cuda where there is one, else cpu",
-    help="Where to compute.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar=DATA_VARIABLE,
-    show_envvar=True,
-    show_default="none: the cache, then a download",
-    help="Folder with the data files, or with a folder of them per data set.",
-)
+@options.seed("On a CPU, runs with the same seed give the same weights, bit for bit.")
+@options.device()
+@options.data_dir()
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

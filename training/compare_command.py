@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
+from training import options
 from training.catalog import RECIPES, load_dataset
-from training.command import BY_RECIPE, DEFAULTS
-from training.config import ACTIVATIONS, DEVICES, changed
-from training.data.files import DATA_VARIABLE
+from training.command import BY_RECIPE
+from training.config import ACTIVATIONS, changed
 from training.errors import ConfigError, TrainingError
 
 KINDS = ("optimizers", "activations", "inits")
@@ -18,34 +18,10 @@ COLUMNS = "{:<12}{:>12}{:>12}{:>15}{:>10}"
 @click.command()
 @click.argument("what", metavar=f"[{'|'.join(KINDS)}]", type=click.Choice(KINDS))
 @click.argument("recipe", metavar="RECIPE", type=click.Choice(list(RECIPES)))
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    show_default=BY_RECIPE.partition(",")[0],
-    help="Passes over the training data, for each.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=DEFAULTS.seed,
-    show_default=True,
-    help="The same one for all.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(DEVICES),
-    default=DEFAULTS.device,
-    show_default="auto: cuda where there is one, else cpu",
-    help="Where to compute.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar=DATA_VARIABLE,
-    show_envvar=True,
-    show_default="none: the cache, then a download",
-    help="Folder with the data files, or with a folder of them per data set.",
-)
+@options.epochs("Passes over the training data, for each.", BY_RECIPE.partition(",")[0])
+@options.seed("The same one for all.")
+@options.device()
+@options.data_dir()
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),

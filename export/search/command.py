@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from export.errors import ExportError
+from training import options
 from training.catalog import RECIPES, load_dataset
-from training.command import BY_RECIPE, DEFAULTS
-from training.config import DEVICES, TrainConfig, changed
-from training.data.files import DATA_VARIABLE
+from training.command import BY_RECIPE
+from training.config import TrainConfig, changed
 from training.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
@@ -39,34 +39,10 @@ if TYPE_CHECKING:
     show_default="no limit",
     help="What the winner may take at most for one sample.",
 )
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    show_default=BY_RECIPE.partition(",")[0],
-    help="Passes over the training data, for each network.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=DEFAULTS.seed,
-    show_default=True,
-    help="The same one for all.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(DEVICES),
-    default=DEFAULTS.device,
-    show_default="auto: cuda where there is one, else cpu",
-    help="Where to train; latency is measured on the CPU.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar=DATA_VARIABLE,
-    show_envvar=True,
-    show_default="none: the cache, then a download",
-    help="Folder with the data files, or with a folder of them per data set.",
-)
+@options.epochs("Passes over the training data, for each network.", BY_RECIPE.partition(",")[0])
+@options.seed("The same one for all.")
+@options.device("Where to train; latency is measured on the CPU.")
+@options.data_dir()
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
