@@ -36,6 +36,19 @@ class FailureReason(Enum):
     OTHER = "OTHER"
 
 
+# What a version sums up over requests: the members of `inference_stats`, by their names there.
+DURATIONS: Final = (
+    "success",
+    "fail",
+    "queue",
+    "compute_input",
+    "compute_infer",
+    "compute_output",
+    "cache_hit",
+    "cache_miss",
+)
+
+
 @dataclass(slots=True)
 class Duration:
     """How often something happened and how long it took in total, in nanoseconds."""
@@ -279,14 +292,7 @@ class VersionStatistics:
 
 
 _MERGED: Final = (
-    "success",
-    "fail",
-    "queue",
-    "compute_input",
-    "compute_infer",
-    "compute_output",
-    "cache_hit",
-    "cache_miss",
+    *DURATIONS,
     "request_histogram",
     "queue_histogram",
     "compute_histogram",

@@ -4,19 +4,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from serving.dtypes import from_wire
-from serving.statistics import BatchStatistics, Duration, ResponseStatistics, VersionStatistics
+from serving.statistics import (
+    DURATIONS,
+    BatchStatistics,
+    Duration,
+    ResponseStatistics,
+    VersionStatistics,
+)
 from serving.types import IndexEntry, ModelMetadata, ModelState, ServerMetadata, TensorSpec
 
-_DURATIONS: Final = (
-    "success",
-    "fail",
-    "queue",
-    "compute_input",
-    "compute_infer",
-    "compute_output",
-    "cache_hit",
-    "cache_miss",
-)
 _STATES: Final = {state.value: state for state in ModelState}
 
 
@@ -82,7 +78,7 @@ def _add_version(version: VersionStatistics, counted: Any) -> None:
     version.last_inference = max(version.last_inference, counted.last_inference)
     version.inference_count += counted.inference_count
     version.execution_count += counted.execution_count
-    _add_durations(version, counted.inference_stats, _DURATIONS)
+    _add_durations(version, counted.inference_stats, DURATIONS)
     for batch in counted.batch_stats:
         one = version.batches.setdefault(batch.batch_size, BatchStatistics())
         _add_durations(one, batch, BatchStatistics.__slots__)

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 
-from serving.statistics import Duration, VersionStatistics
+from serving.statistics import DURATIONS, Duration, VersionStatistics
 from serving.types import IndexEntry, ModelMetadata, ServerMetadata, TensorSpec
 from serving.wire import json_text
 from serving.wire.fields import fault
@@ -98,23 +98,13 @@ def _index_entry(entry: IndexEntry) -> dict[str, str]:
 
 
 def _version(version: VersionStatistics) -> dict[str, Any]:
-    durations = (
-        "success",
-        "fail",
-        "queue",
-        "compute_input",
-        "compute_infer",
-        "compute_output",
-        "cache_hit",
-        "cache_miss",
-    )
     return {
         "name": version.model,
         "version": version.version,
         "last_inference": version.last_inference,
         "inference_count": version.inference_count,
         "execution_count": version.execution_count,
-        "inference_stats": {name: _duration(getattr(version, name)) for name in durations},
+        "inference_stats": {name: _duration(getattr(version, name)) for name in DURATIONS},
         "response_stats": {
             place: {name: _duration(getattr(response, name)) for name in _RESPONSE_DURATIONS}
             for place, response in version.responses.items()
