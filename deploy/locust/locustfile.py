@@ -6,7 +6,10 @@ locust -f deploy/locust/locustfile.py --headless -u 10 -t 1m --slo p99=50ms --ht
 import atexit
 import logging
 import os
+import signal
 import sys
+import time
+from functools import partial
 from typing import Any, Final
 
 # Before anything that makes a connection: gRPC has to wait as the rest of Locust does.
@@ -22,6 +25,7 @@ init_gevent()
 __all__ = ["GrpcUser", "ImageUser", "Load", "RestBinaryUser", "RestJsonUser", "StreamUser"]
 
 logger = logging.getLogger("penstock.load")
+_PASSED: Final = 0
 _MISSED: Final = 1
 _NOTHING_TO_ASK: Final = 2
 
@@ -78,16 +82,27 @@ def _judge(environment: Any, **_: Any) -> None:
     verdicts = objectives.judge(options.slo, total)
     for verdict in verdicts:
         print(f"SLO {objectives.line(verdict)}")
-    environment.process_exit_code = 0 if objectives.passed(verdicts, total) else _MISSED
+    environment.process_exit_code = _PASSED if objectives.passed(verdicts, total) else _MISSED
 
 
-@events.quit.add_listener  # type: ignore[untyped-decorator]
-def _leave(exit_code: int, **_: Any) -> None:
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _leave_as_told(environment: Any, **_: Any) -> None:
+    environment.events.quit.add_listener(partial(_leave, environment.parsed_options))
+
+
+def _leave(options: Any, exit_code: int, **_: Any) -> None:
     """End without taking the interpreter apart: there, gRPC's lock for gevent may wait for ever."""
-    atexit.register(_end, exit_code)
+    has_report = options.html_file and not options.worker and exit_code in (_PASSED, _MISSED)
+    linger = options.linger if has_report else 0
+    if linger:
+        print(f"Report: {options.html_file}, to be fetched within {linger:g} s")
+    atexit.register(_end, exit_code, linger)
 
 
-def _end(code: int) -> None:
+def _end(code: int, linger: float) -> None:
+    """Exit with the code after `linger` seconds, or when told to terminate."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
     logging.shutdown()
     sys.stdout.flush()
+    time.sleep(linger)
     os._exit(code)

@@ -16,10 +16,13 @@ Object: TypeAlias = dict[str, Any]
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "deploy" / "kubernetes"
-OVERLAYS: Final = ("autoscale-hpa", "autoscale-keda", "cpu", "gpu", "kserve", "triton")
+# Those that run servers, and the one that asks them.
+SERVING: Final = ("autoscale-hpa", "autoscale-keda", "cpu", "gpu", "kserve", "triton")
+LOADTEST: Final = ("loadtest",)
+OVERLAYS: Final = (*SERVING, *LOADTEST)
 # An overlay, and components that change it.
-BUILDS: Final = (
-    *((overlay,) for overlay in OVERLAYS),
+SERVERS: Final = (
+    *((overlay,) for overlay in SERVING),
     ("cpu", "object-store"),
     ("cpu", "secured"),
     ("cpu", "object-store", "secured"),
@@ -29,6 +32,9 @@ BUILDS: Final = (
     ("autoscale-hpa", "object-store", "secured"),
     ("autoscale-keda", "object-store", "secured"),
 )
+BUILDS: Final = (*SERVERS, LOADTEST)
+# What has a template of pods.
+WORKLOADS: Final = ("Deployment", "Job")
 
 
 def built(build: tuple[str, ...]) -> list[Object]:
@@ -90,7 +96,7 @@ def written() -> list[Path]:
 def pod_specs(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
     """Each object that makes pods, and what it says of them."""
     for one in objects:
-        if one["kind"] == "Deployment":
+        if one["kind"] in WORKLOADS:
             yield one, one["spec"]["template"]["spec"]
         elif one["kind"] == "ClusterServingRuntime":
             yield one, one["spec"]

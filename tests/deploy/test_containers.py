@@ -21,7 +21,11 @@ FOLDER: Final = ROOT / "deploy" / "docker"
 DOCKERFILE: Final = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-LOCKS: Final = {"cpu": ["cpu", "s3", "otel"], "gpu": ["gpu", "s3", "otel"]}
+LOCKS: Final = {
+    "cpu": ["cpu", "s3", "otel"],
+    "gpu": ["gpu", "s3", "otel"],
+    "loadtest": ["loadtest"],
+}
 SERVICES: Final = sorted(COMPOSE["services"])
 
 
@@ -67,12 +71,15 @@ def test_the_lock_of_the_build_holds_the_build_system() -> None:
         assert requirement.specifier.contains(locked("build")[requirement.name][0])
 
 
-def test_both_images_have_the_same_versions_of_what_both_have() -> None:
-    cpu, gpu = locked("cpu"), locked("gpu")
-    assert {name: cpu[name][0] for name in cpu.keys() & gpu.keys()} == {
-        name: gpu[name][0] for name in cpu.keys() & gpu.keys()
-    }
-    assert cpu.keys() - gpu.keys() == {"onnxruntime"}
+@pytest.mark.parametrize("name", ["gpu", "loadtest"])
+def test_images_have_the_same_versions_of_what_they_share(name: str) -> None:
+    cpu, other = locked("cpu"), locked(name)
+    for package in cpu.keys() & other.keys():
+        assert cpu[package][0] == other[package][0], package
+
+
+def test_but_for_the_runtime_the_images_of_servers_have_the_same_packages() -> None:
+    assert locked("cpu").keys() - locked("gpu").keys() == {"onnxruntime"}
 
 
 def test_nothing_is_installed_without_its_hash() -> None:
@@ -83,7 +90,7 @@ def test_nothing_is_installed_without_its_hash() -> None:
         for part in rest.split("&&")
         if "pip" in part and " install " in part and "apt-get" not in part
     ]
-    assert len(installs) == 5
+    assert len(installs) == 7
     for install in installs:
         assert "--require-hashes" in install or "--no-index" in install
 
@@ -95,6 +102,9 @@ def test_the_image_runs_as_nobody_who_counts() -> None:
         words = [word for word, _ in stage(name)]
         assert set(words) <= {"FROM", "ENV", "COPY"}, "after USER, nothing is run any more"
         assert stage(name)[0][1].startswith("runtime ")
+    words = [word for word, _ in stage("loadtest")]
+    assert set(words) <= {"FROM", "HEALTHCHECK", "COPY", "ENTRYPOINT", "CMD"}
+    assert stage("loadtest")[0][1].startswith("runtime ")
 
 
 def test_the_server_is_started_by_something_that_forwards_signals() -> None:

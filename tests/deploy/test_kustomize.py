@@ -15,6 +15,7 @@ from tests.deploy.manifests import (
     BUILDS,
     FOLDER,
     OVERLAYS,
+    WORKLOADS,
     Object,
     built,
     documents,
@@ -111,7 +112,11 @@ def test_a_kustomization_names_what_is_there(file: Path) -> None:
         *document.get("resources", []),
         *document.get("components", []),
         *document.get("configurations", []),
-        *(env for each in document.get("configMapGenerator", []) for env in each["envs"]),
+        *(
+            file
+            for each in document.get("configMapGenerator", [])
+            for file in [*each.get("envs", []), *each.get("files", [])]
+        ),
         *(patch["path"] for patch in document.get("patches", []) if "path" in patch),
     ]
     assert named or document["patches"]
@@ -131,18 +136,16 @@ def test_images_bear_the_tag_of_what_they_are_for(build: tuple[str, ...]) -> Non
     tags = {
         container["image"] for _, pod in pod_specs(built(build)) for container in pod["containers"]
     }
-    ours = "penstock:gpu" if build[0] == "gpu" else "penstock:cpu"
+    tag = build[0] if build[0] in ("gpu", "loadtest") else "cpu"
     others = {"nvcr.io/nvidia/tritonserver:24.10-py3"} if build[0] == "triton" else set()
-    assert tags == {ours} | others
+    assert tags == {f"penstock:{tag}"} | others
 
 
 @builds
 def test_selectors_find_the_pods_that_they_are_for(build: tuple[str, ...]) -> None:
     objects = built(build)
     pods = [
-        one["spec"]["template"]["metadata"]["labels"]
-        for one in objects
-        if one["kind"] == "Deployment"
+        one["spec"]["template"]["metadata"]["labels"] for one in objects if one["kind"] in WORKLOADS
     ]
     for one in objects:
         spec = one.get("spec", {})
@@ -168,6 +171,8 @@ def test_what_is_referred_to_by_name_is_there(build: tuple[str, ...]) -> None:
         for volume in pod["volumes"]:
             if claim := volume.get("persistentVolumeClaim"):
                 assert ("PersistentVolumeClaim", claim["claimName"]) in names
+            if files := volume.get("configMap"):
+                assert ("ConfigMap", files["name"]) in names
         if account := pod.get("serviceAccountName"):
             assert ("ServiceAccount", account) in names
     for one in objects:

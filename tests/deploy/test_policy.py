@@ -15,6 +15,8 @@ from serving.settings import ENVIRONMENT_PREFIX, Settings
 from tests.deploy.manifests import (
     BUILDS,
     FOLDER,
+    SERVERS,
+    WORKLOADS,
     Object,
     built,
     containers,
@@ -26,9 +28,12 @@ from tests.deploy.manifests import (
 from tests.triton.server import installation
 
 builds = pytest.mark.parametrize("build", BUILDS, ids="-".join)
+servers = pytest.mark.parametrize("build", SERVERS, ids="-".join)
 # What makes pods as it is written, so that there is something to check where nothing can be built.
 WRITTEN: Final = (
     "base/deployment.yaml",
+    "overlays/loadtest/master.yaml",
+    "overlays/loadtest/workers.yaml",
     "overlays/triton/triton.yaml",
     "overlays/kserve/runtime.yaml",
 )
@@ -85,7 +90,7 @@ def test_no_pod_holds_a_token_of_the_cluster_or_settings_that_it_was_not_given(
     source: tuple[str, ...],
 ) -> None:
     for one, pod in pod_specs(objects_of(source)):
-        if one["kind"] == "Deployment":
+        if one["kind"] in WORKLOADS:
             assert pod["automountServiceAccountToken"] is False
             # A service called penstock makes variables that begin as our settings do.
             assert pod["enableServiceLinks"] is False
@@ -104,10 +109,14 @@ def test_the_account_has_no_rights(build: tuple[str, ...]) -> None:
 @builds
 def test_every_deployment_has_its_budget_its_policy_and_its_monitor(build: tuple[str, ...]) -> None:
     objects = built(build)
-    deployments = {one["metadata"]["name"] for one in objects if one["kind"] == "Deployment"}
-    for kind in ("PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
+    for kind, workloads in (
+        ("PodDisruptionBudget", ("Deployment",)),
+        ("PodMonitor", ("Deployment",)),
+        ("NetworkPolicy", WORKLOADS),
+    ):
         named = {one["metadata"]["name"] for one in objects if one["kind"] == kind}
-        assert named == deployments, kind
+        wanted = {one["metadata"]["name"] for one in objects if one["kind"] in workloads}
+        assert named == wanted, kind
 
 
 @builds
@@ -147,7 +156,7 @@ def settings_of(container: Object, objects: list[Object]) -> Settings:
     return parsed(arguments, {name: variables[name] for name in ours})
 
 
-@builds
+@servers
 def test_the_server_takes_every_flag_and_variable(build: tuple[str, ...]) -> None:
     objects = built(build)
     found = [settings_of(each, objects) for each in containers(objects) if is_penstock(each)]
@@ -163,7 +172,7 @@ def test_the_settings_that_are_written_are_ones_that_the_server_takes() -> None:
     assert parsed([], variables).exit_grace_secs == 10
 
 
-@builds
+@servers
 def test_the_grace_of_a_pod_is_as_long_as_a_stop_may_take(build: tuple[str, ...]) -> None:
     objects = built(build)
     for one, pod in pod_specs(objects):

@@ -30,6 +30,7 @@ def add_options(parser: Any) -> None:
     add("--max-in-flight", type=_count, default=100, help="Of each user, in an open loop.")
     add("--wait", type=float, default=0.0, help="Seconds from an answer to the next request.")
     add("--timeout", type=_positive, default=10.0, help="Seconds to wait for an answer.")
+    add("--linger", type=float, default=0.0, help="Seconds to stay on once the report is written.")
     add("--slo", type=objective, action="append", default=[], help="As p99=50ms or errors=0.1%%.")
     add("--api-key", default="", is_secret=True, help="Sent as 'Authorization: Bearer KEY'.")
 
