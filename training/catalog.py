@@ -40,6 +40,7 @@ DATASETS = {
     "digits": "training.data.digits:load",
     "etth1": "training.data.ett:load",
     "fashion-mnist": "training.data.fashion_mnist:load",
+    "imdb": "training.data.imdb:load",
     "mnist": "training.data.mnist:load",
     "mnist-denoising": "training.data.mnist_denoising:load",
     "sst2": "training.data.sst2:load",
@@ -193,6 +194,19 @@ RECIPES: Mapping[str, Recipe] = {
     "sst2-gru": _sentences("the same, GRU", "gru"),
     "sst2-lstm": _sentences("the same, LSTM", "lstm"),
     "sst2-bilstm": _sentences("the same, LSTMs both ways", "lstm", 2, 0.5, 0.2),
+    "imdb-lstm": Recipe(
+        summary="whole film reviews, good or bad, LSTM",
+        dataset="imdb",
+        architecture="recurrent",
+        architecture_config={
+            "cell": "lstm", "directions": 1, "vocabulary": 10_000, "embedding": 64, "hidden": 128,
+            "classes": 2, "dropout": 0.4, "word_dropout": 0.2,
+        },
+        config=TrainConfig(
+            epochs=6, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0
+        ),
+        task="text",
+    ),
     "agnews-transformer": Recipe(
         summary="news by topic, the encoder of a Transformer",
         dataset="ag-news",

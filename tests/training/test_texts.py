@@ -55,6 +55,15 @@ def test_texts_are_padded_on_the_right_and_cut_off(tokenizer: Tokenizer) -> None
     assert np.all(ids[1] != PADDING)
 
 
+def test_of_a_longer_text_the_start_is_kept_or_the_end() -> None:
+    start, end = (
+        tokens.learn(TEXTS, Lowercase(), VOCABULARY, 2, keep) for keep in ("start", "end")
+    )
+    text = "bad good film is"
+    assert tokens.encode(start, [text]).tolist() == tokens.encode(start, ["bad good"]).tolist()
+    assert tokens.encode(end, [text]).tolist() == tokens.encode(end, ["film is"]).tolist()
+
+
 def test_a_character_that_was_never_seen_is_unknown(tokenizer: Tokenizer) -> None:
     assert UNKNOWN in tokens.encode(tokenizer, ["z"])
     assert UNKNOWN not in tokens.encode(tokenizer, ["good"])

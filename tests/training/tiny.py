@@ -13,6 +13,7 @@ from training.data import (
     cifar10_pair,
     ett,
     fashion_mnist,
+    imdb,
     shakespeare,
     sst2,
     tokens,
@@ -44,6 +45,7 @@ class Texts:
 
 TEXTS = {
     "ag-news": Texts(ag_news.LABELS, ag_news.NORMALIZER, ag_news.LENGTH),
+    "imdb": Texts(imdb.LABELS, imdb.NORMALIZER, imdb.LENGTH),
     "sst2": Texts(sst2.LABELS, sst2.NORMALIZER, sst2.LENGTH),
 }
 PIXELS = TensorField("image", "UINT8", (1, 28, 28))

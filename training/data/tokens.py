@@ -5,6 +5,7 @@ its `tokenizer.json`: who serves a model cuts texts as training did, and needs n
 """
 
 import collections.abc
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,14 @@ Ids = npt.NDArray[np.int64]
 Texts = collections.abc.Sequence[str]
 
 
-def learn(texts: Texts, normalizer: Normalizer, vocabulary: int, length: int) -> Tokenizer:
-    """A tokeniser of at most `vocabulary` tokens, which cuts texts off behind `length` of them.
+def learn(
+    texts: Texts,
+    normalizer: Normalizer,
+    vocabulary: int,
+    length: int,
+    keep: Literal["start", "end"] = "start",
+) -> Tokenizer:
+    """A tokeniser of at most `vocabulary` tokens, which leaves `length` of them of a longer text.
 
     Words that are no token themselves are put together from several. The same texts give the same
     tokeniser: byte pairs, with a mark where a word begins, do not depend on the order in which a
@@ -35,7 +42,7 @@ def learn(texts: Texts, normalizer: Normalizer, vocabulary: int, length: int) ->
     tokenizer.pre_tokenizer = Sequence([BertPreTokenizer(), Metaspace()])
     trainer = BpeTrainer(vocab_size=vocabulary, special_tokens=list(SPECIAL), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.enable_truncation(length)
+    tokenizer.enable_truncation(length, direction="right" if keep == "start" else "left")
     return tokenizer
 
 
