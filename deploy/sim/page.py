@@ -53,11 +53,12 @@ def _row(scenario: Mapping[str, Any]) -> str:
 
 def written(page: str, saved: Mapping[str, Any]) -> str:
     """The page with what was saved between its marks; ValueError where a mark is missing."""
-    page = _between(page, "figures", figures(saved))
-    return _between(page, "plan", tables(saved, Assumptions(), RATES))
+    page = between(page, "figures", figures(saved))
+    return between(page, "plan", tables(saved, Assumptions(), RATES))
 
 
-def _between(page: str, name: str, part: str) -> str:
+def between(page: str, name: str, part: str) -> str:
+    """The page with `part` between the marks of that name; ValueError where one is missing."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, found, rest = page.partition(begin)
     _, ended, after = rest.partition(end)

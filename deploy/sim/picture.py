@@ -37,7 +37,7 @@ def draw(outcomes: Sequence[Outcome]) -> bytes:
     )
     written = io.BytesIO()
     figure.savefig(written, format="png")
-    return _few_colours(written)
+    return few_colours(written)
 
 
 def _panel(axes: Any, outcome: Outcome) -> None:
@@ -66,7 +66,7 @@ def _panel(axes: Any, outcome: Outcome) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _few_colours(png: io.BytesIO) -> bytes:
+def few_colours(png: io.BytesIO) -> bytes:
     """A third of the bytes, and to the eye the same."""
     written = io.BytesIO()
     with Image.open(png) as image:

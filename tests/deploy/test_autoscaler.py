@@ -1,75 +1,100 @@
 """The autoscalers' manifests, held against traffic: enough replicas, and no swing."""
 
 import math
-import random
 from typing import Any, Final
 
 import pytest
 
-from tests.deploy.autoscaler import CAPACITY, STEP, Autoscaler, simulate
-from tests.deploy.manifests import FOLDER, documents
+from deploy.sim import autoscaling_page
+from deploy.sim.autoscaler import STEP, Autoscaler, Reading
+from deploy.sim.autoscaling import CAPACITY, HOUR, START, Run, manifest
+from deploy.sim.page import between
 
-[HPA] = documents(FOLDER / "overlays" / "autoscale-hpa" / "autoscaler.yaml")
-SPEC: Final[dict[str, Any]] = HPA["spec"]
-HOUR: Final = 3600 // STEP
-
-
-def noisy(rates: list[float]) -> list[float]:
-    """With a tenth of noise, the same in every run."""
-    source = random.Random(1)
-    return [rate * source.uniform(0.9, 1.1) for rate in rates]
+SPEC: Final[dict[str, Any]] = manifest()
 
 
-def ramp() -> list[float]:
-    """From 100 requests a second to 1,200 in an hour, an hour of that, and back."""
-    up = [100 + 1100 * step / HOUR for step in range(HOUR)]
-    return noisy([*up, *[1200.0] * HOUR, *reversed(up), *[100.0] * HOUR])
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Run]:
+    return autoscaling_page.runs()
 
 
-def spike() -> list[float]:
-    """Five times as many for twenty minutes, at once."""
-    return noisy([*[150.0] * HOUR, *[750.0] * (HOUR // 3), *[150.0] * (2 * HOUR)])
+@pytest.fixture(scope="module")
+def by_load_alone() -> dict[str, Run]:
+    return autoscaling_page.runs(by_load_alone=True)
 
 
-def day() -> list[float]:
-    """Two days: least at night, most in the afternoon."""
-    return noisy(
-        [800 - 600 * math.cos(2 * math.pi * step / (24 * HOUR)) for step in range(48 * HOUR)]
-    )
-
-
-# Replicas by which they may go to and fro: a tenth of noise moves their number by as much.
-WIDTH: Final = 3
-
-
-# docs/kubernetes.md tells what came of them.
 @pytest.mark.parametrize(
     ("traffic", "in_time", "turns"),
-    [(ramp(), 0.9999, 1), (spike(), 0.98, 1), (day(), 0.9999, 5)],
-    ids=["ramp", "spike", "day"],
+    [("ramp", 0.9999, 1), ("spike", 0.98, 1), ("two days", 0.9999, 3)],
 )
 def test_replicas_follow_the_traffic_and_do_not_swing(
-    traffic: list[float], in_time: float, turns: int
+    runs: dict[str, Run], traffic: str, in_time: float, turns: int
 ) -> None:
-    run = simulate(SPEC, traffic)
+    run = runs[traffic]
 
     assert run.in_time >= in_time
-    assert 1 <= run.turns(WIDTH) <= turns
+    assert 1 <= run.turns() <= turns
     # In the end what is not needed has gone.
-    assert run.replicas[-1] <= math.ceil(max(traffic[-HOUR:]) / CAPACITY / 0.7) + 1
+    assert run.replicas[-1] <= math.ceil(max(run.rates[-HOUR:]) / CAPACITY / 0.7) + 1
 
 
-@pytest.mark.parametrize(("traffic", "turns"), [(ramp(), 10), (day(), 200)], ids=["ramp", "day"])
-def test_by_the_load_alone_they_would_swing(traffic: list[float], turns: int) -> None:
-    run = simulate(SPEC, traffic, by_load_alone=True)
+def test_a_spike_is_late_for_as_long_as_two_starts_and_what_is_between(
+    runs: dict[str, Run],
+) -> None:
+    period = SPEC["behavior"]["scaleUp"]["policies"][0]["periodSeconds"]
 
-    assert run.turns(WIDTH) > turns
+    assert runs["spike"].longest_late <= 2 * (START + period)
+
+
+@pytest.mark.parametrize(("traffic", "turns"), [("ramp", 10), ("two days", 200)])
+def test_by_the_load_alone_they_would_swing(
+    by_load_alone: dict[str, Run], traffic: str, turns: int
+) -> None:
+    run = by_load_alone[traffic]
+
+    assert run.turns() > turns
     assert run.in_time < 0.999
+
+
+def test_the_page_says_what_comes_of_the_manifest(
+    runs: dict[str, Run], by_load_alone: dict[str, Run]
+) -> None:
+    shown = autoscaling_page.PAGE.read_text(encoding="utf-8")
+    table = autoscaling_page.table(runs, by_load_alone)
+
+    assert shown == between(shown, "autoscaling", table), (
+        "bring it up to date: python -m deploy.sim.autoscaling_page"
+    )
+    assert f"({autoscaling_page.PICTURE.name})" in shown
+
+
+@pytest.mark.parametrize(
+    ("reading", "replicas", "expected"),
+    [
+        pytest.param(Reading(1.09, 10), 10, 10, id="within the tolerance"),
+        pytest.param(Reading(1.2, 10), 10, 12, id="more"),
+        pytest.param(Reading(0.5, 10), 10, 5, id="fewer"),
+        pytest.param(Reading(1.5, 4, unready=4), 8, 8, id="busy, but more have been started"),
+        pytest.param(Reading(1.5, 4, unready=1), 5, 6, id="busier than those can help"),
+        pytest.param(Reading(2.0, 2, missing=1), 3, 4, id="who tells nothing is idle"),
+        pytest.param(Reading(0.5, 2, missing=2), 4, 3, id="or as busy as it should be"),
+        pytest.param(Reading(0.5, 4, unready=4), 8, 2, id="who is not ready helps nobody"),
+    ],
+)
+def test_a_metric_asks_for_replicas_in_proportion(
+    reading: Reading, replicas: int, expected: int
+) -> None:
+    assert reading.need(replicas) == expected
+
+
+def ask(autoscaler: Autoscaler, ratio: float) -> int:
+    """The replicas after all of them have told so."""
+    return autoscaler.step([Reading(ratio, autoscaler.replicas)])
 
 
 def test_scaling_up_is_bounded_by_the_policies() -> None:
     autoscaler = Autoscaler(SPEC)
-    found = [autoscaler.step([10.0]) for _ in range(8)]
+    found = [ask(autoscaler, 10.0) for _ in range(8)]
 
     assert found[0] == 4
     assert all(after <= 2 * before for before, after in zip(found, found[2:], strict=False))
@@ -79,7 +104,7 @@ def test_scaling_up_is_bounded_by_the_policies() -> None:
 def test_scaling_down_waits_for_its_window_and_goes_in_steps() -> None:
     autoscaler = Autoscaler(SPEC)
     while autoscaler.replicas < SPEC["maxReplicas"]:
-        autoscaler.step([10.0])
+        ask(autoscaler, 10.0)
     window = SPEC["behavior"]["scaleDown"]["stabilizationWindowSeconds"] // STEP
-    assert {autoscaler.step([0.0]) for _ in range(window - 1)} == {SPEC["maxReplicas"]}
-    assert autoscaler.step([0.0]) == SPEC["maxReplicas"] * 0.9
+    assert {ask(autoscaler, 0.0) for _ in range(window - 1)} == {SPEC["maxReplicas"]}
+    assert ask(autoscaler, 0.0) == SPEC["maxReplicas"] * 0.9
