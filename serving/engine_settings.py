@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from serving.devices import Wish
 from serving.flags import flag
 
 # HOST:PORT, an IPv6 address in brackets as everywhere.
@@ -34,6 +35,14 @@ def addresses(text: str) -> str:
     return text
 
 
+def device(text: str | Wish) -> Wish:
+    """What `text` asks for; BadParameter for anything that is no device."""
+    try:
+        return Wish.of(str(text))  # click converts defaults as well
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
     """Which engine, and where it is."""
@@ -44,6 +53,15 @@ class EngineSettings:
             "What executes the models: this process (embedded), or the Triton servers of "
             "--triton-url.",
             click.Choice(EngineKind, case_sensitive=False),
+        ),
+    )
+    device: Wish = field(
+        default=Wish(),
+        metadata=flag(
+            "What executes the models whose config.pbtxt leaves it open: a GPU where there is one, "
+            "else the CPU (auto), the CPU alone (cpu), or GPUs, without which the server does not "
+            "start: cuda, cuda:N[,M...] for those alone, or tensorrt. See docs/gpu.md.",
+            device,
         ),
     )
     triton_url: tuple[str, ...] = field(

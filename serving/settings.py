@@ -341,6 +341,7 @@ _EMBEDDED_ONLY: Final = frozenset(
         "response_cache_byte_size",
         "max_queue_size",
         "backend_config",
+        "device",
         "passport_policy",
     }
 )

@@ -17,7 +17,7 @@ FLOORS: Final = (
     ("serving.errors", "serving.event_loop", "serving.http2"),
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.types"),
-    ("serving.flags", "serving.summaries", "serving.tritonserver"),
+    ("serving.devices", "serving.flags", "serving.summaries", "serving.tritonserver"),
     (
         "serving.channel_settings",
         "serving.deprecated_settings",

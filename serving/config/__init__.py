@@ -15,6 +15,8 @@
     model_metrics  further labels, and buckets
     paths       whether a file's name stays in its folder
     parameters  the free-form parameters that mean something
+    accelerators  the options of ONNX Runtime's providers for GPUs
+    placement   which device each session executes on
     splitting   whether large requests may be split
     complete    resolve (before the model is opened), complete (from its graph), validate
     graph       configuration against graph
@@ -35,8 +37,9 @@ from serving.config.complete import (
 )
 from serving.config.ensemble import Step, dependencies, is_ensemble
 from serving.config.ensemble_steps import step_faults
-from serving.config.model import ModelConfig, Reshape, choose, instance_sessions
+from serving.config.model import ModelConfig, Reshape, choose
 from serving.config.parameters import RuntimeOptions, runtime_options
+from serving.config.placement import CPU, Placement, instance_sessions, placements
 from serving.config.ragged import BatchInput, BatchInputKind
 from serving.config.sequences import Control, ControlKind, State
 from serving.config.source import Located, Refused, Source, refuse
@@ -45,6 +48,7 @@ from serving.config.warmup import WarmupData, WarmupInput, WarmupSample
 
 __all__ = [
     "BACKENDS",
+    "CPU",
     "BatchInput",
     "BatchInputKind",
     "Completion",
@@ -52,6 +56,7 @@ __all__ = [
     "ControlKind",
     "Located",
     "ModelConfig",
+    "Placement",
     "Proto",
     "Refused",
     "Reshape",
@@ -71,6 +76,7 @@ __all__ = [
     "instance_sessions",
     "is_ensemble",
     "parse",
+    "placements",
     "refuse",
     "resolve",
     "runtime_options",

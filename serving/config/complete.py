@@ -10,18 +10,21 @@ from typing import Any, Final
 
 from tritonclient.grpc import model_config_pb2
 
+from serving.config.accelerators import accelerator_faults
 from serving.config.ensemble import ensemble_faults, is_ensemble
 from serving.config.graph import graph_faults
 from serving.config.honoured import unhonoured
 from serving.config.model import ModelConfig, Reshape, specs
 from serving.config.model_metrics import metric_faults
-from serving.config.parameters import accelerator_faults, parameter_faults
+from serving.config.parameters import parameter_faults
+from serving.config.placement import place
 from serving.config.ragged import batch_targets, ragged_faults
 from serving.config.rules import KNOWN_BACKENDS, general_faults, tensor_faults
 from serving.config.sequences import hidden_inputs, hidden_outputs
 from serving.config.source import Fault, Source, refuse
 from serving.config.splitting import splitting_faults
 from serving.config.text import Proto
+from serving.devices import NONE, Gpus
 from serving.types import Signature, TensorSpec
 
 
@@ -40,8 +43,6 @@ DEFAULT: Final = Completion()
 BACKENDS: Final = ("onnxruntime", "generation", "identity", "repeat")
 DEFAULT_SEQUENCE_IDLE: Final = 1_000_000  # microseconds
 
-_Group: Final[Any] = model_config_pb2.ModelInstanceGroup
-
 
 def resolve(
     proto: Proto | None,
@@ -50,12 +51,13 @@ def resolve(
     *,
     files: Iterable[str] = (),
     backends: Collection[str] = BACKENDS,
-    gpu_available: bool = False,
+    gpus: Gpus = NONE,
 ) -> Proto:
     """A copy of `proto` with all that the graph is not needed for; None starts from nothing.
 
     `folder` is the name of the model's folder, `files` the names in a folder of one of its
-    versions. LoadFailed lists everything that Triton or the embedded engine refuses so far.
+    versions, `gpus` what models may execute on beside the CPU. LoadFailed lists everything that
+    Triton or the embedded engine refuses so far.
     """
     resolved = model_config_pb2.ModelConfig()
     if proto is not None:
@@ -65,11 +67,11 @@ def resolve(
     if not resolved.HasField("version_policy"):
         resolved.version_policy.latest.num_versions = 1
     if not is_ensemble(resolved):
-        _fill_instances(resolved, gpu_available)
+        _fill_instances(resolved, gpus)
     refuse(
         [
             *unhonoured(resolved),
-            *general_faults(resolved, folder, backends, gpu_available),
+            *general_faults(resolved, folder, backends, gpus),
             *parameter_faults(resolved),
             *accelerator_faults(resolved),
             *ensemble_faults(resolved),
@@ -167,15 +169,14 @@ def _fill_backend(proto: Proto, files: frozenset[str]) -> None:
         proto.default_model_filename = proto.default_model_filename or known.filename
 
 
-def _fill_instances(proto: Proto, gpu_available: bool) -> None:
-    """One instance unless more are asked for; KIND_AUTO is a GPU where there is one."""
+def _fill_instances(proto: Proto, gpus: Gpus) -> None:
+    """One instance unless more are asked for, and the devices where they execute."""
     if not proto.instance_group:
         proto.instance_group.add(name=proto.name)
     for index, group in enumerate(proto.instance_group):
         group.name = group.name or f"{proto.name}_{index}"
         group.count = max(group.count, 1)
-        if group.kind == _Group.KIND_AUTO:
-            group.kind = _Group.KIND_GPU if gpu_available else _Group.KIND_CPU
+    place(proto, gpus)
 
 
 def _missing(proto: Proto) -> Iterator[Fault]:

@@ -51,6 +51,7 @@ HONOURED: Final = frozenset(
         "instance_group.name",
         "instance_group.kind",
         "instance_group.count",
+        "instance_group.gpus",
         "instance_group.passive",
         "dynamic_batching",
         "dynamic_batching.preferred_batch_size",

@@ -10,6 +10,7 @@ from serving.config import ensemble, parameters
 from serving.config.ensemble import Step
 from serving.config.model_metrics import first_response_bounds
 from serving.config.parameters import RuntimeOptions
+from serving.config.placement import Placement, instance_sessions, placements
 from serving.config.ragged import BatchInput, batch_inputs, batch_outputs, ragged_inputs
 from serving.config.sequences import Control, State, controls, states
 from serving.config.source import Source
@@ -94,6 +95,11 @@ class ModelConfig:
         Instances may run at the same time; those of passive groups do not run at all.
         """
         return instance_sessions(self.proto)
+
+    @property
+    def placements(self) -> list[Placement]:
+        """Where each of the sessions executes, in the order in which they are counted."""
+        return placements(self.proto)
 
     @property
     def formats(self) -> dict[str, str]:
@@ -247,14 +253,6 @@ class ModelConfig:
             max_delay=oldest.max_queue_delay_microseconds * 1000,
         )
         return replace(policy, slots=oldest.max_candidate_sequences or rows, merge=merge)
-
-
-def instance_sessions(proto: Proto) -> list[int]:
-    """`ModelConfig.instance_sessions` of a resolved configuration."""
-    counts = [group.count for group in proto.instance_group if not group.passive]
-    if parameters.runtime_options(proto).share_session:
-        return [index for index, count in enumerate(counts) for _ in range(count)]
-    return list(range(sum(counts)))
 
 
 def choose(proto: Proto | None, versions: Iterable[int]) -> list[int]:

@@ -26,7 +26,8 @@ class RuntimeOptions:
     """What a configuration asks of an ONNX Runtime session; None leaves the choice to us.
 
     `graph_level` is Triton's: -1 basic optimisation, 1 extended, 2 none, anything else all.
-    `arena_shrinkage` names the devices whose memory arena shrinks after each run, as `cpu:0`;
+    `arena_shrinkage` names the devices whose memory arena shrinks after each run, as `cpu:0` or
+    `gpu:1`;
     `device_allocator` allocates initializers outside of it. With `share_session` the instances of
     a group share one session; `openvino` has OpenVINO execute what it can.
     """
@@ -37,7 +38,7 @@ class RuntimeOptions:
     mem_arena: bool | None
     mem_pattern: bool | None
     graph_level: int
-    arena_shrinkage: str = ""
+    arena_shrinkage: tuple[str, ...] = ()
     device_allocator: bool | None = None
     share_session: bool = False
     openvino: bool = False
@@ -58,7 +59,7 @@ def runtime_options(proto: Proto) -> RuntimeOptions:
         mem_arena=values.get("enable_mem_arena"),
         mem_pattern=values.get("enable_mem_pattern"),
         graph_level=proto.optimization.graph.level,
-        arena_shrinkage=values.get(ARENA_SHRINKAGE, ""),
+        arena_shrinkage=values.get(ARENA_SHRINKAGE, ()),
         device_allocator=values.get(DEVICE_ALLOCATOR),
         share_session=values.get("share_session_between_instances", False),
         openvino=bool(proto.optimization.execution_accelerators.cpu_execution_accelerator),
@@ -96,28 +97,12 @@ def parameter_faults(proto: Proto) -> Iterator[Fault]:
                 message = f"parameter '{name}' is {text!r}, expected {error}"
                 yield Fault(_at(name), message)
     arena = given.get("enable_mem_arena", "").lower()
-    if ARENA_SHRINKAGE in given and _FLAGS.get(arena) is False:
+    if "cpu:0" in given.get(ARENA_SHRINKAGE, "") and _FLAGS.get(arena) is False:
         yield Fault(
             _at(ARENA_SHRINKAGE),
             f"parameter '{ARENA_SHRINKAGE}' has no arena to shrink, since enable_mem_arena is "
             f"{arena}: leave out the one or the other",
         )
-
-
-def accelerator_faults(proto: Proto) -> Iterator[Fault]:
-    """What is wrong with the execution accelerators; those for GPUs do nothing on a CPU."""
-    accelerators = proto.optimization.execution_accelerators
-    path = "optimization.execution_accelerators"
-    for kind, known in _ACCELERATORS.items():
-        for index, accelerator in enumerate(getattr(accelerators, kind)):
-            if accelerator.name not in known:
-                yield Fault(
-                    f"{path}.{kind}[{index}].name",
-                    f"unknown Execution Accelerator '{accelerator.name}' is requested: write "
-                    f"{' or '.join(known)}",
-                )
-            elif accelerator.name == "openvino" and accelerator.parameters:
-                yield Fault(f"{path}.{kind}[{index}].parameters", "openvino takes no parameters")
 
 
 def _at(name: str) -> str:
@@ -168,21 +153,22 @@ def _tokens(text: str) -> int:
     return int(text)
 
 
-def _cpu_arena(text: str) -> str:
-    if not re.fullmatch(r"cpu:0(;cpu:0)*", text):
-        raise ValueError("cpu:0, the one device with a memory arena")
-    return text
-
-
-_ACCELERATORS: Final = {
-    "gpu_execution_accelerator": ("tensorrt", "cuda"),
-    "cpu_execution_accelerator": ("openvino",),
-}
+def _arenas(text: str) -> tuple[str, ...]:
+    devices = tuple(text.split(";"))
+    if not all(re.fullmatch(r"cpu:0|gpu:\d+", device) for device in devices):
+        raise ValueError("cpu:0, gpu:N, or both with a semicolon in between")
+    return devices
 
 
 def _prediction(text: str) -> str:
     if text not in ("image", "forecast"):
         raise ValueError("image or forecast")
+    return text
+
+
+def _latent(text: str) -> str:
+    if text != "normal":
+        raise ValueError("normal")
     return text
 
 
@@ -194,13 +180,13 @@ def _columns(text: str) -> str:
 
 
 # What each known parameter's text means; ValueError says what was expected.
-_READERS: Final[dict[str, Callable[[str], bool | float | str | None]]] = {
+_READERS: Final[dict[str, Callable[[str], bool | float | str | tuple[str, ...] | None]]] = {
     "intra_op_thread_count": _threads,
     "inter_op_thread_count": _threads,
     "execution_mode": _parallel,
     "enable_mem_arena": _flag,
     "enable_mem_pattern": _flag,
-    ARENA_SHRINKAGE: _cpu_arena,
+    ARENA_SHRINKAGE: _arenas,
     DEVICE_ALLOCATOR: _flag,
     "share_session_between_instances": _flag,
     "reject_non_finite_inputs": _flag,
@@ -210,4 +196,5 @@ _READERS: Final[dict[str, Callable[[str], bool | float | str | None]]] = {
     # How `/predict` reads inputs and renders outputs.
     "prediction": _prediction,
     "columns": _columns,
+    "latent": _latent,
 }

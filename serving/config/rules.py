@@ -13,11 +13,13 @@ from tritonclient.grpc import model_config_pb2
 
 from serving.config.ensemble import is_ensemble
 from serving.config.paths import leaves_folder
+from serving.config.placement import instance_faults
 from serving.config.scheduling import priority_faults
 from serving.config.sequence_rules import sequence_faults
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
 from serving.config.warmup import warmup_faults
+from serving.devices import Gpus
 
 _FORMATS_OF_IMAGES: Final = (
     model_config_pb2.ModelInput.FORMAT_NHWC,
@@ -43,7 +45,7 @@ KNOWN_BACKENDS: Final = {
 
 
 def general_faults(
-    proto: Proto, folder: str, backends: Collection[str], gpu_available: bool
+    proto: Proto, folder: str, backends: Collection[str], gpus: Gpus
 ) -> Iterator[Fault]:
     """What is wrong with anything but the tensors, which may still be missing."""
     return chain(
@@ -53,7 +55,7 @@ def general_faults(
         priority_faults(proto),
         sequence_faults(proto),
         _versions(proto),
-        _instances(proto, gpu_available),
+        instance_faults(proto, gpus),
         _passive(proto),
         _files(proto),
         warmup_faults(proto),
@@ -137,17 +139,6 @@ def _versions(proto: Proto) -> Iterator[Fault]:
             "at least one version must be available under the version policy: num_versions is 0, "
             "write 1 or more",
         )
-
-
-def _instances(proto: Proto, gpu_available: bool) -> Iterator[Fault]:
-    for index, group in enumerate(proto.instance_group):
-        if group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU and not gpu_available:
-            yield Fault(
-                f"instance_group[{index}].kind",
-                f"instance group {group.name} of model {proto.name} has kind KIND_GPU but no GPUs "
-                "are available to ONNX Runtime: write KIND_CPU, or KIND_AUTO which takes a GPU "
-                "where there is one; GPUs need pip install 'penstock[gpu]' and a driver",
-            )
 
 
 def _passive(proto: Proto) -> Iterator[Fault]:

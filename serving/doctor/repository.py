@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from serving.devices import Wish
 from serving.doctor.findings import Finding, fault, good, warning
 from serving.settings import Settings
 from serving.validate.findings import Report, Verdict
@@ -27,11 +28,18 @@ def repository(settings: Settings) -> Iterator[Finding]:
 
 def _checked(settings: Settings) -> Report:
     # Imported here: what else is checked needs no runtime.
+    from serving.engine.backends.gpus import find_gpus
     from serving.engine.loading import default_backends
     from serving.validate.check import Check
     from serving.validate.fetched import Fetched
 
     fetched = Fetched(settings.model_repository, settings.model_repository_cache)
-    check = Check(fetched.paths, default_backends(), settings.passport_policy, run=False)
+    check = Check(
+        fetched.paths,
+        default_backends(),
+        settings.passport_policy,
+        run=False,
+        gpus=find_gpus(Wish()),
+    )
     models = tuple(check.models())
     return Report(models, (*fetched.findings, *check.findings))

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from serving import __version__
 from serving.config import Completion
 from serving.engine.assemble import assemble
 from serving.engine.backends.base import Backend
+from serving.engine.backends.gpus import find_gpus
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.cache import ResponseCache
 from serving.engine.control import ModelControl
@@ -65,11 +67,14 @@ class EmbeddedEngine:
         self._registry = Registry()
         self._cache = ResponseCache(settings.cache_size) if settings.cache_size else None
         self._loop_time = LoopTime(available_cpus())
+        # Once, as it takes CUDA a while.
+        self._gpus = lru_cache(partial(find_gpus, settings.device))
         loader = Loader(
             backends or default_backends(),
             settings.passport_policy,
             Completion(not settings.auto_complete, settings.default_max_batch_size),
             settings.model_load_retry_count,
+            self._gpus,
         )
         rollout = Rollout(loader, self._registry, self._assemble, settings.model_load_thread_count)
         self._control = ModelControl(self._repository, self._registry, rollout)
@@ -81,9 +86,13 @@ class EmbeddedEngine:
         self._closing = False
 
     async def start(self) -> None:
-        """Load what is to be served; with `exit_on_error` LoadFailed tells of all that failed."""
+        """Load what is to be served; with `exit_on_error` LoadFailed tells of all that failed.
+
+        It does so too where the settings ask for a GPU that cannot be had.
+        """
         found = processors()
         logger.info("processors: %s; threads for each model: %d", found, found.for_models)
+        logger.info("GPUs: %s", await asyncio.to_thread(self._gpus))
         names = self._at_start(await asyncio.to_thread(self._repository.names))
         results = await asyncio.gather(*map(self._control.load, names), return_exceptions=True)
         failures = [self._failure(*outcome) for outcome in zip(names, results, strict=True)]

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -17,8 +17,10 @@ from serving.config import (
     dependencies,
     is_ensemble,
     parse,
+    placements,
     resolve,
 )
+from serving.devices import NONE, Gpus
 from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.generation import GenerationBackend
 from serving.engine.backends.identity import IdentityBackend
@@ -112,12 +114,17 @@ class Loader:
         passports: PassportPolicy,
         completion: Completion | None = None,
         retries: int = 0,
+        gpus: Callable[[], Gpus] = lambda: NONE,
     ) -> None:
-        """A version that fails to open is tried again `retries` times."""
+        """A version that fails to open is tried again `retries` times.
+
+        `gpus` tells what there is beside the CPU; it is asked for each plan, and may take long.
+        """
         self._backends = backends
         self._passports = passports
         self._completion = completion or Completion()
         self._retries = retries
+        self._gpus = gpus
 
     def plan(self, repository: Repository, name: str, override: Override | None = None) -> Plan:
         """What is to be served of the model `name` as it lies in `repository` now.
@@ -193,6 +200,7 @@ class Loader:
             source,
             files=folder.filenames(version),
             backends=tuple(self._backends),
+            gpus=self._gpus(),
         )
         # Which versions are served is no part of how one of them answers.
         unversioned = deepcopy(resolved)
@@ -215,11 +223,12 @@ class Loader:
             logger.warning("%s", folder.told(warning))
         path = folder.version_path(version)
         backend = self._backends[resolved.backend]
-        sessions = [backend.open(resolved, path)]
+        first, *others = placements(resolved)
+        sessions = [backend.open(resolved, path, first)]
         try:
             config = complete(resolved, sessions[0].signature, plan.source, self._completion)
             instances = config.instance_sessions
-            sessions += [backend.open(resolved, path) for _ in range(max(instances))]
+            sessions += [backend.open(resolved, path, other) for other in others]
             labels, tokenizer = _labels(folder, config), folder.tokenizer(version)
             states = read_initial_states(config, folder)
             # Of equal sessions, the times of any will do.

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from serving.config import ModelConfig
 from serving.engine.backends.thread_plan import thread_plan
 from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close
 from serving.engine.registry import UNLOADED, Record, Registry, Served
@@ -160,7 +161,7 @@ class Rollout:
     def _tell(self, name: str, opened: Mapping[str, Servable], seconds: float) -> None:
         """Log what was loaded, and how much of the processors it takes."""
         budget, configs = processors().for_models, [each.opened.config for each in opened.values()]
-        plans = {str(thread_plan(each.proto, budget)) for each in configs if not each.is_ensemble}
+        plans = {_plan(each, budget) for each in configs if not each.is_ensemble}
         threads = f": {', '.join(sorted(plans))}" if plans else ""
         logger.info("loaded %s version %s in %.2f s%s", name, ", ".join(opened), seconds, threads)
 
@@ -179,6 +180,13 @@ class Rollout:
         self._drains.add(task)
         task.add_done_callback(self._drains.discard)
         return task
+
+
+def _plan(config: ModelConfig, budget: int) -> str:
+    """How many instances, with how many threads, and on which GPUs if on any."""
+    plan = str(thread_plan(config.proto, budget))
+    gpus = dict.fromkeys(str(each) for each in config.placements if each.gpu is not None)
+    return f"{plan} on {', '.join(gpus)}" if gpus else plan
 
 
 async def _drain(servable: Servable, done: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from serving.devices import NONE, Gpus
 from serving.engine.backends.base import Backend
 from serving.engine.repository import Repository
 from serving.settings import PassportPolicy
@@ -20,12 +21,13 @@ class Check:
         backends: Mapping[str, Backend],
         passports: PassportPolicy = PassportPolicy.WARN,
         run: bool = True,
+        gpus: Gpus = NONE,
     ) -> None:
         self._findings = Findings()
         paths = dict.fromkeys(path.absolute() for path in repositories)
         # A repository that cannot be read is told of, and the others are checked all the same.
         readable = [path for path in paths if self._is_readable(path)]
-        self._checker = Checker(Repository(readable), backends, passports, run)
+        self._checker = Checker(Repository(readable), backends, passports, run, gpus)
 
     @property
     def names(self) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from serving.devices import Wish
 from serving.location import Location, LocationType
 from serving.settings import PassportPolicy, option
 from serving.validate.findings import ModelReport, Report, Verdict
@@ -56,13 +57,14 @@ def validate(
     2 for wrong usage.
     """
     # Imported here: whoever only asks for --help need not have a runtime installed.
+    from serving.engine.backends.gpus import find_gpus
     from serving.engine.loading import default_backends
     from serving.validate.check import Check
     from serving.validate.fetched import Fetched
 
     begin = time.monotonic()
     fetched = Fetched(repositories, model_repository_cache)
-    check = Check(fetched.paths, default_backends(), passport_policy, run)
+    check = Check(fetched.paths, default_backends(), passport_policy, run, find_gpus(Wish()))
     findings = (*fetched.findings, *map(fetched.told, check.findings))
     if format_ == "text":
         for line in finding_lines(findings, 0):

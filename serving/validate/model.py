@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from serving.config import Proto, parse
+from serving.devices import Gpus
 from serving.engine.backends.base import Backend
 from serving.engine.loading import served_versions
 from serving.engine.repository import ModelFolder, Repository
@@ -25,11 +26,13 @@ class Checker:
         backends: Mapping[str, Backend],
         passports: PassportPolicy,
         run: bool,
+        gpus: Gpus,
     ) -> None:
         self._repository = repository
         self._backends = backends
         self._passports = passports
         self._run = run
+        self._gpus = gpus
         self._places = repository.places()
         # None while the model is being checked.
         self._reports: dict[str, ModelReport | None] = {}
@@ -87,7 +90,14 @@ class Checker:
         opened = self._opened[folder.name] = {}
         for version in versions:
             check = VersionCheck(
-                folder, version, findings, self._backends, self._passports, self._run, self.find
+                folder,
+                version,
+                findings,
+                self._backends,
+                self._passports,
+                self._run,
+                self.find,
+                self._gpus,
             )
             if made_of := check.check(parsed):
                 opened[made_of.version] = made_of

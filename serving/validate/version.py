@@ -15,8 +15,10 @@ from serving.config import (
     complete,
     complete_ensemble,
     is_ensemble,
+    placements,
     resolve,
 )
+from serving.devices import Gpus
 from serving.dtypes import Datatype
 from serving.engine.backends.base import Backend, Session
 from serving.engine.backends.ort import DEFAULT_FILENAME
@@ -47,7 +49,8 @@ _ROWS: Final = 2
 class VersionCheck:
     """What there is to know for the check of one version, and where its findings go.
 
-    `run` tells whether it answers a batch, `find` the models of an ensemble's steps.
+    `run` tells whether it answers a batch, `find` the models of an ensemble's steps, `gpus` what
+    it may execute on beside the CPU.
     """
 
     folder: ModelFolder
@@ -57,6 +60,7 @@ class VersionCheck:
     passports: PassportPolicy
     run: bool
     find: FindOpened
+    gpus: Gpus
 
     @property
     def path(self) -> Path:
@@ -74,7 +78,9 @@ class VersionCheck:
         if is_ensemble(resolved):
             return self._check_ensemble(resolved)
         backend = self.backends[resolved.backend]
-        session = self.findings.attempt(self.path, backend.open, resolved, self.path)
+        session = self.findings.attempt(
+            self.path, backend.open, resolved, self.path, placements(resolved)[0]
+        )
         if session is None:
             return None
         try:
@@ -115,6 +121,7 @@ class VersionCheck:
             self.folder.source,
             files=files,
             backends=tuple(self.backends),
+            gpus=self.gpus,
         )
 
     def _check_ensemble(self, resolved: Proto) -> Opened | None:

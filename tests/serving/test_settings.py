@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from serving.command import serve
+from serving.devices import Device, Wish
 from serving.engine_settings import EngineKind
 from serving.location import parse
 from serving.restrictions import Group, Restriction
@@ -99,6 +100,8 @@ def another(default: Any) -> Any:
             return "::1"
         case Path():
             return default / "other"
+        case Wish():
+            return Wish(Device.CPU)
         case Enum():
             return next(member for member in type(default) if member is not default)
     raise AssertionError(f"no other value known for {default!r}")

@@ -4,6 +4,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from serving.config import CPU, Placement
 from serving.types import Array, Signature
 
 
@@ -49,5 +50,8 @@ class StreamingSession(Session, Protocol):
 class Backend(Protocol):
     """Makes sessions. `config` is the `inference.ModelConfig` message as far as it is known."""
 
-    def open(self, config: Any, folder: Path) -> Session:
-        """A session for the version in `folder`; raises `serving.errors.LoadFailed`."""
+    def open(self, config: Any, folder: Path, placement: Placement = CPU) -> Session:
+        """A session for the version in `folder`; raises `serving.errors.LoadFailed`.
+
+        One that is to execute on a GPU does so or is refused, and never falls back to the CPU.
+        """

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from serving.config import CPU, Placement
 from serving.dtypes import Datatype
 from serving.engine.backends.base import Session
 from serving.engine.backends.characters import Characters
@@ -125,8 +126,8 @@ class GenerationBackend:
     def __init__(self, runtime: OrtBackend) -> None:
         self._runtime = runtime
 
-    def open(self, config: Any, folder: Path) -> GenerationSession:
-        """A session on the CPU for the version in `folder`."""
+    def open(self, config: Any, folder: Path, placement: Placement = CPU) -> GenerationSession:
+        """A session for the version in `folder`; its cache is in the memory of the host."""
         path = folder / TOKENIZER
         try:
             characters = Characters.read(path.read_text("utf-8"), str(path))
@@ -135,7 +136,7 @@ class GenerationBackend:
                 f"{path}: cannot be read ({error}); it says which characters the model's numbers "
                 "stand for"
             ) from error
-        graph = self._runtime.open(config, folder)
+        graph = self._runtime.open(config, folder, placement)
         try:
             return GenerationSession(graph, characters, folder)
         except BaseException:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import dtypes
+from serving.config import CPU, Placement
 from serving.errors import LoadFailed
 from serving.types import Array, Signature, TensorSpec
 
@@ -16,7 +17,7 @@ class IdentityBackend:
     The parameter `execute_delay_ms` makes every execution take that long.
     """
 
-    def open(self, config: Any, folder: Path) -> "IdentitySession":
+    def open(self, config: Any, folder: Path, placement: Placement = CPU) -> "IdentitySession":
         """A session for `config`; nothing is read from `folder`."""
         if not config.input or len(config.input) != len(config.output):
             raise LoadFailed(

@@ -1,41 +1,33 @@
 """Executes ONNX models on ONNX Runtime."""
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from serving import dtypes
-from serving.config import RuntimeOptions, runtime_options
+from serving.config import CPU as ON_CPU
+from serving.config import Placement, RuntimeOptions, runtime_options
 from serving.config.parameters import ARENA_SHRINKAGE, DEVICE_ALLOCATOR
 from serving.dtypes import Datatype
+from serving.engine.backends import gpus
 from serving.engine.backends.ort_errors import explain
+from serving.engine.backends.runtime import CPU, CUDA, OPENVINO, TENSORRT, load_runtime
 from serving.engine.backends.thread_plan import thread_plan
 from serving.errors import Internal, LoadFailed
 from serving.types import Array, Signature, TensorSpec
 
-# ONNX Runtime records telemetry in the user's cache folder unless told not to before it is loaded.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# A provider's name, and its options.
+Provider: TypeAlias = tuple[str, Mapping[str, str]]
+
+logger = logging.getLogger("penstock.load")
 
 DEFAULT_FILENAME: Final = "model.onnx"
-_CPU: Final = "CPUExecutionProvider"
-_OPENVINO: Final = "OpenVINOExecutionProvider"
 _BFLOAT16: Final = 16  # onnx.TensorProto.BFLOAT16
-
-
-def load_runtime() -> Any:
-    """The `onnxruntime` module; LoadFailed names the extra to install where there is none."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise LoadFailed(
-            f"ONNX Runtime cannot be imported ({error}); install it with "
-            "pip install 'penstock[cpu]', or 'penstock[gpu]' for NVIDIA GPUs"
-        ) from error
-    return onnxruntime
 
 
 class OrtBackend:
@@ -47,8 +39,8 @@ class OrtBackend:
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
-    def open(self, config: Any, folder: Path) -> "OrtSession":
-        """A session on the CPU for the version in `folder`."""
+    def open(self, config: Any, folder: Path, placement: Placement = ON_CPU) -> "OrtSession":
+        """A session for the version in `folder`, where `placement` says and nowhere else."""
         runtime = load_runtime()
         path = folder / (config.default_model_filename or DEFAULT_FILENAME)
         if not path.is_file():
@@ -56,15 +48,23 @@ class OrtBackend:
         wanted = runtime_options(config)
         share = thread_plan(config, self._threads).share
         options = _session_options(runtime, wanted, share)
-        providers = _providers(runtime, wanted, path)
+        providers = _providers(runtime, wanted, placement, path)
         try:
-            session = runtime.InferenceSession(os.fspath(path), options, providers=providers)
+            session = runtime.InferenceSession(
+                os.fspath(path),
+                options,
+                providers=providers,
+                # The runtime would try again on the CPU where a provider fails.
+                enable_fallback=0,
+            )
         except Exception as error:  # the runtime raises a class of its own per status code
+            where = "" if placement.gpu is None else f" on {placement}"
+            reason = _unloadable(runtime, placement) or explain(str(error), path)
             raise LoadFailed(
-                f"{path}: ONNX Runtime {runtime.__version__} cannot load it: "
-                f"{explain(str(error), path)}"
+                f"{path}: ONNX Runtime {runtime.__version__} cannot load it{where}: {reason}"
             ) from error
-        return OrtSession(runtime, session, path, _run_options(runtime, wanted))
+        _refuse_fallback(runtime, session, providers, placement, path)
+        return OrtSession(runtime, session, path, _run_options(runtime, wanted, placement))
 
 
 def _session_options(runtime: Any, wanted: RuntimeOptions, share: int) -> Any:
@@ -95,24 +95,78 @@ def _session_options(runtime: Any, wanted: RuntimeOptions, share: int) -> Any:
     return options
 
 
-def _providers(runtime: Any, wanted: RuntimeOptions, path: Path) -> list[str]:
+def _providers(
+    runtime: Any, wanted: RuntimeOptions, placement: Placement, path: Path
+) -> list[Provider]:
     """What executes the graph, the first wherever it can."""
+    if placement.gpu is not None:
+        wanted_here = on_gpu(placement)
+        for name, _ in wanted_here:
+            if name not in runtime.get_available_providers():
+                raise LoadFailed(_refusal(runtime, name, placement, path))
+        gpus.preload(runtime)
+        return wanted_here
     if not wanted.openvino:
-        return [_CPU]
-    if _OPENVINO not in runtime.get_available_providers():
+        return [(CPU, {})]
+    if OPENVINO not in runtime.get_available_providers():
         raise LoadFailed(
             f"{path}: the configuration wants the accelerator openvino, which ONNX Runtime "
             f"{runtime.__version__} was built without: install onnxruntime-openvino in its place, "
             "or leave the accelerator out"
         )
-    return [_OPENVINO, _CPU]
+    return [(OPENVINO, {}), (CPU, {})]
 
 
-def _run_options(runtime: Any, wanted: RuntimeOptions) -> Any:
-    if not wanted.arena_shrinkage:
+def on_gpu(placement: Placement) -> list[Provider]:
+    """What executes a graph on a GPU, in order: TensorRT if asked for, CUDA, and for what neither
+    has an operator, the CPU."""
+    device = {"device_id": str(placement.gpu)}
+    cuda = (CUDA, {**placement.cuda, **device})
+    if placement.tensorrt is None:
+        return [cuda, (CPU, {})]
+    return [(TENSORRT, {**placement.tensorrt, **device}), cuda, (CPU, {})]
+
+
+def _refuse_fallback(
+    runtime: Any, session: Any, providers: Sequence[Provider], placement: Placement, path: Path
+) -> None:
+    """LoadFailed where a session has not got a provider that it was to have; else says its order.
+
+    ONNX Runtime warns on standard error of a provider that does not load, and goes on without it.
+    """
+    if placement.gpu is None:
+        return
+    wanted = [name for name, _ in providers]
+    given = session.get_providers()
+    for name in wanted:
+        if name not in given:
+            raise LoadFailed(_refusal(runtime, name, placement, path))
+    logger.info("%s: executes on %s: %s", path, placement, ", then ".join(wanted))
+
+
+def _unloadable(runtime: Any, placement: Placement) -> str:
+    """What the libraries of a GPU's providers lack, if it is that; CUDA's are TensorRT's too."""
+    if placement.gpu is None:
+        return ""
+    names = [name for name, _ in on_gpu(placement) if name != CPU]
+    return next(filter(None, (gpus.unloadable(runtime, name) for name in reversed(names))), "")
+
+
+def _refusal(runtime: Any, provider: str, placement: Placement, path: Path) -> str:
+    return (
+        f"{path}: is to execute on {placement}, and ONNX Runtime's {provider} does not load: "
+        f"{gpus.why_not(runtime, provider)}"
+    )
+
+
+def _run_options(runtime: Any, wanted: RuntimeOptions, placement: Placement) -> Any:
+    """The arenas that shrink after a run: of those that the configuration names the session's."""
+    own = ("cpu:0", f"gpu:{placement.gpu}")
+    devices = [device for device in wanted.arena_shrinkage if device in own]
+    if not devices:
         return None
     options = runtime.RunOptions()
-    options.add_run_config_entry(ARENA_SHRINKAGE, wanted.arena_shrinkage)
+    options.add_run_config_entry(ARENA_SHRINKAGE, ";".join(devices))
     return options
 
 
@@ -137,7 +191,7 @@ class OrtSession:
         }
         self._inputs = {spec.name: spec.datatype for spec in self._signature.inputs}
         self._outputs = {spec.name: spec.datatype for spec in self._signature.outputs}
-        self._steady = session.get_providers() == [_CPU] and all(
+        self._steady = session.get_providers() == [CPU] and all(
             size >= 0 for spec in self._signature.inputs for size in spec.dims[1:]
         )
         given, returned = set(self._inputs.values()), set(self._outputs.values())

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from serving.config import CPU, Placement
 from serving.dtypes import Datatype
 from serving.errors import Internal, LoadFailed
 from serving.types import Array, Signature, TensorSpec
@@ -32,7 +33,7 @@ class RepeatBackend:
     (milliseconds before the first). Outputs: OUT, the element, and IDX, its place.
     """
 
-    def open(self, config: Any, folder: Path) -> "RepeatSession":
+    def open(self, config: Any, folder: Path, placement: Placement = CPU) -> "RepeatSession":
         """A session for `config`; nothing is read from `folder`."""
         if config.max_batch_size:
             raise LoadFailed(

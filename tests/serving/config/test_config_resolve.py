@@ -2,8 +2,10 @@ import pytest
 
 from serving.config import Proto, Source, parse, resolve
 from serving.config.honoured import HONOURED
+from serving.devices import NONE, Gpus
 from serving.errors import LoadFailed
 
+ONE_GPU = Gpus((0,))
 IO = """
 input { name: "x" data_type: TYPE_FP32 dims: 2 }
 output { name: "y" data_type: TYPE_FP32 dims: 2 }
@@ -11,11 +13,11 @@ output { name: "y" data_type: TYPE_FP32 dims: 2 }
 
 
 def resolved(
-    text: str | None, files: tuple[str, ...] = ("model.onnx",), gpu_available: bool = False
+    text: str | None, files: tuple[str, ...] = ("model.onnx",), gpus: Gpus = NONE
 ) -> Proto:
     source = Source("m/config.pbtxt", text or "")
     proto = None if text is None else parse(text, source.name)
-    return resolve(proto, "m", source, files=files, gpu_available=gpu_available)
+    return resolve(proto, "m", source, files=files, gpus=gpus)
 
 
 def failure_of(text: str, **options: object) -> str:
@@ -167,8 +169,8 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
         ),
         (
             'parameters { key: "memory.enable_memory_arena_shrinkage" '
-            'value { string_value: "gpu:0" } }',
-            "is 'gpu:0', expected cpu:0, the one device with a memory arena",
+            'value { string_value: "cuda:0" } }',
+            "is 'cuda:0', expected cpu:0, gpu:N, or both with a semicolon in between",
         ),
         (
             'parameters { key: "enable_mem_arena" value { string_value: "0" } }\n'
@@ -216,7 +218,6 @@ def test_what_triton_refuses_is_refused_with_the_line_and_the_cure(text: str, me
             'ensemble_scheduling { step { model_namespace: "a" } }',
             "ensemble_scheduling.step.model_namespace",
         ),
-        ("instance_group { gpus: 0 }", "instance_group.gpus"),
         ("input { is_shape_tensor: true }", "input.is_shape_tensor"),
         ("instance_group { host_policy: 'a' }", "instance_group.host_policy"),
         ("optimization { cuda { graphs: true } }", "optimization.cuda.graphs"),
@@ -261,25 +262,25 @@ def test_every_fault_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "gpu_available", "groups"),
+    ("text", "gpus", "groups"),
     [
-        ("", False, [("m", "KIND_CPU", 1)]),
-        ("", True, [("m", "KIND_GPU", 1)]),
-        ("instance_group { kind: KIND_CPU count: 3 }", True, [("m_0", "KIND_CPU", 3)]),
-        ("instance_group { kind: KIND_CPU count: -3 }", True, [("m_0", "KIND_CPU", 1)]),
-        ("instance_group { kind: KIND_MODEL }", False, [("m_0", "KIND_MODEL", 1)]),
-        ("instance_group { kind: KIND_GPU }", True, [("m_0", "KIND_GPU", 1)]),
+        ("", NONE, [("m", "KIND_CPU", 1)]),
+        ("", ONE_GPU, [("m", "KIND_GPU", 1)]),
+        ("instance_group { kind: KIND_CPU count: 3 }", ONE_GPU, [("m_0", "KIND_CPU", 3)]),
+        ("instance_group { kind: KIND_CPU count: -3 }", ONE_GPU, [("m_0", "KIND_CPU", 1)]),
+        ("instance_group { kind: KIND_MODEL }", NONE, [("m_0", "KIND_MODEL", 1)]),
+        ("instance_group { kind: KIND_GPU }", ONE_GPU, [("m_0", "KIND_GPU", 1)]),
         (
             'instance_group { name: "a" } instance_group { count: 2 }',
-            False,
+            NONE,
             [("a", "KIND_CPU", 1), ("m_1", "KIND_CPU", 2)],
         ),
     ],
 )
 def test_instances_are_named_counted_and_placed(
-    text: str, gpu_available: bool, groups: list[tuple[str, str, int]]
+    text: str, gpus: Gpus, groups: list[tuple[str, str, int]]
 ) -> None:
-    proto = resolved(text, gpu_available=gpu_available)
+    proto = resolved(text, gpus=gpus)
 
     kinds = proto.DESCRIPTOR.fields_by_name["instance_group"].message_type.enum_types_by_name
     named = [

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from serving.config import CPU, Placement
 from serving.dtypes import Datatype
 from serving.engine.embedded import EmbeddedEngine
 from serving.errors import Internal, LoadFailed, ServingError
@@ -101,7 +102,7 @@ class Numbers:
         self.sessions: list[NumberSession] = []
         self.opened: list[str] = []
 
-    def open(self, config: Any, folder: Path) -> NumberSession:
+    def open(self, config: Any, folder: Path, placement: Placement = CPU) -> NumberSession:
         text = (folder / "number").read_text()
         self.opened.append(f"{folder.parent.name}/{folder.name}")
         self.opening.pass_through()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from serving.config import Completion
+from serving.config import CPU, Completion, Placement
 from serving.dtypes import Datatype
 from serving.engine.backends.base import Backend
 from serving.engine.backends.identity import IdentityBackend
@@ -28,7 +28,7 @@ class Fails:
     def __init__(self, times: int) -> None:
         self.left = times
 
-    def open(self, config: Any, folder: Path) -> Any:
+    def open(self, config: Any, folder: Path, placement: Placement = CPU) -> Any:
         if self.left:
             self.left -= 1
             raise LoadFailed(f"{folder}: not yet")

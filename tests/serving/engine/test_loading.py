@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.config import Source, complete, parse, resolve
+from serving.config import CPU, Placement, Source, complete, parse, resolve
 from serving.dtypes import Datatype
 from serving.engine.loading import Loader
 from serving.engine.repository import Repository
@@ -33,7 +33,7 @@ class Recorder:
         self._breaks_at = breaks_at
         self._bad_version = bad_version
 
-    def open(self, config: Any, folder: Path) -> "RecordingSession":
+    def open(self, config: Any, folder: Path, placement: Placement = CPU) -> "RecordingSession":
         if folder.name == self._bad_version:
             raise LoadFailed(f"{folder}: broken")
         batch = (-1,) if config.max_batch_size else ()

@@ -79,7 +79,7 @@ ONE_FINDING: list[tuple[Break, str, str, str]] = [
         append("instance_group { count: 1 kind: KIND_GPU }\n"),
         FAULT,
         "m/config.pbtxt:16:27",
-        "no GPUs are available to ONNX Runtime: write KIND_CPU, or KIND_AUTO",
+        "has kind KIND_GPU but no GPUs are available (ONNX Runtime",
     ),
     # The configuration and the graph.
     (

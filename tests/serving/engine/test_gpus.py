@@ -1,0 +1,142 @@
+"""What there is of GPUs is found out before a model is opened; nobody falls back unasked."""
+
+from functools import partial
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from serving.config import Placement, parse
+from serving.devices import Device, Gpus, Wish
+from serving.dtypes import Datatype
+from serving.engine.backends.cuda_driver import CudaDevice, NoGpu, cuda_devices
+from serving.engine.backends.gpus import find_gpus, why_not
+from serving.engine.backends.ort import OrtBackend, on_gpu
+from serving.engine.backends.runtime import CUDA, TENSORRT
+from serving.engine.embedded import EmbeddedEngine
+from serving.errors import LoadFailed
+from serving.settings import Settings
+from tests.serving import drivers, graphs
+
+FOR_PROCESSORS = CUDA not in onnxruntime.get_available_providers()
+on_processors = pytest.mark.skipif(not FOR_PROCESSORS, reason="this ONNX Runtime is for GPUs")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(drivers.compiled(drivers.CUDA, tmp_path_factory.mktemp("cuda") / "libcuda.so.1"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = graphs.model({"x": (Datatype.FP32, ["n", 2])}, {"y": (Datatype.FP32, ["n", 2])})
+    graphs.write(made, tmp_path / "model.onnx")
+    return tmp_path
+
+
+def nobody() -> list[CudaDevice]:
+    raise AssertionError("nobody was to ask the driver")
+
+
+def test_the_driver_tells_which_devices_a_process_may_use(
+    driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CUDA_DEVICES", "2")
+    assert cuda_devices(driver) == [
+        CudaDevice(0, "NVIDIA A100", "GPU-a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0"),
+        CudaDevice(1, "NVIDIA A100 MIG 1g.10gb", "MIG-a1a1a1a1-a1a1-a1a1-a1a1-a1a1a1a1a1a1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("0", "the driver shows this process no GPU: look at CUDA_VISIBLE_DEVICES"),
+        ("100", "cuInit: no CUDA-capable device is detected: no GPU that this process may use"),
+        ("803", "it is broken: driver and its library are of different versions: restart"),
+        ("999", "cuInit: error 999: nvidia-smi tells more"),
+    ],
+)
+def test_a_driver_that_gives_no_gpu_is_told_with_the_cure(
+    driver: str, monkeypatch: pytest.MonkeyPatch, result: str, message: str
+) -> None:
+    monkeypatch.setenv("FAKE_CUDA_RESULT", result)
+    with pytest.raises(NoGpu, match=message):
+        cuda_devices(driver)
+
+
+def test_no_driver_is_told_with_the_cure() -> None:
+    with pytest.raises(NoGpu, match=r"no NVIDIA driver \(.*\): install one; in a container"):
+        cuda_devices("libthere-is-no-such.so.1")
+
+
+def test_with_the_cpu_asked_for_nobody_looks_for_a_gpu() -> None:
+    assert find_gpus(Wish(Device.CPU), nobody) == Gpus(missing="the server runs with --device=cpu")
+
+
+@on_processors
+def test_auto_takes_the_cpu_where_the_runtime_is_for_processors_and_says_why() -> None:
+    found = find_gpus(Wish(), nobody)
+    assert found.ids == ()
+    assert "is built without CUDA: pip uninstall onnxruntime, then pip install" in found.missing
+
+
+@on_processors
+@pytest.mark.parametrize("wish", ["cuda", "cuda:0", "tensorrt"])
+def test_a_gpu_that_was_asked_for_and_cannot_be_had_is_refused(wish: str) -> None:
+    with pytest.raises(LoadFailed, match=f"--device={wish}: ONNX Runtime .* without CUDA"):
+        find_gpus(Wish.of(wish), nobody)
+
+
+@pytest.mark.skipif(FOR_PROCESSORS, reason="this ONNX Runtime is for processors only")
+def test_a_runtime_for_gpus_without_a_driver_is_refused_with_what_it_lacks() -> None:
+    no_driver = partial(cuda_devices, "libthere-is-no-such.so.1")
+    assert "no NVIDIA driver" in find_gpus(Wish(), no_driver).missing
+    with pytest.raises(LoadFailed, match="--device=cuda: no NVIDIA driver"):
+        find_gpus(Wish(Device.CUDA), no_driver)
+
+
+@pytest.mark.skipif(FOR_PROCESSORS, reason="this ONNX Runtime is for processors only")
+def test_a_gpu_that_the_driver_does_not_show_is_refused(
+    driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CUDA_DEVICES", "2")
+    with pytest.raises(LoadFailed, match="there is no GPU 5; CUDA shows this process 0, 1"):
+        find_gpus(Wish.of("cuda:1,5"), partial(cuda_devices, driver))
+
+
+@on_processors
+@pytest.mark.parametrize(
+    ("placement", "name"), [(Placement(0), CUDA), (Placement(0, {}, {}), TENSORRT)]
+)
+def test_a_session_that_is_to_be_on_a_gpu_is_nowhere_else(
+    folder: Path, placement: Placement, name: str
+) -> None:
+    with pytest.raises(LoadFailed) as failure:
+        OrtBackend(threads=1).open(parse("", "c"), folder, placement)
+    said = failure.value.message
+    assert said.startswith(f"{folder}/model.onnx: is to execute on {placement}, and ONNX Runtime's")
+    assert f"{name} does not load: ONNX Runtime {onnxruntime.__version__} is built without" in said
+
+
+def test_the_order_of_the_providers_is_tensorrt_cuda_and_the_cpu_for_the_rest() -> None:
+    assert on_gpu(Placement(1, {"use_tf32": "0"}, {"trt_fp16_enable": "1"})) == [
+        (TENSORRT, {"trt_fp16_enable": "1", "device_id": "1"}),
+        (CUDA, {"use_tf32": "0", "device_id": "1"}),
+        ("CPUExecutionProvider", {}),
+    ]
+    assert [name for name, _ in on_gpu(Placement(0))] == [CUDA, "CPUExecutionProvider"]
+
+
+@on_processors
+def test_what_is_missing_of_a_provider_is_told_with_the_cure() -> None:
+    assert "pip install 'penstock[gpu]'" in why_not(onnxruntime, CUDA)
+
+
+@on_processors
+async def test_a_server_that_is_to_have_a_gpu_does_not_start_without(tmp_path: Path) -> None:
+    settings = Settings(model_repository=(tmp_path,), device=Wish(Device.CUDA))
+    engine = EmbeddedEngine(settings)
+    with pytest.raises(LoadFailed, match="--device=cuda: ONNX Runtime"):
+        await engine.start()
+    await engine.close()
