@@ -37,7 +37,7 @@ from serving.config.complete import (
 )
 from serving.config.ensemble import Step, dependencies, is_ensemble
 from serving.config.ensemble_steps import step_faults
-from serving.config.model import ModelConfig, Reshape, choose
+from serving.config.model import ModelConfig, Reshape, choose, likely_batch_sizes
 from serving.config.parameters import RuntimeOptions, runtime_options
 from serving.config.placement import CPU, Placement, instance_sessions, placements
 from serving.config.ragged import BatchInput, BatchInputKind
@@ -75,6 +75,7 @@ __all__ = [
     "from_json",
     "instance_sessions",
     "is_ensemble",
+    "likely_batch_sizes",
     "parse",
     "placements",
     "refuse",

@@ -17,7 +17,7 @@ from serving.config.honoured import unhonoured
 from serving.config.model import ModelConfig, Reshape, specs
 from serving.config.model_metrics import metric_faults
 from serving.config.parameters import parameter_faults
-from serving.config.placement import place
+from serving.config.placement import place, recording_faults
 from serving.config.ragged import batch_targets, ragged_faults
 from serving.config.rules import KNOWN_BACKENDS, general_faults, tensor_faults
 from serving.config.sequences import hidden_inputs, hidden_outputs
@@ -79,6 +79,7 @@ def resolve(
         ],
         source,
     )
+    refuse(recording_faults(resolved), source)
     return resolved
 
 

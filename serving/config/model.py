@@ -255,6 +255,13 @@ class ModelConfig:
         return replace(policy, slots=oldest.max_candidate_sequences or rows, merge=merge)
 
 
+def likely_batch_sizes(proto: Proto) -> list[int]:
+    """The batch sizes to expect: powers of two, preferred sizes and the largest; ascending."""
+    largest = max(1, proto.max_batch_size)
+    powers = {2**exponent for exponent in range(largest.bit_length())}
+    return sorted(powers | set(proto.dynamic_batching.preferred_batch_size) | {largest})
+
+
 def choose(proto: Proto | None, versions: Iterable[int]) -> list[int]:
     """Those of the existing `versions` that the version policy serves, ascending."""
     existing = sorted(set(versions))

@@ -30,6 +30,14 @@ class Placement:
     cuda: Mapping[str, str] = field(default_factory=dict)
     tensorrt: Mapping[str, str] | None = None
 
+    @property
+    def records_graphs(self) -> bool:
+        """Whether the launches of kernels are recorded and replayed, as CUDA graphs."""
+        return "1" in (
+            self.cuda.get("enable_cuda_graph"),
+            (self.tensorrt or {}).get("trt_cuda_graph_enable"),
+        )
+
     def __str__(self) -> str:
         if self.gpu is None:
             return "the CPU"
@@ -84,6 +92,26 @@ def place(proto: Proto, gpus: Gpus) -> None:
         accelerators = proto.optimization.execution_accelerators.gpu_execution_accelerator
         if not accelerators:
             accelerators.add(name="tensorrt")
+
+
+def recording_faults(proto: Proto) -> Iterator[Fault]:
+    """What CUDA graphs, which are of fixed addresses and of one thread, do not go together with."""
+    recording = [each for each in placements(proto) if each.records_graphs]
+    if not recording:
+        return
+    options, path = runtime_options(proto), "optimization.execution_accelerators"
+    if options.share_session:
+        yield Fault(
+            path,
+            "CUDA graphs need a session for each instance: leave out the one or "
+            "share_session_between_instances",
+        )
+    if {f"gpu:{each.gpu}" for each in recording} & set(options.arena_shrinkage):
+        yield Fault(
+            path,
+            "CUDA graphs keep their memory where it is: leave out the one or the "
+            f"arena's shrinkage of {', '.join(options.arena_shrinkage)}",
+        )
 
 
 def instance_faults(proto: Proto, gpus: Gpus) -> Iterator[Fault]:

@@ -9,7 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from serving.config import ModelConfig, WarmupData, WarmupInput, WarmupSample
+from serving.config import (
+    ModelConfig,
+    WarmupData,
+    WarmupInput,
+    WarmupSample,
+    likely_batch_sizes,
+)
 from serving.dtypes import Datatype
 from serving.engine.backends.base import Session, StreamingSession
 from serving.engine.raw_data import read_array
@@ -41,11 +47,8 @@ def warm_up(session: Session, config: ModelConfig, folder: ModelFolder) -> dict[
 
 
 def warm_sizes(config: ModelConfig) -> list[int]:
-    """The batch sizes to warm: powers of two, preferred sizes and the largest."""
-    largest = max(1, config.max_batch_size)
-    powers = {2**exponent for exponent in range(largest.bit_length())}
-    preferred = set(config.proto.dynamic_batching.preferred_batch_size)
-    return sorted(powers | preferred | {largest})
+    """The batch sizes to warm: all that are likely."""
+    return likely_batch_sizes(config.proto)
 
 
 def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:

@@ -70,6 +70,19 @@ def model(inputs: Tensors, outputs: Tensors, defaults: Sequence[str] = ()) -> An
     )
 
 
+def same(datatype: Datatype) -> Any:
+    """A model whose `y` is its `x`, rows of two elements."""
+    x, y = _values({"x": (datatype, ["n", 2])}), _values({"y": (datatype, ["n", 2])})
+    return of(helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "same", x, y))
+
+
+def of(graph: Any) -> Any:
+    """A model of `graph`."""
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
+
+
 def write(made: Any, path: Path) -> Path:
     """Put a model into the file `path`; gives the path."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def find_gpus(wish: Wish, devices: Callable[[], Sequence[CudaDevice]] = cuda_dev
 
 def why_not(runtime: Any, provider: str) -> str:
     """Why an execution provider does not load, with the cure."""
-    built_for = _built_for().partition(".")[0]
+    built_for = cuda_major()
     needs = f"it needs CUDA {built_for} and a driver for it: penstock doctor tells what there is"
     return unloadable(runtime, provider) or needs
 
@@ -69,7 +69,7 @@ def unloadable(runtime: Any, provider: str) -> str:
     """What a provider's library lacks to be loaded, with the cure; empty where it loads."""
     if provider not in runtime.get_available_providers():
         return _processors_only(runtime)
-    built_for = _built_for().partition(".")[0]
+    built_for = cuda_major()
     file = f"libonnxruntime_providers_{'tensorrt' if provider == TENSORRT else 'cuda'}.so"
     path = Path(runtime.__file__).with_name("capi") / file
     try:
@@ -136,7 +136,8 @@ def _processors_only(runtime: Any) -> str:
     )
 
 
-def _built_for() -> str:
+def cuda_major() -> str:
+    """Which CUDA the installed ONNX Runtime is built for, such as 13; empty: for none."""
     from onnxruntime.capi import build_and_package_info
 
-    return str(getattr(build_and_package_info, "cuda_version", ""))
+    return str(getattr(build_and_package_info, "cuda_version", "")).partition(".")[0]

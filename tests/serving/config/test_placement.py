@@ -236,3 +236,35 @@ def test_parameters_that_mean_nothing_are_refused_with_the_cure(text: str, messa
     with pytest.raises(LoadFailed) as failure:
         resolve(text)
     assert message in failure.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SHARED, "CUDA graphs need a session for each instance"),
+        (
+            'parameters { key: "memory.enable_memory_arena_shrinkage"\n'
+            'value { string_value: "cpu:0;gpu:1" } }',
+            "CUDA graphs keep their memory where it is",
+        ),
+    ],
+)
+def test_what_cuda_graphs_do_not_go_together_with_is_refused(text: str, message: str) -> None:
+    recorded = accelerated("cuda", enable_cuda_graph="1")
+    with pytest.raises(LoadFailed, match=message):
+        resolve(f"{text}\n{recorded}")
+    # On the CPU there are none.
+    resolve(f"{text}\n{recorded}\ninstance_group {{ kind: KIND_CPU }}")
+
+
+@pytest.mark.parametrize(
+    ("text", "records"),
+    [
+        ("", False),
+        (accelerated("cuda", enable_cuda_graph="0"), False),
+        (accelerated("cuda", enable_cuda_graph="1"), True),
+        (accelerated("tensorrt", trt_cuda_graph_enable="true"), True),
+    ],
+)
+def test_graphs_are_recorded_where_a_provider_is_told_to(text: str, records: bool) -> None:
+    assert {each.records_graphs for each in placements(resolve(text))} == {records}

@@ -11,7 +11,8 @@ from serving.devices import Device, Gpus, Wish
 from serving.dtypes import Datatype
 from serving.engine.backends.cuda_driver import CudaDevice, NoGpu, cuda_devices
 from serving.engine.backends.gpus import find_gpus, why_not
-from serving.engine.backends.ort import OrtBackend, on_gpu
+from serving.engine.backends.ort import OrtBackend
+from serving.engine.backends.ort_providers import on_gpu
 from serving.engine.backends.runtime import CUDA, TENSORRT
 from serving.engine.embedded import EmbeddedEngine
 from serving.errors import LoadFailed

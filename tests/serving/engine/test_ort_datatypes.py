@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 from serving.config import resolve
 from serving.config.source import Source
 from serving.dtypes import Datatype
-from serving.engine.backends.ort import OrtBackend, OrtSession
+from serving.engine.backends.ort import OrtBackend
+from serving.engine.backends.ort_session import OrtSession
 from serving.errors import LoadFailed
 from serving.types import Array
 

@@ -10,7 +10,8 @@ import pytest
 
 from serving.config import parse
 from serving.dtypes import Datatype
-from serving.engine.backends.ort import OrtBackend, OrtSession
+from serving.engine.backends.ort import OrtBackend
+from serving.engine.backends.ort_session import OrtSession
 from serving.errors import LoadFailed
 from tests.serving import graphs
 
