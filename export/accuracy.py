@@ -8,11 +8,12 @@ import numpy as np
 from export.errors import AccuracyRefused, DataRefused
 from export.runners import Runner
 from serving.passport import AccuracyProof, ErrorProof
+from training import frechet
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 
 BATCH = 256
-SCORED_BY_ERROR = ("reconstruction", "decoding", "forecast")
+SCORED_BY_ERROR = ("reconstruction", "decoding", "forecast", "generation")
 ROUNDING = 1e-5  # the share by which sums of another order may differ
 
 
@@ -53,12 +54,14 @@ def check(
 
 
 def _check_error(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> ErrorProof:
-    stated = _stated(checkpoint, "test_mse", dataset)
-    value = squared_error(candidate, dataset, checkpoint)
+    generated = checkpoint.task == "generation"
+    stated = _stated(checkpoint, "test_frechet" if generated else "test_mse", dataset)
+    value = measure(candidate, dataset, checkpoint)
     if not value <= stated * (1 + ROUNDING):
+        what = "Fréchet distance" if generated else "mean squared error"
         raise AccuracyRefused(
-            f"ONNX Runtime has a mean squared error of {value:.6g} over the test samples, more "
-            f"than the checkpoint's {stated:.6g}"
+            f"ONNX Runtime has a {what} of {value:.6g} over the test samples, more than the "
+            f"checkpoint's {stated:.6g}"
         )
     return ErrorProof(value=value, n=len(dataset.test_y), checkpoint=stated)
 
@@ -77,7 +80,9 @@ def _stated(checkpoint: Checkpoint, name: str, dataset: Dataset) -> float:
 
 
 def measure(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> float:
-    """Over the whole test set, the share of right answers, or the mean squared error."""
+    """Over the whole test set, the share of right answers, or the error of the task."""
+    if checkpoint.task == "generation":
+        return pixel_distance(candidate, dataset)
     if checkpoint.task in SCORED_BY_ERROR:
         return squared_error(candidate, dataset, checkpoint)
     return count_right(candidate, dataset) / len(dataset.test_y)
@@ -103,6 +108,13 @@ def squared_error(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -
             off = found - wanted / np.float64(255)
         total += float(np.square(off, dtype=np.float64).mean()) * len(wanted)
     return total / len(dataset.test_y)
+
+
+def pixel_distance(candidate: Runner, dataset: Dataset) -> float:
+    """Fréchet's, of the pictures made of the test latents to the test pictures."""
+    made = [candidate(dataset.test_x[rows])["image"] for rows in _batches(dataset)]
+    pixels = np.concatenate(made).reshape(len(dataset.test_y), -1)
+    return frechet.distance(pixels, dataset.test_y.reshape(pixels.shape) / 255)
 
 
 def _batches(dataset: Dataset) -> Iterator[slice]:

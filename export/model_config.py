@@ -32,7 +32,12 @@ HEADER: Final = """\
 
 # By task, what `/predict` shall make of the outputs; class scores are told by their name.
 SCORES: Final = ("logits", "probabilities")  # outputs with a value for each label
-PREDICTIONS: Final = {"reconstruction": "image", "decoding": "image", "forecast": "forecast"}
+PREDICTIONS: Final = {
+    "reconstruction": "image",
+    "decoding": "image",
+    "generation": "image",
+    "forecast": "forecast",
+}
 
 
 def build(
@@ -72,6 +77,8 @@ def build(
         config.parameters["reject_non_finite_inputs"].string_value = "true"
     if task in PREDICTIONS:
         config.parameters["prediction"].string_value = PREDICTIONS[task]
+    if task == "generation":  # the input may be left to chance
+        config.parameters["latent"].string_value = "normal"
     if columns:
         config.parameters["columns"].string_value = ",".join(columns)
     return config

@@ -9,6 +9,7 @@ from typing import Any
 from export import (
     accuracy,
     language_gates,
+    likeness,
     model_config,
     parity,
     parts,
@@ -80,7 +81,9 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
         made += variants.make(job, base)
 
     on_step(next(upcoming))
-    gates = {"parity": compared}
+    gates: dict[str, Any] = {"parity": compared}
+    if checkpoint.task == "generation":
+        gates["likeness"] = likeness.measure(candidate, dataset, job.repository)
     first = _publish(model, job, checkpoint, graph, measured, gates, job.version)
     outcomes = [
         each if isinstance(each, Dropped) else _publish_variant(job, checkpoint, each)

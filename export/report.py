@@ -11,7 +11,7 @@ from rich.table import Table
 
 from export import speed
 from export.publish import Dropped, Published
-from serving.passport import BatchParity, ParityProof, Passport, RowsProof
+from serving.passport import BatchParity, LikenessProof, ParityProof, Passport, RowsProof
 
 
 class Report:
@@ -55,6 +55,8 @@ class Report:
             self._rows(passport.rows)
         if passport.accuracy or passport.error:
             show(_accuracy(passport))
+        if passport.likeness:
+            show(_likeness(passport.likeness))
         show(
             f"Published  {published.folder}  "
             f"({passport.model} version {passport.version}, {published.size / 1024:,.0f} KiB)",
@@ -103,7 +105,10 @@ def _table(title: str, proof: ParityProof | RowsProof, batches: Sequence[BatchPa
 
 
 # Of what is never just right: what its error is, and over what.
-_MEASURES: Final = {"language": ("nats per token", "tokens")}
+_MEASURES: Final = {
+    "language": ("nats per token", "tokens"),
+    "generation": ("Fréchet distance of pixels", "pictures"),
+}
 
 
 def _kept(variant: Published) -> str:
@@ -114,6 +119,13 @@ def _kept(variant: Published) -> str:
     speeds = "; ".join(map(speed.shown, proof.speed))
     made = f"{proof.method} {proof.precision}, {variant.size / 1024:,.0f} KiB"
     return f"Published  {variant.folder}  ({made}; {proof.loss:.2f} {unit}; {speeds})"
+
+
+def _likeness(proof: LikenessProof) -> str:
+    return (
+        f"Likeness   Fréchet distance {proof.value:.4g} by {proof.features} features of "
+        f"{proof.judge} (over {proof.n:,} test pictures; of real ones {proof.floor:.4g})"
+    )
 
 
 def _accuracy(passport: Passport) -> str:

@@ -43,7 +43,7 @@ def _answer(checkpoint: Checkpoint, model: nn.Module, x: Tensor) -> dict[str, Te
                 "latent": model.get_submodule("encoder")(x),
                 "reconstruction": model(x).sigmoid(),
             }
-        case "decoding":
+        case "decoding" | "generation":
             return {"image": model(x).sigmoid()}
         case "forecast":
             by = checkpoint.normalisation

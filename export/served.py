@@ -89,6 +89,7 @@ ANSWERS: dict[str, Callable[[Served, Tensor], tuple[Tensor, ...]]] = {
     "binary": _binary,
     "reconstruction": _reconstruction,
     "decoding": _decoding,
+    "generation": _decoding,
     "forecast": _forecast,
 }
 TASKS = (*ANSWERS, "text", "language")

@@ -57,13 +57,29 @@ class ErrorProof(_Part):
 
     `value` and `checkpoint` as in AccuracyProof; in the terms of training: brightness from 0 to 1
     for pictures, deviations for series. Of the task `language` it is no square but the mean
-    negative log-likelihood in nats per token, over `n` tokens.
+    negative log-likelihood in nats per token, over `n` tokens; of the task `generation`, Fréchet's
+    distance between the pixels of `n` generated pictures and of the test pictures.
     """
 
     value: float = Field(ge=0)
     n: int = Field(gt=0)
     split: str = "test"
     checkpoint: float = Field(ge=0)
+
+
+class LikenessProof(_Part):
+    """How like the `n` test pictures as many generated ones are: Fréchet's distance between the
+    `features` that the classifier `judge` sees in both, 0 for pictures like the real ones.
+
+    `floor` is the same distance of `n` training pictures, `judge_sha256` that of its model file.
+    """
+
+    value: float = Field(ge=0)
+    n: int = Field(gt=0)
+    floor: float = Field(ge=0)
+    features: int = Field(gt=0)
+    judge: str
+    judge_sha256: Sha256
 
 
 class BatchParity(_Part):
@@ -173,6 +189,7 @@ class Passport(_Part):
     task: str = "classification"
     accuracy: AccuracyProof | None = None
     error: ErrorProof | None = None
+    likeness: LikenessProof | None = None
     parity: ParityProof | None = None
     rows: RowsProof | None = None
     variant: VariantProof | None = None

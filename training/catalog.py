@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ARCHITECTURES = {
     "autoencoder": "training.models.autoencoder:Autoencoder",
     "cnn": "training.models.cnn:Cnn",
+    "dcgan": "training.models.dcgan:Dcgan",
     "dense": "training.models.dense:Dense",
     "encoder": "training.models.encoder:Encoder",
     "gpt": "training.models.gpt:Gpt",
@@ -43,6 +44,7 @@ DATASETS = {
     "imdb": "training.data.imdb:load",
     "mnist": "training.data.mnist:load",
     "mnist-denoising": "training.data.mnist_denoising:load",
+    "mnist-latent": "training.data.mnist_latent:load",
     "sst2": "training.data.sst2:load",
     "tiny-shakespeare": "training.data.shakespeare:load",
 }
@@ -179,6 +181,17 @@ RECIPES: Mapping[str, Recipe] = {
             augmentation=Augmentation(rotation=0, scale=0, shear=0, shift=0, noise=64),
         ),
         task="reconstruction",
+    ),
+    "mnist-gan": Recipe(
+        summary="digits out of nothing but chance, a DCGAN",
+        dataset="mnist-latent",
+        architecture="dcgan",
+        architecture_config={"latent": 64, "width": 32},
+        config=TrainConfig(
+            epochs=12, batch_size=100, lr=0.0005, optimizer="adam", momentum=0.5, weight_decay=0.0,
+            label_smoothing=0.0,
+        ),
+        task="generation",
     ),
     "ett-lstm": Recipe(
         summary="seven series of a transformer, 96 hours in, 24 hours out",

@@ -44,7 +44,7 @@ class TrainConfig:
     batch_size: int = 250
     lr: float = 0.1  # at the peak of the one-cycle schedule
     warmup: float = 0.2  # fraction of all steps, on which the learning rate rises
-    momentum: float = 0.9
+    momentum: float = 0.9  # of adam and adamw: their first beta
     weight_decay: float = 5e-4  # on weight matrices and kernels; never on biases and norms
     label_smoothing: float = 0.1
     augmentation: Augmentation | None = None

@@ -10,6 +10,7 @@ from training.config import TrainConfig
 
 # Of the sparse initialisation: the share of each unit's inputs that begin at zero.
 SPARSITY = 0.8
+SQUARES = 0.999  # how slowly Adam forgets the squares of gradients
 DEVIATION = 0.01  # of the gaussian one
 RANGE = 0.05  # of the uniform one, either way
 
@@ -34,9 +35,9 @@ def optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
         case "adadelta":
             return torch.optim.Adadelta(groups, lr)
         case "adam":
-            return torch.optim.Adam(groups, lr)
+            return torch.optim.Adam(groups, lr, betas=(config.momentum, SQUARES))
         case "adamw":
-            return torch.optim.AdamW(groups, lr)
+            return torch.optim.AdamW(groups, lr, betas=(config.momentum, SQUARES))
     return torch.optim.SGD(groups, lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 

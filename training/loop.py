@@ -30,6 +30,7 @@ from training.spec import (
     autoencoder,
     binary,
     classifier,
+    decoder,
     forecaster,
     language,
     text_classifier,
@@ -92,7 +93,7 @@ def train(
         metrics={
             **metrics,
             "training_seconds": round(progress.seconds, 2),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "parameters": sum(each.numel() for each in model.get_submodule(task.part).parameters()),
         },
         history=tuple(progress.history),
         dataset=data,
@@ -100,6 +101,7 @@ def train(
         versions=provenance.versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         task=recipe.task,
+        part=task.part,
         columns=dataset.columns,
         tokenizer=dataset.tokenizer,
     )
@@ -141,7 +143,7 @@ def fit(
             if config.augmentation:
                 x = distort(x.float(), config.augmentation)
             with precision:
-                outputs = forward(normalise(x))  # (B, ...)
+                outputs = task.outputs(forward, normalise(x), y)  # (B, ...)
                 loss = task.loss(outputs, y, config.label_smoothing)
 
             lr = craft.learning_rate(step, steps, config)
@@ -213,7 +215,7 @@ def evaluate(
     right: Tensor | None = None
     split = partial(torch.split, split_size_or_sections=EVALUATION_BATCH)
     for some_x, some_y in zip(split(x), split(y), strict=True):
-        outputs = model(normalise(some_x))
+        outputs = task.outputs(model, normalise(some_x), some_y)
         loss += task.loss(outputs, some_y, reduction="sum").item()
         right = task.right(outputs, some_y)
         correct += int(right.sum()) if right is not None else 0
@@ -239,6 +241,8 @@ def signature(
             return autoencoder(dataset.field, int(architecture_config["latent"]))
         case "forecast":
             return forecaster(dataset.field, dataset.test_y.shape[1:])
+        case "generation":
+            return decoder(dataset.field.shape[0], dataset.test_y.shape[1:])
         case "language":
             return language(dataset.field, int(architecture_config["vocabulary"]))
     return classifier(dataset.field, len(dataset.labels))

@@ -102,6 +102,8 @@ def result(metrics: Mapping[str, int | float]) -> str:
         first = f"{100 * metrics['test_accuracy']:.2f} % {tested} right"
     elif "test_nats" in metrics:
         first = f"{metrics['test_nats']:.4f} nats per token {tested}"
+    elif "test_frechet" in metrics:
+        first = f"a Fréchet distance of {metrics['test_frechet']:.4g} to the pixels {tested}"
     else:
         first = f"mean squared error {metrics['test_mse']:.4g} {tested}"
     others = [name for name in metrics if name.endswith(("_auc", "_mse", "_accuracy"))]

@@ -5,6 +5,7 @@ text             the same, of the numbers of tokens
 binary           one logit, for the second of two labels
 reconstruction   an encoder and a decoder: an image again, out of a few numbers
 decoding         the decoder alone
+generation       pictures like real ones out of latents, by a generator against a discriminator
 forecast         the next values of several series
 language         one logit per token, at every place of a text, for the token that follows
 
@@ -14,14 +15,17 @@ A target is what the data set holds for a sample; a network's output has one row
 from abc import ABC, abstractmethod
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import (
     binary_cross_entropy_with_logits,
     cross_entropy,
     mse_loss,
+    softplus,
 )
 
-from training import tokens
+from training import frechet, tokens
 from training.errors import ConfigError
 from training.normalise import Normalise
 from training.spec import Normalisation
@@ -31,6 +35,12 @@ Reduction: TypeAlias = Literal["mean", "sum"]
 
 class Task(ABC):
     in_time = False  # whether samples that follow each other overlap
+    part = ""  # of the network, that is its result; the whole without
+
+    def outputs(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """What the loss is taken of: what the network gives, unless it has more parts than that."""
+        outputs: Tensor = model(x)
+        return outputs
 
     @abstractmethod
     def loss(
@@ -150,6 +160,46 @@ class Language(Task):
         return {"test_nats": self.loss(outputs, y).item()}
 
 
+class Generation(Task):
+    """Inputs are latents, (B, L), and targets real pictures, 0 to 255; outputs are logits of
+    brightness, 0 to 1.
+
+    Generator and discriminator are trained in the same step, each by its own part of one loss: the
+    gradient of either part ends where the other network begins. So one optimiser does for both,
+    as it keeps its state for each parameter anyway."""
+
+    part = "generator"
+
+    def outputs(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """What the discriminator says, (B, 3): of real pictures, of generated ones as they are, and
+        of the same ones as the generator is to learn from it."""
+        discriminator = model.get_submodule("discriminator")
+        made = model(x).sigmoid()
+        fixed = {name: weights.detach() for name, weights in discriminator.named_parameters()}
+        said = (
+            discriminator(y / 255),
+            discriminator(made.detach()),
+            functional_call(discriminator, fixed, made),
+        )
+        return torch.stack(said, dim=1)
+
+    def loss(
+        self, outputs: Tensor, y: Tensor, smoothing: float = 0.0, reduction: Reduction = "mean"
+    ) -> Tensor:
+        """The discriminator's loss and the generator's, which is the one that does not saturate.
+        Of the labels, only that of real pictures is smoothed."""
+        real, made, judged = outputs.unbind(dim=1)
+        told_apart = softplus(-real) + smoothing * real + softplus(made)
+        losses = told_apart + softplus(-judged)
+        return losses.mean() if reduction == "mean" else losses.sum()
+
+    def scores(self, outputs: Tensor, x: Tensor, y: Tensor) -> dict[str, float]:
+        """Fréchet's distance between the pixels of generated and of real pictures, as brightness
+        from 0 to 1."""
+        made = outputs.sigmoid().flatten(1).numpy()
+        return {"test_frechet": frechet.distance(made, y.flatten(1).numpy() / 255)}
+
+
 def _squared_error(outputs: Tensor, wanted: Tensor, reduction: Reduction) -> Tensor:
     """The mean over a sample's elements, then the mean or the sum over the samples."""
     mean = mse_loss(outputs, wanted)
@@ -169,9 +219,11 @@ def make(name: str, normalisation: Normalisation) -> Task:
             return Reconstruction()
         case "forecast":
             return Forecast(normalisation)
+        case "generation":
+            return Generation()
         case "language":
             return Language()
     raise ConfigError(
         f"no task is called {name!r}; there are: classification, text, binary, "
-        "reconstruction, decoding, forecast, language"
+        "reconstruction, decoding, forecast, generation, language"
     )

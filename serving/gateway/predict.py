@@ -19,7 +19,7 @@ from serving.types import (
     Tensor,
     TensorSpec,
 )
-from serving.wire import images, json_examples, json_text, tables, texts
+from serving.wire import images, json_examples, json_text, latents, tables, texts
 
 DEFAULT_TOP_K: Final = 5
 _MAX_FILES: Final = 256
@@ -49,12 +49,14 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         one example or a list of examples, bare or under the key `inputs`. Where a model's columns
         have names, objects and CSV with these names do as well. Models of texts take
         `{"text": "..."}`, lists of texts, and plain text. A model that makes pictures answers with
-        a PNG, or with JSON where `Accept` asks for it.
+        a PNG, or with JSON where `Accept` asks for it; one that makes them of chance takes
+        `{"seed": 7, "pictures": 16}`, both if you like.
         """
         metadata = await engine.model_metadata(model, version)
         parameters = (await engine.model_config(model, version)).parameters
         kind = parameters["prediction"].string_value if "prediction" in parameters else ""
         columns = _columns(parameters)
+        drawn = "latent" in parameters
         if not metadata.tokenizer:
             _only_input(metadata)  # before the body is read
         content = await body.read(request, limit)
@@ -62,7 +64,7 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
             async with decoding:
                 inputs = await asyncio.to_thread(_tokens, _media_type(request), content, metadata)
         else:
-            inputs = (await _numbers(request, content, metadata, columns, decoding),)
+            inputs = (await _numbers(request, content, metadata, columns, drawn, decoding),)
         response = await engine.infer(InferenceRequest(model, inputs, version))
         if kind == predictions.IMAGE and "application/json" not in request.headers.get(
             "accept", ""
@@ -80,12 +82,17 @@ async def _numbers(
     content: bytes,
     metadata: ModelMetadata,
     columns: Sequence[str],
+    drawn: bool,
     decoding: asyncio.Semaphore,
 ) -> Tensor:
-    """The one input of a model of pictures, tables or series."""
+    """The one input of a model of pictures, tables or series, or of one whose input may be `drawn`
+    by chance."""
     spec = _only_input(metadata)
     if _media_type(request) == "application/json":
-        array = json_examples.decode(content, spec, columns)
+        most = max(1, metadata.max_batch_size)
+        array = latents.decode(content, spec, most) if drawn else None
+        if array is None:
+            array = json_examples.decode(content, spec, columns)
     elif _media_type(request) == "text/csv":
         array = tables.from_csv(content, spec, columns)
     else:

@@ -16,6 +16,7 @@ from serving.wire import images, json_tensors
 
 IMAGE: Final = "image"
 FORECAST: Final = "forecast"
+ACROSS: Final = 16  # pictures in a row
 
 
 def document(
@@ -44,8 +45,13 @@ def document(
 
 
 def png(response: InferenceResponse) -> bytes:
-    """The pictures of all examples side by side, as one PNG."""
-    return images.encode(np.concatenate(list(_picture(response).array), axis=-1))
+    """The pictures of all examples side by side, in rows of `ACROSS`, as one PNG."""
+    pictures = _picture(response).array
+    starts = range(0, len(pictures), ACROSS)
+    rows = [np.concatenate(list(pictures[start : start + ACROSS]), axis=-1) for start in starts]
+    last = np.zeros_like(rows[0])
+    last[..., : rows[-1].shape[-1]] = rows[-1]
+    return images.encode(np.concatenate([*rows[:-1], last], axis=-2))
 
 
 def _picture(response: InferenceResponse) -> Tensor:

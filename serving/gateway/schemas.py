@@ -208,8 +208,14 @@ COMPONENTS: Final[dict[str, Schema]] = {
                 {"text": {"type": ["string", "array"], "items": _TEXT}},
                 additionalProperties=False,
             ),
+            {
+                "type": "object",
+                "properties": {"seed": {"type": "integer"}, "pictures": {"type": "integer"}},
+                "additionalProperties": False,
+            },
         ],
-        "description": "One example or a list of them, bare or under the key inputs; or texts.",
+        "description": "One example or a list of them, bare or under the key inputs; or texts; or "
+        "a seed and a number of pictures to be made of it.",
     },
     "PredictForm": _members({"file": _FILE}),
     "Prediction": _members(

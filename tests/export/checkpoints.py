@@ -6,6 +6,7 @@ import torch
 
 from tests.training.tiny import tiny
 from training import checkpoint as checkpoints
+from training import tasks
 from training.catalog import RECIPES, build_model
 from training.checkpoint import Checkpoint, DatasetRef
 from training.curve import Epoch
@@ -35,6 +36,7 @@ def untrained(name: str, folder: Path) -> Checkpoint:
         versions={},
         created="2026-01-01T00:00:00+00:00",
         task=recipe.task,
+        part=tasks.make(recipe.task, dataset.normalisation).part,
         columns=dataset.columns,
         tokenizer=dataset.tokenizer,
     )

@@ -242,6 +242,16 @@ def test_only_outputs_with_a_value_for_each_label_name_the_labels() -> None:
     assert named == {"logit": "", "probabilities": "labels.txt"}
 
 
+def test_the_input_of_a_generator_may_be_left_to_chance() -> None:
+    signature = decoder(64, (1, 28, 28))
+    made, decoded = (
+        model_config.build("m", signature, 64, task) for task in ("generation", "decoding")
+    )
+    assert made.parameters["latent"].string_value == "normal"
+    assert made.parameters["prediction"] == decoded.parameters["prediction"]
+    assert "latent" not in decoded.parameters
+
+
 @pytest.mark.parametrize(
     ("signature", "task", "prediction"),
     [

@@ -41,6 +41,12 @@ def test_another_optimiser_comes_with_its_learning_rate_unless_one_is_named() ->
     assert changed(DIGITS, optimizer=None, epochs=3) == replace(DIGITS, epochs=3)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_momentum_of_adam_is_its_first_beta(name: str) -> None:
+    config = changed(DIGITS, optimizer=name, momentum=0.5)
+    assert craft.optimizer(nn.Linear(2, 2), config).defaults["betas"][0] == 0.5
+
+
 @pytest.mark.parametrize("field", ["optimizer", "schedule", "init"])
 def test_an_unknown_name_is_answered_with_the_known_ones(field: str) -> None:
     with pytest.raises(ConfigError, match=f"{field} must be one of .*, not nonsense"):

@@ -9,7 +9,7 @@ import torch
 from export.runners import torch_runner
 from tests.training.samples import slice_of, train_briefly
 from tests.training.tiny import tiny
-from training import tasks
+from training import frechet, tasks
 from training.catalog import RECIPES
 from training.checkpoint import load, save
 from training.data.dataset import Dataset
@@ -48,6 +48,10 @@ def test_its_figures_are_those_of_the_rebuilt_model(
     elif "reconstruction" in outputs:
         off = outputs["reconstruction"] - test.test_y / 255
         assert metrics["test_mse"] == pytest.approx(np.mean(off**2), rel=1e-4)
+    elif "image" in outputs:
+        sets = (outputs["image"], test.test_y / 255)
+        apart = frechet.distance(*(each.reshape(len(test.test_y), -1) for each in sets))
+        assert metrics["test_frechet"] == pytest.approx(apart, rel=1e-4)
     elif "logits" in outputs:
         logits = outputs["logits"].astype(np.float64)
         sums = np.log(np.exp(logits).sum(axis=2))

@@ -96,6 +96,7 @@ def test_a_run_killed_between_epochs_ends_with_the_same_weights(tmp_path: Path) 
     ("recipe", "changes"),
     [
         ("fashion-cnn", {}),  # distorted at random, in channels last
+        ("mnist-gan", {}),  # two networks, and batch norms that see two kinds of pictures
         ("sst2-gru", {}),  # dropout, batches by length, AdamW
         ("digits-mlp", {"optimizer": "adadelta", "lr": 1.0}),
         ("digits-mlp", {"optimizer": "sgd", "patience": 2}),

@@ -14,6 +14,7 @@ from training.data import (
     ett,
     fashion_mnist,
     imdb,
+    mnist_latent,
     shakespeare,
     sst2,
     tokens,
@@ -69,6 +70,9 @@ CONTRACTS = {
     ),
     "mnist": Contract(PIXELS, GREY, tuple("0123456789")),
     "mnist-denoising": Contract(PIXELS, GREY, (), (1, 28, 28)),
+    "mnist-latent": Contract(
+        TensorField("latent", "FP32", (mnist_latent.LATENT,)), UNCHANGED, (), (1, 28, 28)
+    ),
 }
 
 
@@ -142,7 +146,8 @@ def _samples(contract: Contract, count: int, random: np.random.Generator) -> tup
     dtype = np.uint8 if pixels else np.float32
     x = random.uniform(0, 25, (count, *contract.field.shape))
     if contract.target:
-        return x.astype(dtype), random.uniform(0, 25, (count, *contract.target)).astype(dtype)
+        target = random.uniform(0, 25, (count, *contract.target))
+        return x.astype(dtype), target.astype(np.uint8 if len(contract.target) == 3 else dtype)
     y = np.arange(count) % len(contract.labels)
     lift = (200 * y / len(contract.labels)).reshape(-1, *(1,) * len(contract.field.shape))
     return (x + lift).astype(dtype), y.astype(np.int64)

@@ -34,6 +34,16 @@ def test_pictures_stand_side_by_side_from_black_to_white() -> None:
     )
 
 
+def test_more_pictures_than_fit_go_on_in_further_rows() -> None:
+    across = predictions.ACROSS
+    pictures = np.ones((across + 2, 1, 2, 3), np.float32)
+    picture = pixels(predictions.png(response(image=pictures)))
+    assert picture.shape == (2 * 2, 3 * across)
+    assert picture[:2].all()
+    assert picture[2:, :6].all()
+    assert not picture[2:, 6:].any()
+
+
 def test_colours_keep_their_places() -> None:
     picture = np.array([1.0, 0.0, 0.5], np.float32).reshape(1, 3, 1, 1)
     assert pixels(predictions.png(response(image=picture))).tolist() == [[[255, 0, 128]]]
