@@ -6,18 +6,19 @@ All times are nanoseconds of the monotonic clock (`time.monotonic_ns`); duration
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from serving.dtypes import Datatype
+from serving.values import value
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Parameter: TypeAlias = bool | int | float | str
 Parameters: TypeAlias = Mapping[str, Parameter]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tensor:
     """A named array. `array.dtype` is `datatype.numpy`; the shape includes the batch dimension."""
 
@@ -47,8 +48,7 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedOutput:
+class RequestedOutput(NamedTuple):
     """An output that the client asked for by name.
 
     `classification` > 0 asks for that many best classes, as `value:index:label`, in its stead.
@@ -58,7 +58,7 @@ class RequestedOutput:
     classification: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InferenceRequest:
     """One request, as any protocol decodes it.
 
@@ -163,7 +163,7 @@ class SequencePolicy:
     merge: BatchPolicy | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Timing:
     """Where the time of one request went; durations in nanoseconds.
 
@@ -181,7 +181,7 @@ class Timing:
     queued_at: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InferenceResponse:
     """The answer to one request, or one of several; `version` is the version that really ran.
 

@@ -16,7 +16,8 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 FLOORS: Final = (
     ("serving.errors", "serving.event_loop", "serving.http2"),
     ("serving.dtypes", "serving.grpc_server"),
-    ("serving.location", "serving.restrictions", "serving.types"),
+    ("serving.location", "serving.restrictions", "serving.values"),
+    ("serving.types",),
     ("serving.devices", "serving.flags", "serving.summaries", "serving.tritonserver"),
     (
         "serving.channel_settings",
@@ -69,6 +70,7 @@ FLOORS: Final = (
     (
         "serving.gateway.body",
         "serving.gateway.connections",
+        "serving.gateway.heads",
         "serving.gateway.disconnect",
         "serving.gateway.extensions",
         "serving.gateway.errors",

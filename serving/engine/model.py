@@ -36,7 +36,7 @@ class ModelVersion(OneResponse):
     ) -> None:
         config = opened.config
         self._opened = opened
-        self._config = config
+        self._name = config.name
         self._statistics = VersionStatistics(
             config.name,
             opened.version,
@@ -84,12 +84,11 @@ class ModelVersion(OneResponse):
             else:
                 parts = self._splitter.parts(admitted, request.label)
                 arrays, timing = await self._submit_all(request, parts)
-            outputs = answer(
-                tuple(Tensor(name, self._outputs[name], arrays[name]) for name in admitted.outputs),
-                request.outputs,
-                self._opened.labels,
-                self._batches,
+            outputs = tuple(
+                [Tensor(name, self._outputs[name], arrays[name]) for name in admitted.outputs]
             )
+            if request.outputs:
+                outputs = answer(outputs, request.outputs, self._opened.labels, self._batches)
         except ServingError as error:
             reason = REASONS.get(error.code, FailureReason.OTHER)
             self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
@@ -102,7 +101,7 @@ class ModelVersion(OneResponse):
             raise
         self._statistics.record_success(admitted.rows, time.monotonic_ns() - arrived, timing)
         return InferenceResponse(
-            model=self._config.name,
+            model=self._name,
             version=self._opened.version,
             outputs=outputs,
             id=request.id,
@@ -120,14 +119,15 @@ class ModelVersion(OneResponse):
         await asyncio.to_thread(self._release)
 
     def _submit(self, request: InferenceRequest, admitted: Admitted) -> Coroutine[Any, Any, Answer]:
+        parameters = request.parameters
         return self._batcher.submit(
             admitted,
             rows=admitted.rows,
             key=admitted.key,
             deadline=request.deadline,
             # Microseconds on the wire.
-            queue_timeout=int(request.parameters.get("timeout", 0)) * 1000,
-            priority=int(request.parameters.get("priority", 0)),
+            queue_timeout=int(parameters.get("timeout", 0)) * 1000 if parameters else 0,
+            priority=int(parameters.get("priority", 0)) if parameters else 0,
             step=self._step(request, admitted),
         )
 

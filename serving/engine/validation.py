@@ -1,7 +1,7 @@
 """Holds a request against the model's signature before anything waits or runs for it."""
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -9,15 +9,17 @@ from serving.config import ModelConfig
 from serving.dtypes import Datatype
 from serving.engine.batching.merge import merge_key
 from serving.errors import InvalidArgument
-from serving.types import InferenceRequest, Tensor, TensorSpec
+from serving.types import InferenceRequest, RequestedOutput, Tensor, TensorSpec
+from serving.values import value
 
-_BATCH_NOTE = (
+_MOST_KNOWN: Final = 64
+_BATCH_NOTE: Final = (
     " The first dimension is the batch, since max_batch_size is above zero: send one example as a "
     "batch of 1."
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Admitted:
     """A request that fits the model.
 
@@ -41,6 +43,8 @@ class Validator:
         self._inputs = {spec.name: spec for spec in config.inputs}
         self._required = {spec.name for spec in config.inputs if not spec.optional}
         self._outputs = tuple(spec.name for spec in config.outputs)
+        # The outputs that requests have asked for, and their names.
+        self._known: dict[tuple[RequestedOutput, ...], tuple[str, ...]] = {(): self._outputs}
         self._finite_only = config.reject_non_finite_inputs
         self._ragged = config.ragged_inputs
         # With every dimension fixed and every input required, all valid requests can be merged.
@@ -50,18 +54,19 @@ class Validator:
 
     def admit(self, request: InferenceRequest) -> Admitted:
         """The request in the engine's terms; InvalidArgument where it does not fit the model."""
-        names = {tensor.name for tensor in request.inputs}
-        if names != self._inputs.keys() or len(names) != len(request.inputs):
+        inputs = request.inputs
+        names = {tensor.name for tensor in inputs}
+        if names != self._inputs.keys() or len(names) != len(inputs):
             self._check_names(request)
-        outputs = self._requested(request) if request.outputs else self._outputs
+        outputs = self._known.get(request.outputs) or self._requested(request)
         rows = 0
         try:
-            for tensor in request.inputs:
+            for tensor in inputs:
                 rows = self._check_tensor(tensor, self._inputs[tensor.name], rows)
         except InvalidArgument as error:
             raise error.labelled(request.label) from None
-        key = outputs if self._uniform else merge_key(request.inputs, outputs, self._ragged)
-        return Admitted(request.inputs, outputs, rows or 1, key)
+        key = outputs if self._uniform else merge_key(inputs, outputs, self._ragged)
+        return Admitted(inputs, outputs, rows or 1, key)
 
     def _check_names(self, request: InferenceRequest) -> None:
         given = [tensor.name for tensor in request.inputs]
@@ -107,9 +112,9 @@ class Validator:
             rows, shape = given, shape[1:]
         if shape != spec.dims and not _fits(shape, spec.dims):
             raise self._wrong_shape(tensor, spec)
-        if self._finite_only and tensor.datatype.is_float:
+        if self._finite_only and spec.datatype.is_float:
             self._check_finite(tensor)
-        if tensor.datatype is Datatype.BYTES:
+        if spec.datatype is Datatype.BYTES:
             self._check_text(tensor)
         return rows
 
@@ -158,6 +163,7 @@ class Validator:
                 ) from None
 
     def _requested(self, request: InferenceRequest) -> tuple[str, ...]:
+        """The names of the outputs that are asked for, checked."""
         names = tuple(output.name for output in request.outputs)
         for name in names:
             if name not in self._outputs:
@@ -169,6 +175,8 @@ class Validator:
             raise InvalidArgument(
                 f"an output of model '{self._model}' is requested more than once: {_quoted(names)}"
             )
+        if len(self._known) < _MOST_KNOWN:
+            self._known[request.outputs] = names
         return names
 
 

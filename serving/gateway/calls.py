@@ -19,16 +19,22 @@ logger = logging.getLogger("penstock.grpc")
 _MAX_DETAILS: Final = 4096
 
 Context: TypeAlias = grpc.aio.ServicerContext
-Method: TypeAlias = Callable[[Any, Context], Awaitable[Message]]
+Read: TypeAlias = Callable[[bytes], Any]
+Method: TypeAlias = Callable[[Any, Context], Awaitable[Message | bytes]]
 
 
-def unary(name: str, method: Method, request_type: type[Message], statuses: Statuses) -> Any:
-    """`method` as a gRPC handler: parses the message itself, turns every failure into a status."""
+def unary(
+    name: str, method: Method, request_type: type[Message], read: Read, statuses: Statuses
+) -> Any:
+    """`method` as a gRPC handler: parses the message itself, turns every failure into a status.
 
-    async def call(content: bytes, context: Context) -> Message | None:
+    `read` makes a request of bytes, or raises DecodeError where these are no `request_type`.
+    """
+
+    async def call(content: bytes, context: Context) -> Message | bytes | None:
         access = Access("grpc", name, GRPC_STATUS[Code.CANCELLED].name)
         try:
-            message = parse(request_type, content)
+            message = parse(request_type, content, read)
             access.model = getattr(message, "model_name", "") or getattr(message, "name", "")
             reply = await method(message, context)
             access.status = grpc.StatusCode.OK.name
@@ -49,10 +55,10 @@ def unary(name: str, method: Method, request_type: type[Message], statuses: Stat
     )
 
 
-def parse(request_type: type[Message], content: bytes) -> Message:
-    """The message in `content`; InvalidArgument where there is none."""
+def parse(request_type: type[Message], content: bytes, read: Read | None = None) -> Any:
+    """The message in `content`, by `read` if given; InvalidArgument where there is none."""
     try:
-        message: Message = request_type.FromString(content)
+        message = (read or request_type.FromString)(content)
     except DecodeError as error:
         raise InvalidArgument(
             f"the message is not a valid {request_type.DESCRIPTOR.full_name}: {error}"
@@ -60,10 +66,9 @@ def parse(request_type: type[Message], content: bytes) -> Message:
     return message
 
 
-def serialize(message: Message) -> bytes:
-    """The bytes of a message."""
-    content: bytes = message.SerializeToString()
-    return content
+def serialize(message: Message | bytes) -> bytes:
+    """The bytes of a message, which it may be already."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 def deadline(context: Context) -> int | None:

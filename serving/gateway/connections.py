@@ -151,17 +151,29 @@ class Guarded(HttpToolsProtocol):
         # Few heads come together with so much else that they must be measured.
         if self._head_bytes > MAX_HEAD and self._head_size() > MAX_HEAD:
             raise ValueError("too large a head ends the parsing")
-        self._is_in_head = False
-        self._head_bytes = 0
-        self._others.go_on(self)
+        self._body_follows()
+        self.begin_request()
+
+    def begin_request(self) -> None:
+        """The head of a request has been parsed, and is not too large."""
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        self._head_follows()
+        super().on_message_complete()
+
+    def _body_follows(self) -> None:
+        """A head is complete."""
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._others.go_on(self)
+
+    def _head_follows(self) -> None:
+        """A request is complete."""
         self._is_in_head = True
         if not self._is_answered():
             self._others.go_on(self)
-        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, if it is not there already."""

@@ -3,22 +3,24 @@
 What a request passes on its way through a framework costs several times its inference. So this
 protocol looks at each head itself, and what is an infer request and nothing else goes from the
 parser to the engine; whatever asks for more goes the whole way. Both ways end in the same
-`Inference`.
+`Inference`. A head that has come before is not parsed again.
 """
 
 import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.errors import Code, ServingError
 from serving.gateway import answers
 from serving.gateway.answers import Answer
 from serving.gateway.authorisation import Authorisation
+from serving.gateway.connections import Connections, Guarded
+from serving.gateway.heads import Head, Heads
 from serving.gateway.inference import Inference
 from serving.restrictions import Group
 from serving.wire.rest import HEADER_LENGTH
@@ -45,6 +47,19 @@ class Lane:
     limit: int
     authorisation: Authorisation
     is_open: Callable[[], bool]
+    heads: Heads = field(default_factory=Heads)
+
+    def lets_in(self, fields: list[tuple[bytes, bytes]]) -> bool:
+        """Whether a request with these headers may come in now."""
+        if not self.is_open():
+            return False
+        if not self.authorisation.is_on:
+            return True
+        try:
+            self.authorisation.check(Group.INFERENCE, fields)
+        except ServingError:
+            return False
+        return True
 
 
 class _Ignored:
@@ -58,30 +73,29 @@ class _Call:
     """A request in the lane; its public attributes are those of uvicorn's own requests."""
 
     __slots__ = (
-        "accepted",
         "chunks",
         "disconnected",
-        "header_length",
+        "head",
         "keep_alive",
-        "message_event",
-        "model",
+        "missing",
         "response_complete",
         "task",
-        "version",
     )
+    message_event: Final = _Ignored()
 
-    def __init__(self, model: bytes, version: bytes | None, headers: dict[bytes, bytes]) -> None:
-        self.model = model.decode()
-        self.version = (version or b"").decode()
-        length = headers.get(_HEADER_LENGTH)
-        self.header_length = None if length is None else length.decode("latin-1")
-        self.accepted = headers.get(b"accept-encoding", b"").decode("latin-1")
+    def __init__(self, head: Head) -> None:
+        self.head = head
         self.chunks: list[bytes] = []
+        self.missing = head.size
         self.task: asyncio.Task[None] | None = None
         self.keep_alive = True
         self.disconnected = False
         self.response_complete = False
-        self.message_event = _IGNORED
+
+    def add(self, chunk: bytes) -> None:
+        """More of the body."""
+        self.chunks.append(chunk)
+        self.missing -= len(chunk)
 
     def take_content(self) -> bytes:
         """The body; what is kept of it here would stay until the connection's next request."""
@@ -89,37 +103,88 @@ class _Call:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-_IGNORED: Final = _Ignored()
-
-
-class HotLane(HttpToolsProtocol):
+class HotLane(Guarded):
     """uvicorn's protocol for one connection, with the lane beside it."""
 
-    def __init__(self, lane: Lane, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, lane: Lane, others: Connections, *args: Any, **kwargs: Any) -> None:
+        super().__init__(others, *args, **kwargs)
         self._lane = lane
-        # The request whose body comes now, and the one that is to be answered. Others may follow it
-        # on the connection: they wait, as uvicorn has it.
+        # The request whose body comes now, by the parser or past it, and the one that is to be
+        # answered. Others may follow it on the connection: they wait, as uvicorn has it.
         self._incoming: _Call | None = None
         self._call: _Call | None = None
+        self._is_past_parser = False
+        self._is_parsing = False
+        # What came together with the head that is parsed now, if that begins it.
+        self._chunk: bytes | None = None
 
-    def on_headers_complete(self) -> None:
-        """Choose the way."""
-        call = self._in_lane()
-        if call is None:
-            super().on_headers_complete()
+    def data_received(self, data: bytes) -> None:
+        """Take what has come past the parser, if its head is known, or else parse it."""
+        if self._is_past_parser:
+            self._take_body(data)
+            return
+        if self._is_parsing:
+            self._chunk = None
         else:
-            self._incoming = self._call = call
-            self.cycle = call  # type: ignore[assignment]
+            found = self._lane.heads.find(data)
+            if found is not None and self._lets_in(found[0]):
+                self._pass(*found, data)
+                return
+            self._chunk = data
+        super().data_received(data)
 
-    def _in_lane(self) -> _Call | None:
-        """The request, if the lane is for it."""
+    def _lets_in(self, head: Head) -> bool:
+        is_free = self._is_answered() and not self.transport.is_closing()
+        return is_free and self._lane.lets_in(head.fields)
+
+    def _pass(self, head: Head, start: int, data: bytes) -> None:
+        """Begin with a request whose body begins at `start`, past the parser."""
+        self._unset_keepalive_if_required()
+        self._incoming = self._call = call = _Call(head)
+        self.cycle = call  # type: ignore[assignment]
+        self._is_past_parser = True
+        self._body_follows()
+        self._take_body(data[start:])
+
+    def _take_body(self, data: bytes) -> None:
+        call = self._incoming
+        assert call is not None
+        rest = data[call.missing :]
+        call.add(data[: call.missing] if rest else data)
+        if call.missing:
+            self._others.wait_for(self)
+            return
+        self._is_past_parser = False
+        self._incoming = None
+        self._head_follows()
+        self._start(call)
+        if rest:
+            self.data_received(rest)
+
+    def on_message_begin(self) -> None:
+        """A request begins in the parser."""
+        self._is_parsing = True
+        super().on_message_begin()
+
+    def begin_request(self) -> None:
+        """Choose the way."""
+        chunk, self._chunk = self._chunk, None
+        head = self._head()
+        if head is None:
+            super().begin_request()
+            return
+        if chunk is not None:
+            self._lane.heads.learn(chunk, head)
+        self._incoming = self._call = call = _Call(head)
+        self.cycle = call  # type: ignore[assignment]
+
+    def _head(self) -> Head | None:
+        """What the request says, if the lane is for it."""
         lane = self._lane
         found = _TARGET.fullmatch(self.url)
-        if found is None or self.parser.get_method() != b"POST" or not lane.is_open():
+        if found is None or self.parser.get_method() != b"POST":
             return None
-        is_busy = self.cycle is not None and not self.cycle.response_complete
-        if is_busy or self.limit_concurrency is not None:
+        if not self._is_answered() or self.limit_concurrency is not None:
             return None
         headers = dict(self.headers)
         size = headers.get(b"content-length", b"")
@@ -127,34 +192,38 @@ class HotLane(HttpToolsProtocol):
             return None
         if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
             return None
-        return _Call(found[1], found[2], headers) if self._is_allowed() else None
-
-    def _is_allowed(self) -> bool:
-        authorisation = self._lane.authorisation
-        if not authorisation.is_on:
-            return True
-        try:
-            authorisation.check(Group.INFERENCE, self.headers)
-        except ServingError:
-            return False
-        return True
+        if not lane.lets_in(self.headers):
+            return None
+        length = headers.get(_HEADER_LENGTH)
+        return Head(
+            model=found[1].decode(),
+            version=(found[2] or b"").decode(),
+            size=int(size),
+            header_length=None if length is None else length.decode("latin-1"),
+            accepted=headers.get(b"accept-encoding", b"").decode("latin-1"),
+            fields=self.headers,
+        )
 
     def on_body(self, body: bytes) -> None:
         """Keep what has come of the body."""
         if self._incoming is None:
             super().on_body(body)
         else:
-            self._incoming.chunks.append(body)
+            self._incoming.add(body)
 
     def on_message_complete(self) -> None:
         """Answer."""
+        self._is_parsing = False
         call, self._incoming = self._incoming, None
         if call is None:
             super().on_message_complete()
-            return
+        else:
+            self._head_follows()
+            self._start(call)
+
+    def _start(self, call: _Call) -> None:
         call.task = self.loop.create_task(self._answer(call))
         self.tasks.add(call.task)
-        call.task.add_done_callback(self.tasks.discard)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Have no work done for a client that has gone."""
@@ -163,13 +232,15 @@ class HotLane(HttpToolsProtocol):
         if call is not None:
             call.disconnected = True
             if call.task is not None:
+                # It may not even have begun.
+                call.task.add_done_callback(self.tasks.discard)
                 call.task.cancel()
 
     async def _answer(self, call: _Call) -> None:
-        lane = self._lane
+        lane, head = self._lane, call.head
         try:
             answer = await lane.infer(
-                call.model, call.version, call.take_content(), call.header_length, call.accepted
+                head.model, head.version, call.take_content(), head.header_length, head.accepted
             )
         except ServingError as error:
             answer = answers.of_error(error, lane.statuses)
@@ -177,10 +248,12 @@ class HotLane(HttpToolsProtocol):
             self.transport.abort()
             raise
         except Exception as error:
-            logger.error("POST %s failed", call.model, exc_info=error)
+            logger.error("POST %s failed", head.model, exc_info=error)
             answer = answers.BUG
         if self.flow.write_paused:
             await self.flow.drain()
+        if call.task is not None:
+            self.tasks.discard(call.task)
         if not call.disconnected:
             self._send(call, answer)
 
@@ -188,18 +261,25 @@ class HotLane(HttpToolsProtocol):
         lines = [STATUS_LINE[answer.status]]
         for name, value in self.server_state.default_headers:
             lines += (name, b": ", value, b"\r\n")
-        for key, text in answer.headers.items():
-            lines.append(f"{key.lower()}: {text}\r\n".encode("latin-1"))
+        rest = "".join([f"{key.lower()}: {text}\r\n" for key, text in answer.headers.items()])
         if not call.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(
-            b"content-length: %d\r\ncontent-type: %s\r\n\r\n"
-            % (len(answer.content), answer.media_type.encode())
+            rest += "connection: close\r\n"
+        rest += (
+            f"content-length: {len(answer.content)}\r\ncontent-type: {answer.media_type}\r\n\r\n"
         )
-        lines.append(answer.content)
+        lines += (rest.encode("latin-1"), answer.content)
         self.transport.write(b"".join(lines))
         call.response_complete = True
         self._call = None
         if not call.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """See to what follows the request that has just been answered."""
+        if self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+        else:
+            # No timer for each request: the others know who is idle, and for how long.
+            self.server_state.total_requests += 1
+            self._others.wait_for(self)

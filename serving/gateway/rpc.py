@@ -33,8 +33,8 @@ from serving.gateway.precedence import tell_of_the_model
 from serving.gateway.security import Security
 from serving.gateway.server_timing import NAME, server_timing
 from serving.settings import Settings
-from serving.wire import proto as wire
 from serving.wire import proto_documents as documents
+from serving.wire import proto_fast as wire
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
@@ -88,23 +88,23 @@ class InferenceService:
         statistics = await self._engine.statistics(request.name, request.version)
         return documents.statistics(statistics)
 
-    async def _model_infer(self, message: Any, context: Context) -> Message:
+    async def _model_infer(self, message: Any, context: Context) -> bytes:
         try:
             return await self._infer(message, context)
         except Decoupled:
             raise Decoupled.asked_over("ModelInfer RPC") from None
 
-    async def _infer(self, message: Any, context: Context) -> Message:
+    async def _infer(self, message: Any, context: Context) -> bytes:
         began = time.monotonic_ns()
         try:
-            request, places = wire.decode_infer_with(
-                self._extensions.regions, message, calls.deadline(context)
+            request, places = wire.decode(
+                message, self._extensions.regions, calls.deadline(context)
             )
         except InvalidArgument:
             await tell_of_the_model(self._engine, message.model_name, message.model_version)
             raise
         response = await self._engine.infer(request)
-        answer = wire.encode_infer(response, places)
+        answer = wire.encode(response, places)
         if response.timing is not None:
             told = server_timing(response.timing, time.monotonic_ns() - began)
             context.set_trailing_metadata(((NAME, told),))
@@ -153,7 +153,7 @@ class RpcServer:
     def register(self, server: Any) -> None:
         """Add the handlers of all services to `server`, as to a `grpc.aio.Server`."""
         handlers = {
-            name: calls.unary(name, method, _request_type(name), self._statuses)
+            name: calls.unary(name, method, *_request(name), self._statuses)
             for name, method in self._service.methods.items()
         }
         handlers[streaming.METHOD] = self._streams.handler()
@@ -169,7 +169,8 @@ class RpcServer:
         )
 
 
-def _request_type(method: str) -> type[Message]:
+def _request(method: str) -> tuple[type[Message], calls.Read]:
+    """What the method's requests are, and how they are read."""
     name = SERVICE.methods_by_name[method].input_type.name
     request_type: type[Message] = getattr(service_pb2, name)
-    return request_type
+    return request_type, wire.read if method == "ModelInfer" else request_type.FromString

@@ -57,10 +57,6 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-class _GuardedLane(Guarded, HotLane):
-    """A connection with the lane, which has its place among others."""
-
-
 def _listening(address: str, port: int, flag: str, reuse: bool = False) -> socket.socket:
     listener = sockets.bind(address, port, flag, reuse)
     try:
@@ -113,7 +109,7 @@ async def _http(
 
 def _protocol(others: Connections, lane: Lane | None) -> Any:
     """What uvicorn makes a protocol for each connection with."""
-    return partial(Guarded, others) if lane is None else partial(_GuardedLane, others, lane)
+    return partial(Guarded, others) if lane is None else partial(HotLane, lane, others)
 
 
 async def serve(

@@ -68,7 +68,7 @@ class _Reader:
         if not isinstance(root, simdjson.Object):
             raise _Unusual
         self.document = self._object(root, 0)
-        if text.count(b"[") != self._lists:
+        if json_text.occurs_more(text, b"[", self._lists):
             raise _Unusual
 
     def _object(self, value: Any, depth: int) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _occurs_more(text: bytes, token: bytes, times: int) -> bool:
+def occurs_more(text: bytes, token: bytes, times: int) -> bool:
     """True if the byte `token` occurs more than `times` times."""
     if len(text) < _SHORT:
         return text.count(token) > times
@@ -99,7 +99,7 @@ def _occurs_more(text: bytes, token: bytes, times: int) -> bool:
 
 def _may_be_deep(text: bytes) -> bool:
     half = MAX_DEPTH // 2
-    return _occurs_more(text, b"[", half) or _occurs_more(text, b"{", half)
+    return occurs_more(text, b"[", half) or occurs_more(text, b"{", half)
 
 
 def _is_deep(value: Any) -> bool:
@@ -120,7 +120,7 @@ def _may_repeat_a_key(text: bytes, value: Any) -> bool:
     if b"\\" in text and b"\\u003" in text:
         # An escaped colon would be found again without being there.
         return True
-    return _occurs_more(text, b":", _count_colons(value) if type(value) is dict else 0)
+    return occurs_more(text, b":", _count_colons(value) if type(value) is dict else 0)
 
 
 def _count_colons(value: dict[str, Any]) -> int:

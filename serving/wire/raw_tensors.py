@@ -12,6 +12,8 @@ from serving.wire.elements import bytes_array
 from serving.wire.fields import TensorHeader, size_mismatch
 
 _LENGTH: Final = Struct("<I")
+# A view of fewer bytes takes longer to make than their copy.
+_SMALL: Final = 4096
 
 
 def decode(
@@ -37,12 +39,13 @@ def decode(
 
 
 def encode(tensor: Tensor) -> bytes | memoryview:
-    """The bytes of `tensor`; a view of its array, of one byte an item, where that is contiguous."""
+    """The bytes of `tensor`; of a large array a view, of one byte an item, if it is contiguous."""
+    array = tensor.array
     if tensor.datatype is Datatype.BYTES:
-        return _join(tensor.array.ravel().tolist())
-    if tensor.array.size == 0:
-        return b""
-    return np.ascontiguousarray(tensor.array).data.cast("B")
+        return _join(array.ravel().tolist())
+    if array.nbytes <= _SMALL:
+        return array.tobytes()
+    return np.ascontiguousarray(array).data.cast("B")
 
 
 def _split(data: bytes, header: TensorHeader, model: str) -> list[bytes]:

@@ -69,8 +69,10 @@ class _Head(NamedTuple):
     encoding: OutputEncoding
 
 
-# Heads by their text, thrown away all at once where clients never send the same.
+# Heads by their text, thrown away all at once where clients never send the same. So are what
+# answers say before their data, by model, version and tensors.
 _REMEMBERED: Final[dict[bytes, _Head]] = {}
+_SAID: Final[dict[tuple[Any, ...], bytes]] = {}
 _MOST_REMEMBERED: Final = 512
 _WORTH_REMEMBERING: Final = 2048
 
@@ -104,10 +106,10 @@ def decode_infer(
     in `regions`. Raises InvalidArgument; NotFound and Unsupported for tensors in shared memory
     that is not there.
     """
-    text, binary = bytes(body), memoryview(b"")
-    if header_length is not None:
-        view = memoryview(body)
-        text, binary = bytes(view[:header_length]), view[header_length:]
+    if header_length is None:
+        text, binary = bytes(body), memoryview(b"")
+    else:
+        text, binary = bytes(body[:header_length]), memoryview(body)[header_length:]
     head = _REMEMBERED.get(text) if len(text) <= _WORTH_REMEMBERING else None
     if head is None:
         head = _head(text, regions)
@@ -152,7 +154,10 @@ def encode_infer(
     The size is None where nothing is binary: then the header `HEADER_LENGTH` is not sent. Raises
     InvalidArgument for an output that JSON cannot carry or its place in shared memory cannot hold.
     """
-    shared_memory.deliver(response.outputs, encoding.places)
+    if encoding is ALL_BINARY and not response.parameters:
+        return _encode_binary(response)
+    if encoding.places:
+        shared_memory.deliver(response.outputs, encoding.places)
     outputs = []
     buffers: list[Buffer] = [b""]
     for tensor in response.outputs:
@@ -180,6 +185,43 @@ def encode_infer(
     # As Triton has it, tensors of no elements alone are no binary data.
     is_binary = any(len(buffer) for buffer in buffers[1:])
     return buffers, len(buffers[0]) if is_binary else None
+
+
+def _encode_binary(response: InferenceResponse) -> tuple[list[Buffer], int | None]:
+    """As `encode_infer`, where all is binary: what stands before the data is likely to be known."""
+    buffers: list[Buffer] = [b""]
+    said: list[Any] = [response.model, response.version]
+    for tensor in response.outputs:
+        raw = raw_tensors.encode(tensor)
+        buffers.append(raw)
+        said += (tensor.name, tensor.datatype.wire, tensor.array.shape, len(raw))
+    key = tuple(said)
+    text = _SAID.get(key)
+    if text is None:
+        text = _say(response, [len(raw) for raw in buffers[1:]])
+        if len(_SAID) >= _MOST_REMEMBERED:
+            _SAID.clear()
+        _SAID[key] = text
+    if response.id:
+        text = b'{"id":%b,%b' % (json_text.dumps(response.id), text[1:])
+    buffers[0] = text
+    return buffers, len(text) if any(buffers[1:]) else None
+
+
+def _say(response: InferenceResponse, sizes: Sequence[int]) -> bytes:
+    """The JSON of an answer without an id, whose outputs follow in so many bytes."""
+    outputs = [
+        {
+            "name": tensor.name,
+            "datatype": tensor.datatype.wire,
+            "shape": tensor.array.shape,
+            "parameters": {"binary_data_size": size},
+        }
+        for tensor, size in zip(response.outputs, sizes, strict=True)
+    ]
+    return json_text.dumps(
+        {"model_name": response.model, "model_version": response.version, "outputs": outputs}
+    )
 
 
 def _head(text: bytes, regions: Regions | None) -> _Head:
@@ -293,7 +335,10 @@ def _decode_outputs(
         if place:
             _refuse_other_forms(parameters, where)
             places[output.name] = place
-    return tuple(outputs.values()), OutputEncoding(is_binary, binary, places)
+    chosen = OutputEncoding(is_binary, binary, places)
+    if not places and all(map(chosen.is_binary, outputs)):
+        chosen = ALL_BINARY
+    return tuple(outputs.values()), chosen
 
 
 def _refuse_other_forms(parameters: Mapping[str, Any], where: str) -> None:

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from serving.engine.embedded import EmbeddedEngine
 from serving.errors import InvalidArgument
 from serving.gateway.app import create_app
-from serving.gateway.connections import Connections, Guarded
+from serving.gateway.connections import Connections
 from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
 from serving.gateway.hot_lane import HotLane, Lane
@@ -72,10 +72,6 @@ _WORDS: Final = (
 )
 
 
-class _Connection(Guarded, HotLane):
-    """As the server makes them."""
-
-
 class _Server:
     """A server's connections and application over real models, which open at the first use."""
 
@@ -84,7 +80,7 @@ class _Server:
         self._state = ServerState()
 
     @cached_property
-    def _connect(self) -> Callable[[], _Connection]:
+    def _connect(self) -> Callable[[], HotLane]:
         settings = Settings(model_repository=(repository(),))
         engine = EmbeddedEngine(settings)
         atexit.register(self._loop.close)
@@ -97,7 +93,7 @@ class _Server:
         authorisation = Security.of(settings).http
         lane = Lane(inference, statuses(False).http, limit, authorisation, is_open=lambda: True)
         others = Connections(settings)
-        return partial(_Connection, others, lane, config, self._state, {}, self._loop)
+        return partial(HotLane, lane, others, config, self._state, {}, self._loop)
 
     def answer(self, content: bytes) -> bytes:
         """What comes back; InvalidArgument if the first request is refused, and how it fails."""
@@ -114,7 +110,7 @@ class _Server:
             raise InvalidArgument("refused")
         return answered
 
-    async def _exchange(self, connect: Callable[[], _Connection], content: bytes) -> bytes:
+    async def _exchange(self, connect: Callable[[], HotLane], content: bytes) -> bytes:
         client, tasks = Client(), self._state.tasks
         protocol = connect()
         protocol.connection_made(client)

@@ -1,19 +1,19 @@
 """What the batcher and the executions tell each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from serving.engine.batching.entries import Step
 from serving.errors import ServingError
 from serving.types import Timing
+from serving.values import value
 
 T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Batch(Generic[T, S]):
     """What one execution gets: the slot that is its own meanwhile, and requests with their rows.
 
@@ -26,7 +26,7 @@ class Batch(Generic[T, S]):
     steps: Sequence[Step] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Executed(Generic[R]):
     """What one execution gives: a result for each item in order; durations in nanoseconds.
 
@@ -40,7 +40,7 @@ class Executed(Generic[R]):
     rows: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BatchReport:
     """One execution, for the statistics; durations in nanoseconds, 0 where it failed.
 

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from serving.gateway import guard
 from serving.gateway.app import create_app
 from serving.gateway.authorisation import of_http
+from serving.gateway.connections import Connections
 from serving.gateway.errors import OWN
 from serving.gateway.extensions import Extensions
 from serving.gateway.hot_lane import HotLane, Lane
@@ -100,7 +101,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Server, ScriptedEngine]]:
     engine = ScriptedEngine(**models)
     server = Server(engine, http_restricted_api=restricted)
-    protocol: Any = partial(HotLane, server.lane)
+    protocol: Any = partial(HotLane, server.lane, Connections(Settings()))
     config = uvicorn.Config(
         server.app,
         http=protocol,
@@ -160,13 +161,15 @@ async def broken(request: InferenceRequest) -> AsyncGenerator[InferenceResponse,
 async def test_both_ways_end_in_the_same_answer(name: str) -> None:
     async with serving(m=echo, broken=broken) as (server, _), server.client() as client:
         hot = await client.ask(REQUESTS[name])
+        assert server.lane.heads.find(REQUESTS[name])
+        again = await client.ask(REQUESTS[name])
         assert server.elsewhere == 0
         server.is_open = False
         other = await client.ask(REQUESTS[name])
         assert server.elsewhere == 1
-    for answer in (hot, other):
+    for answer in (hot, again, other):
         answer.headers.pop("date")
-    assert hot == other
+    assert hot == again == other
 
 
 @pytest.mark.parametrize(
@@ -203,8 +206,21 @@ async def test_who_may_not_ask_is_refused_by_the_framework_and_who_may_is_in_the
         assert (await client.ask(post(JSON))).status == 403
         assert (await client.ask(post(JSON, headers="Key: wrong\r\n"))).status == 403
         assert server.elsewhere == 2
-        assert (await client.ask(post(JSON, headers="Key: secret\r\n"))).status == 200
+        for _ in range(2):
+            assert (await client.ask(post(JSON, headers="Key: secret\r\n"))).status == 200
         assert server.elsewhere == 2
+
+
+async def test_a_known_head_is_let_in_as_long_as_its_key_is() -> None:
+    restriction = Restriction((Group.INFERENCE,), "key", "secret")
+    async with serving((restriction,), m=echo) as (server, _), server.client() as client:
+        request = post(JSON, headers="Key: secret\r\n")
+        assert (await client.ask(request)).status == 200
+        (head, _) = server.lane.heads.find(request) or pytest.fail("the head is not known")
+        assert server.lane.lets_in(head.fields)
+        other = Restriction((Group.INFERENCE,), "key", "new")
+        changed = of_http(Settings(http_restricted_api=(other,)), None)
+        assert not replace(server.lane, authorisation=changed).lets_in(head.fields)
 
 
 async def test_expecting_to_continue_goes_the_whole_way() -> None:
@@ -245,6 +261,39 @@ async def test_a_body_may_come_in_any_pieces() -> None:
             await asyncio.sleep(0)
         assert (await client.answer()).body.endswith(np.float32(3.5).tobytes())
         assert server.elsewhere == 0
+
+
+@pytest.mark.parametrize("cut", [0, 1, len(BINARY) - 1, len(BINARY)])
+async def test_the_body_behind_a_known_head_may_come_later(cut: int) -> None:
+    async with serving(m=echo) as (server, _), server.client() as client:
+        request = post(BINARY, headers=LENGTH)
+        expected = (await client.ask(request)).body
+        size = len(request) - len(BINARY) + cut
+        client.writer.write(request[:size])
+        await client.writer.drain()
+        await asyncio.sleep(0)
+        assert (await client.ask(request[size:])).body == expected
+        assert server.elsewhere == 0
+
+
+async def test_known_heads_that_come_at_once_are_answered_in_order() -> None:
+    async with serving(m=echo) as (server, engine), server.client() as client:
+        requests = [post(JSON.replace(b"7", b"%d" % number)) for number in range(4)]
+        assert (await client.ask(requests[0])).status == 200
+        client.writer.write(b"".join(requests[1:]))
+        for _ in requests[1:]:
+            assert (await client.answer()).status == 200
+        assert engine.begun == ["0", "1", "2", "3"]
+
+
+async def test_what_looks_like_a_known_head_within_another_is_none() -> None:
+    async with serving(m=echo) as (server, engine), server.client() as client:
+        request = post(JSON)
+        assert (await client.ask(request)).status == 200
+        # The answer says that the parser has the rest of that piece, too.
+        await client.ask(request + b"POST /v2/nothing HTTP/1.1\r\nHost: test\r\nX-Quote: ")
+        assert (await client.ask(request)).status == 404
+        assert engine.begun == ["7", "7"]
 
 
 async def test_nothing_is_done_any_more_for_a_client_that_has_gone() -> None:

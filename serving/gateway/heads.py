@@ -1,0 +1,47 @@
+"""The heads of infer requests by their bytes: a client repeats them, and each is read once."""
+
+from typing import Final, NamedTuple
+
+_END: Final = b"\r\n\r\n"
+_LONGEST: Final = 2048
+_MOST: Final = 512
+
+
+class Head(NamedTuple):
+    """What an infer request says before its body of `size` bytes.
+
+    `header_length` is the header HEADER_LENGTH (None: not sent), `accepted` the Accept-Encoding,
+    `fields` all headers, their names in lower case.
+    """
+
+    model: str
+    version: str
+    size: int
+    header_length: str | None
+    accepted: str
+    fields: list[tuple[bytes, bytes]]
+
+
+class Heads:
+    """The heads that came lately; thrown away all at once where clients never repeat any."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+
+    def find(self, data: bytes) -> tuple[Head, int] | None:
+        """The known head with which `data` begins, and where its body does."""
+        end = data.find(_END, 0, _LONGEST) + len(_END)
+        head = self._known.get(data[:end])
+        return None if head is None else (head, end)
+
+    def learn(self, data: bytes, head: Head) -> None:
+        """A parser took the beginning of `data` for `head`, and nothing was before it."""
+        end = data.find(_END, 0, _LONGEST) + len(_END)
+        text = data[:end]
+        # A parser may see ends of lines, and of heads, elsewhere; then this is left to the parser.
+        lines = len(head.fields) + 2
+        if not text.startswith(b"POST ") or not lines == text.count(b"\n") == text.count(b"\r\n"):
+            return
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[text] = head
