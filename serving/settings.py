@@ -21,6 +21,7 @@ from serving.loading_settings import LoadingSettings
 from serving.location import Location, LocationType
 from serving.metrics_settings import MetricsSettings
 from serving.security_settings import SecuritySettings
+from serving.triton_settings import TritonSettings
 
 ENVIRONMENT_PREFIX: Final = "PENSTOCK_"
 
@@ -89,6 +90,7 @@ def cache(text: str) -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(
     EngineSettings,
+    TritonSettings,
     LoadingSettings,
     ChannelSettings,
     SecuritySettings,
@@ -290,8 +292,11 @@ class Settings(
     def __post_init__(self) -> None:
         SecuritySettings.__post_init__(self)
         EngineSettings.__post_init__(self)
+        TritonSettings.__post_init__(self)
         if self.engine is EngineKind.TRITON:
             self._check_servers()
+        elif self.triton_use_ssl:
+            raise click.UsageError("--triton-use-ssl is for --engine=triton.")
         if self.load_model and self.model_control_mode is not ModelControlMode.EXPLICIT:
             raise click.UsageError(
                 "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."

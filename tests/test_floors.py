@@ -18,7 +18,14 @@ FLOORS: Final = (
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.values"),
     ("serving.types",),
-    ("serving.devices", "serving.flags", "serving.summaries", "serving.tritonserver"),
+    (
+        "serving.devices",
+        "serving.flags",
+        "serving.nvml",
+        "serving.summaries",
+        "serving.tritonserver",
+    ),
+    ("serving.followed", "serving.pem"),
     (
         "serving.channel_settings",
         "serving.deprecated_settings",
@@ -26,8 +33,10 @@ FLOORS: Final = (
         "serving.loading_settings",
         "serving.metrics_settings",
         "serving.security_settings",
+        "serving.triton_settings",
     ),
     (
+        "serving.gpu_metrics",
         "serving.host_metrics",
         "serving.passport",
         "serving.settings",
@@ -37,7 +46,7 @@ FLOORS: Final = (
     ),
     ("serving.logs", "serving.tracing"),
     ("serving.config", "serving.wire", "serving.metrics", "serving.storage"),
-    ("serving.engine.places",),
+    ("serving.engine.gpu_memory", "serving.engine.places"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
     (
         "serving.engine.cache",
@@ -74,7 +83,6 @@ FLOORS: Final = (
         "serving.gateway.disconnect",
         "serving.gateway.extensions",
         "serving.gateway.errors",
-        "serving.gateway.followed",
         "serving.gateway.groups",
         "serving.gateway.lifecycle",
         "serving.gateway.precedence",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from serving.errors import ServingError
-from serving.gateway.followed import Followed
+from serving.followed import Followed
 from serving.restrictions import Group
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from serving.errors import PermissionDenied, Restricted, Unauthenticated
+from serving.followed import Followed
 from serving.gateway import api_keys
 from serving.gateway.api_keys import Grant, Keys
-from serving.gateway.followed import Followed
 from serving.restrictions import Group, Restriction, by_group
 from serving.settings import Settings
 

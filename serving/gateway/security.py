@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from serving.gateway import api_keys, authorisation, followed, tls
+from serving import followed
+from serving.gateway import api_keys, authorisation, tls
 from serving.gateway.authorisation import Authorisation
 from serving.gateway.tls import Identities
 from serving.settings import Settings

@@ -6,14 +6,15 @@ is in the files by then; those that are open go on.
 
 import logging
 import ssl
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 
+from serving import pem
 from serving.errors import ServingError
-from serving.gateway.followed import Followed
+from serving.followed import Followed
+from serving.pem import PemFile
 from serving.settings import Settings
 
 logger = logging.getLogger("penstock.security")
@@ -39,87 +40,31 @@ Identities: TypeAlias = Followed[Content, Identity]
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The files of one protocol, as its flags name them."""
+    """The files of one protocol."""
 
     protocol: str
-    certificate: str
-    key: str
-    roots: str
+    certificate: PemFile
+    key: PemFile
+    roots: PemFile
 
     def read(self) -> Content:
         return Content(
-            self._read("server-cert", self.certificate),
-            self._read("server-key", self.key),
-            self._read("root-cert", self.roots) if self.roots else None,
+            self.certificate.read(), self.key.read(), self.roots.read() if self.roots.path else None
         )
-
-    def _read(self, flag: str, file: str) -> bytes:
-        try:
-            return Path(file).read_bytes()
-        except OSError as error:
-            raise ServingError(
-                f"cannot read --{self.protocol}-{flag} {file}: {error.strerror}"
-            ) from error
 
     def parse(self, content: Content) -> Identity:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._take_chain(context, content)
+        pem.take_chain(context, self.certificate, self.key, (content.certificate, content.key))
         if content.roots is not None:
-            self._take_roots(context, content.roots)
-        if self.read() != content:
-            # OpenSSL reads files, and has read others.
-            raise ServingError(f"the files of --{self.protocol}-server-cert are being written")
+            pem.take_roots(context, self.roots, content.roots)
+            context.verify_mode = ssl.CERT_REQUIRED
+            # A session that is taken up again is not held against the roots, which may be others
+            # by then: every connection shows its certificate.
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
         if self.protocol == "grpc":
             context.set_alpn_protocols(["h2"])
         return Identity(context, content)
-
-    def _take_chain(self, context: ssl.SSLContext, content: Content) -> None:
-        key_flag = f"--{self.protocol}-server-key {self.key}"
-        certificate_flag = f"--{self.protocol}-server-cert {self.certificate}"
-        if b"ENCRYPTED" in content.key:
-            raise ServingError(
-                f"{key_flag} is encrypted, and nobody is there to say the password; write it plain "
-                "with `openssl pkey -in ENCRYPTED -out PLAIN`"
-            )
-        if not _has_certificates(content.certificate):
-            raise ServingError(f"{certificate_flag} holds no certificates in PEM")
-        try:
-            context.load_cert_chain(self.certificate, self.key)
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                raise ServingError(
-                    f"{key_flag} is not the key of the first certificate in {certificate_flag}: "
-                    "give the key that it was made with, and the server's own certificate before "
-                    "those that vouch for it"
-                ) from None
-            raise ServingError(f"{key_flag} holds no private key in PEM") from None
-        except OSError as error:
-            raise ServingError(f"cannot read {certificate_flag}: {error.strerror}") from error
-
-    def _take_roots(self, context: ssl.SSLContext, roots: bytes) -> None:
-        if not _has_certificates(roots):
-            raise ServingError(
-                f"--{self.protocol}-root-cert {self.roots} holds no certificates in PEM"
-            )
-        context.load_verify_locations(cadata=_text(roots))
-        context.verify_mode = ssl.CERT_REQUIRED
-        # A session that is taken up again is not held against the roots, which may be others by
-        # then: every connection shows its certificate.
-        context.num_tickets = 0
-        context.options |= ssl.OP_NO_TICKET
-
-
-def _has_certificates(pem: bytes) -> bool:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=_text(pem))
-    except (ssl.SSLError, ValueError):
-        return False
-    return True
-
-
-def _text(pem: bytes) -> str:
-    # Comments between the certificates may be in any language.
-    return pem.decode("ascii", errors="ignore")
 
 
 def identities(settings: Settings, protocol: str) -> Identities | None:
@@ -132,44 +77,49 @@ def identities(settings: Settings, protocol: str) -> Identities | None:
         return getattr(settings, f"{protocol}_{flag}")
 
     is_mutual = given("use_ssl_mutual")
-    files = _Files(protocol, given("server_cert"), given("server_key"), given("root_cert"))
+    files = _Files(
+        protocol,
+        *(
+            PemFile(f"{protocol}-{flag}", given(flag.replace("-", "_")))
+            for flag in ("server-cert", "server-key", "root-cert")
+        ),
+    )
     if not (is_mutual or given("use_ssl")):
         _refuse_files_without_tls(files)
         return None
     _refuse_missing(files, is_mutual)
-    if files.roots and not is_mutual:
+    if files.roots.path and not is_mutual:
         logger.warning(
             "--%s-root-cert is for the certificates of clients, which nobody asks them for; "
             "--%s-use-ssl-mutual=true does",
             protocol,
             protocol,
         )
-        files = _Files(protocol, files.certificate, files.key, "")
+        files = replace(files, roots=PemFile(files.roots.flag, ""))
     return Followed(f"certificates of {protocol}", files.read, files.parse)
 
 
 def _refuse_files_without_tls(files: _Files) -> None:
-    for flag, file in (("cert", files.certificate), ("key", files.key)):
-        if file:
+    for file in (files.certificate, files.key):
+        if file.path:
             raise ServingError(
-                f"--{files.protocol}-server-{flag} is given, but the port would be plain: add "
+                f"--{file.flag} is given, but the port would be plain: add "
                 f"--{files.protocol}-use-ssl=true, or leave the files out"
             )
 
 
 def _refuse_missing(files: _Files, is_mutual: bool) -> None:
     wanted = [
-        (files.certificate, "server-cert", "the server's certificate and those that vouch for it"),
-        (files.key, "server-key", "its private key"),
+        (files.certificate, "the server's certificate and those that vouch for it"),
+        (files.key, "its private key"),
     ]
     if is_mutual:
-        wanted.append((files.roots, "root-cert", "the certificates that vouch for clients"))
-    for file, flag, meaning in wanted:
-        if not file:
+        wanted.append((files.roots, "the certificates that vouch for clients"))
+    for file, meaning in wanted:
+        if not file.path:
             switch = "use-ssl-mutual" if is_mutual else "use-ssl"
             raise ServingError(
-                f"--{files.protocol}-{switch} needs --{files.protocol}-{flag}, a file with "
-                f"{meaning} in PEM"
+                f"--{files.protocol}-{switch} needs --{file.flag}, a file with {meaning} in PEM"
             )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 logger = logging.getLogger("penstock.triton")
 
@@ -16,24 +16,28 @@ class Discovery:
         """`names` are HOST:PORT, an IPv6 address in brackets."""
         self._known: dict[str, Sequence[str]] = dict.fromkeys(names, ())
 
-    async def addresses(self) -> Sequence[str]:
-        """All servers as they are called now, each `ADDRESS:PORT` once."""
+    async def addresses(self) -> Mapping[str, str]:
+        """All servers as they are called now: each `ADDRESS:PORT` and the host that it is."""
         found = await asyncio.gather(*map(_look_up, self._known))
         for name, addresses in zip(self._known, found, strict=True):
             if addresses:
                 self._known[name] = addresses
-        return tuple(dict.fromkeys(one for known in self._known.values() for one in known))
+        return {one: _host(name) for name, known in self._known.items() for one in known}
 
 
 async def _look_up(name: str) -> Sequence[str]:
     """The addresses of HOST:PORT, of one family: a server may have one of each."""
-    host, _, port = name.rpartition(":")
+    port = name.rpartition(":")[2]
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(_host(name), int(port), type=socket.SOCK_STREAM)
     except OSError as error:
         logger.warning("%s: %s", name, error.strerror or error)
         return ()
     hosts = sorted({str(address[0]) for *_, address in found})
     old = [f"{one}:{port}" for one in hosts if ipaddress.ip_address(one).version == 4]
     return old or [f"[{one}]:{port}" for one in hosts]
+
+
+def _host(name: str) -> str:
+    return name.rpartition(":")[0].strip("[]")

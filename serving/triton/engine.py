@@ -16,6 +16,7 @@ from serving.settings import Settings
 from serving.statistics import CacheStatistics, VersionStatistics
 from serving.triton.counting import Counting
 from serving.triton.descriptions import Descriptions
+from serving.triton.dialling import Dialling
 from serving.triton.fleet import Fleet
 from serving.triton.gathering import Gathering
 from serving.triton.link import soon
@@ -46,7 +47,7 @@ class TritonEngine:
         self._grace = float(settings.exit_timeout_secs)
         self._servers = settings.triton_servers
         self._watchers: list[Callable[[], None]] = []
-        self._fleet = Fleet(self._servers, self._changed)
+        self._fleet = Fleet(self._servers, Dialling(settings), self._changed)
         self._descriptions = Descriptions(self._fleet)
         self._sequences = Sequences()
         self._counting = Counting(settings.metrics)

@@ -58,20 +58,21 @@ _PUSHBACK: Final = "grpc-retry-pushback-ms"
 class Untouched(Exception):
     """A call that failed before anything can have been executed, so that another may be tried.
 
-    `error` is what to tell where there is no other; `is_unreachable` says that nobody was there.
+    `error` is what to tell where there is no other; `unconnected` says, in gRPC's words, why there
+    was no connection, and is empty where there was one.
     """
 
-    def __init__(self, error: ServingError, is_unreachable: bool) -> None:
+    def __init__(self, error: ServingError, unconnected: str = "") -> None:
         super().__init__(error.message)
         self.error = error
-        self.is_unreachable = is_unreachable
+        self.unconnected = unconnected
 
 
 def of_call(failure: grpc.aio.AioRpcError) -> ServingError | Untouched:
     """What became of a call that ended with a status."""
     details = failure.details() or failure.code().name
     if failure.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_UNCONNECTED):
-        return Untouched(nobody(), is_unreachable=True)
+        return Untouched(nobody(), details)
     if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (wait := _pushback(failure)):
         return Overloaded(details, wait)
     return _judged(_of_words(details) or _STATUSES.get(failure.code(), Internal)(details))
@@ -99,7 +100,7 @@ def _pushback(failure: grpc.aio.AioRpcError) -> float | None:
 def _judged(error: ServingError) -> ServingError | Untouched:
     if isinstance(error, NotFound) and error.message.startswith(_UNKNOWN_MODEL):
         # A server that stops, or begins, says so of all its models.
-        return Untouched(error, is_unreachable=False)
+        return Untouched(error)
     return error
 
 

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from serving.errors import ServingError
 from serving.triton import failures
+from serving.triton.dialling import Dialling
 from serving.triton.discovery import Discovery
 from serving.triton.failures import Untouched
 from serving.triton.link import Link, State
@@ -30,9 +31,12 @@ _GRACE: Final = 600.0
 class Fleet:
     """The servers that `names` stand for; to be used on one event loop."""
 
-    def __init__(self, names: Sequence[str], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, names: Sequence[str], dialling: Dialling, changed: Callable[[], None]
+    ) -> None:
         """`names` are HOST:PORT; `changed` is called whenever the state of a server changes."""
         self._discovery = Discovery(names)
+        self._dialling = dialling
         self._changed = changed
         self._links: dict[str, Link] = {}
         self._watches: dict[Link, asyncio.Task[None]] = {}
@@ -42,7 +46,7 @@ class Fleet:
 
     async def open(self) -> None:
         """Ask every server once whether it is ready, and follow them from then on."""
-        await self._look_up()
+        await self.look_up()
         self._following = asyncio.create_task(self._follow())
 
     async def close(self, grace: float) -> None:
@@ -61,6 +65,11 @@ class Fleet:
     def is_ready(self) -> bool:
         """True while a server is."""
         return any(link.state is State.READY for link in self._links.values())
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """The servers, whatever their state."""
+        return tuple(self._links.values())
 
     @property
     def size(self) -> int:
@@ -146,25 +155,35 @@ class Fleet:
         while True:
             await asyncio.sleep(_LOOKUP_INTERVAL)
             try:
-                await self._look_up()
+                await self.look_up()
             except Exception as error:
                 # Whatever it is, the servers that are known go on.
                 logger.exception("looking for servers failed", exc_info=error)
 
-    async def _look_up(self) -> None:
+    async def look_up(self) -> None:
+        """Find out which servers there are, and how to connect to them, as it is now."""
         addresses = await self._discovery.addresses()
-        oldest = time.monotonic() - _MAX_AGE
-        kept = {address for address, link in self._links.items() if link.began > oldest}
-        await asyncio.gather(*(self._add(each) for each in addresses if each not in kept))
+        await asyncio.to_thread(self._dialling.refresh)
+        oldest, identity = time.monotonic() - _MAX_AGE, self._dialling.identity
+        kept = {
+            address
+            for address, link in self._links.items()
+            if link.began > oldest and link.identity is identity
+        }
+        added = (self._add(*each) for each in addresses.items() if each[0] not in kept)
+        await asyncio.gather(*added)
         for address in self._links.keys() - set(addresses):
             self._retire(self._links.pop(address))
         self._changed()
 
-    async def _add(self, address: str) -> None:
-        """Connect, and take the place of an older connection once it is known what is there."""
-        link = Link(address, self._changed)
+    async def _add(self, address: str, name: str) -> None:
+        """Connect, and take the place of an older connection unless that is worth more."""
+        link = Link(address, name, self._dialling, self._changed)
         await link.check()
         old = self._links.get(address)
+        if old is not None and link.state is State.UNREACHABLE is not old.state:
+            await link.close(0)
+            return
         self._links[address] = link
         self._watches[link] = asyncio.create_task(link.watch())
         if old is not None:

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.errors import DeadlineExceeded
 from serving.triton import failures
+from serving.triton.dialling import Dialling
 from serving.triton.failures import Untouched
 
 logger = logging.getLogger("penstock.triton")
@@ -25,22 +26,6 @@ CHECK_PATIENCE: Final = 2.0
 _PATIENCE: Final = 10.0
 _ERRORS_AS_STATUS: Final = (("triton_grpc_error", "true"),)
 
-_OPTIONS: Final = (
-    # The gateway has limited what came in; what a model answers is never too large.
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # A peer that is gone without a word is missed while calls wait for it. The checks keep data
-    # flowing, without which a server would take so many pings for an attack.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Else a new connection to an address would be the old one.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-
 
 class State(Enum):
     """What a server said when it was last asked."""
@@ -51,21 +36,28 @@ class State(Enum):
 
 
 class Link:
-    """The connection to the server at `address`, HOST:PORT; to be used on one event loop.
+    """The connection to the server at `address`, ADDRESS:PORT; to be used on one event loop.
 
-    `changed` is called whenever `state` is another. `outstanding` counts the calls that the server
-    has not answered yet, `turn` tells when it was last chosen, and `began` is when the connection
-    was opened, in seconds of the monotonic clock.
+    `name` is the host that it was looked up for. `changed` is called whenever `state` is another.
+    `outstanding` counts the calls that the server has not answered yet, `turn` tells when it was
+    last chosen, `began` is when the connection was opened, in seconds of the monotonic clock, and
+    `identity` what with.
     """
 
-    def __init__(self, address: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, address: str, name: str, dialling: Dialling, changed: Callable[[], None]
+    ) -> None:
         self.address = address
+        self._name = name
+        self._dialling = dialling
         self._changed = changed
         self.state = State.UNREACHABLE
+        self._why = ""
         self.outstanding = 0
         self.turn = 0
         self.began = time.monotonic()
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.identity = dialling.identity
+        self._channel = dialling.open(address, name)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def call(self, method: str, message: Message, deadline: int | None = None) -> Any:
@@ -109,8 +101,8 @@ class Link:
             reply = await self._stub.ServerReady(
                 service_pb2.ServerReadyRequest(), timeout=CHECK_PATIENCE
             )
-        except grpc.aio.AioRpcError:
-            self._become(State.UNREACHABLE)
+        except grpc.aio.AioRpcError as failure:
+            self._lose(failure.details() or failure.code().name)
         else:
             self._become(State.READY if reply.ready else State.NOT_READY)
 
@@ -126,15 +118,22 @@ class Link:
         finally:
             self.outstanding -= 1
 
-    def _become(self, state: State) -> None:
-        if state is not self.state:
-            logger.info("%s is %s", self.address, state.value)
-            self.state = state
+    def _become(self, state: State, why: str = "") -> None:
+        if (state, why) == (self.state, self._why):
+            return
+        level = logging.WARNING if why else logging.INFO
+        logger.log(level, "%s is %s%s", self.address, state.value, why and f": {why}")
+        is_another = state is not self.state
+        self.state, self._why = state, why
+        if is_another:
             self._changed()
 
+    def _lose(self, details: str) -> None:
+        self._become(State.UNREACHABLE, self._dialling.why(details, self._name))
+
     def _fail(self, failure: Exception) -> NoReturn:
-        if isinstance(failure, Untouched) and failure.is_unreachable:
-            self._become(State.UNREACHABLE)
+        if isinstance(failure, Untouched) and failure.unconnected:
+            self._lose(failure.unconnected)
         raise failure from None
 
 

@@ -23,6 +23,7 @@ from serving.settings import (
     Settings,
     options,
 )
+from serving.triton_settings import TritonSettings
 
 NAMES = [setting.name for setting in fields(Settings)]
 
@@ -112,10 +113,11 @@ def text_of(value: Any) -> str:
 
 
 # What belongs to servers elsewhere cannot be said without them.
+ELSEWHERE = {"engine", "gateway_batching", *(setting.name for setting in fields(TritonSettings))}
 SINGLE = {
     setting.name: setting.default
     for setting in fields(Settings)
-    if not isinstance(setting.default, tuple) and setting.name not in ("engine", "gateway_batching")
+    if not isinstance(setting.default, tuple) and setting.name not in ELSEWHERE
 }
 
 
@@ -248,6 +250,26 @@ def test_triton_servers_are_named_by_lists_by_several_flags_or_by_a_variable() -
     assert expected.triton_servers == ("a:8001", "[::1]:7001", "b.c:9")
 
 
+def test_how_to_connect_to_triton_servers_is_said_by_flags_or_by_variables() -> None:
+    others: dict[str, Any] = {
+        "root_cert": "ca.crt",
+        "client_cert": "tls.crt",
+        "client_key": "tls.key",
+    }
+    given = {"use_ssl": "true", **others}
+    fleet = ["--engine=triton", "--triton-url=a:1"]
+    expected = Settings(
+        engine=EngineKind.TRITON,
+        triton_url=("a:1",),
+        triton_use_ssl=True,
+        **{f"triton_{name}": value for name, value in others.items()},
+    )
+    flags = [f"--triton-{name.replace('_', '-')}={value}" for name, value in given.items()]
+    assert read([*fleet, *flags]) == expected
+    variables = {f"PENSTOCK_TRITON_{name.upper()}": value for name, value in given.items()}
+    assert read(fleet, variables) == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -265,6 +287,18 @@ def test_triton_servers_are_named_by_lists_by_several_flags_or_by_a_variable() -
         (
             ["--engine=triton", "--triton-url=a:8001,localhost:8001"],
             "port 8001 of this machine is the one that this server listens on itself",
+        ),
+        (["--triton-use-ssl=true"], "--triton-use-ssl is for --engine=triton."),
+        (
+            ["--engine=triton", "--triton-url=a:1", "--triton-root-cert=ca.crt"],
+            "--triton-root-cert is given, but connections to the Triton servers would be plain",
+        ),
+        (
+            [
+                *("--engine=triton", "--triton-url=a:1", "--triton-use-ssl=true"),
+                "--triton-client-cert=tls.crt",
+            ],
+            "--triton-client-cert and --triton-client-key need each other.",
         ),
     ],
 )

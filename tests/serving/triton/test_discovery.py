@@ -16,4 +16,9 @@ from serving.triton.discovery import Discovery
     ],
 )
 async def test_each_address_is_named_once(names: list[str], addresses: tuple[str, ...]) -> None:
-    assert await Discovery(names).addresses() == addresses
+    assert tuple(await Discovery(names).addresses()) == addresses
+
+
+async def test_an_address_is_that_of_the_host_whose_certificate_it_must_show() -> None:
+    found = await Discovery(["localhost:7001", "[::1]:7001"]).addresses()
+    assert found == {"127.0.0.1:7001": "localhost", "[::1]:7001": "::1"}

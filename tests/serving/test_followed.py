@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from serving.errors import ServingError
-from serving.gateway.followed import Followed
+from serving.followed import Followed
 
 
 class Source:
