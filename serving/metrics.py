@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from serving.gpu_metrics import gpu_metrics
 from serving.host_metrics import HostMetrics
 from serving.metrics_settings import MetricsConfig, MetricsSettings
 from serving.statistics import CacheStatistics, Histogram, VersionStatistics
@@ -322,11 +323,13 @@ class Exposition:
         GCCollector(registry=self._process)
         if settings.allow_cpu_metrics:
             self._process.register(HostMetrics(interval=settings.metrics_interval_ms))
+        found = gpu_metrics(settings.metrics_interval_ms) if settings.allow_gpu_metrics else None
+        self._gpus = [found] if found else []
 
     def render(
         self, versions: Iterable[VersionStatistics], cache: CacheStatistics | None = None
     ) -> bytes:
         """The metrics in Prometheus' text format (`CONTENT_TYPE`)."""
         families = _ModelMetrics(tuple(versions), cache, self._config, self._objective)
-        models = _TOTAL.sub(rb"\1 ", generate_latest(families))
-        return models + generate_latest(self._process)
+        tritons = b"".join(generate_latest(each) for each in (families, *self._gpus))
+        return _TOTAL.sub(rb"\1 ", tritons) + generate_latest(self._process)

@@ -37,10 +37,16 @@ class MetricsSettings:
         default=True,
         metadata=flag("Whether metrics tell of the host's processors and memory.", bool),
     )
+    allow_gpu_metrics: bool = field(
+        default=True,
+        metadata=flag(
+            "Whether metrics tell of the GPUs, where nvidia-ml-py and a driver are installed.", bool
+        ),
+    )
     metrics_interval_ms: float = field(
         default=2000.0,
         metadata=flag(
-            "How old what is sampled may be that metrics tell of the host.",
+            "How old what is sampled may be that metrics tell of the host and of its GPUs.",
             click.FloatRange(0, min_open=True),
         ),
     )

@@ -20,7 +20,6 @@ _NO_READER: Final = "no model of the backends here reads parameters of requests,
 
 # What each asks for is so anyway, or says nothing here.
 ACCEPTED: Final[Mapping[str, str]] = {
-    "allow-gpu-metrics": "there are no metrics of GPUs",
     "backend-directory": _BUILT_IN,
     "buffer-manager-thread-count": "tensors are copied in the instances' own threads",
     "cache-directory": _BUILT_IN,

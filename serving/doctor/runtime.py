@@ -1,25 +1,23 @@
 """The versions of what serves, and whether ONNX Runtime and the GPU fit together."""
 
 import platform
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
+from serving.devices import Gpus, Wish
 from serving.doctor.findings import Finding, fault, good, warning
+from serving.nvml import Figures, Gpu, NoNvml, Nvml
 from serving.settings import Settings
 
 _RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
 _PACKAGES: Final = ("numpy", "tritonclient", "grpcio", "protobuf", "fastapi", "uvicorn")
 _CUDA: Final = "CUDAExecutionProvider"
-_QUERY: Final = (
-    "--query-gpu=index,name,driver_version,memory.used,memory.total,mig.mode.current",
-    "--format=csv,noheader",
-)
-_SUPPORTED: Final = re.compile(r"CUDA Version: (\d+)\.(\d+)")
-_SECONDS: Final = 30
+_MIB: Final = 1024 * 1024
+# What the driver's kernel module makes.
+NODES: Final = Path("/dev/nvidiactl")
 
 
 def packages(_: Settings) -> Iterator[Finding]:
@@ -37,6 +35,15 @@ def packages(_: Settings) -> Iterator[Finding]:
         yield good("packages", found)
 
 
+@dataclass(frozen=True, slots=True)
+class Nvidia:
+    """What the driver tells: its version, the newest CUDA that it can do, and each GPU in words."""
+
+    driver: str
+    cuda: tuple[int, int]
+    gpus: tuple[str, ...]
+
+
 def runtime(_: Settings) -> Iterator[Finding]:
     """What ONNX Runtime can execute on, and whether the GPUs of this machine are among it."""
     try:
@@ -45,44 +52,67 @@ def runtime(_: Settings) -> Iterator[Finding]:
         advice = "pip install 'penstock[cpu]', or 'penstock[gpu]' where there is an NVIDIA GPU"
         yield fault("runtime", f"ONNX Runtime cannot be imported: {error}", advice)
         return
+    from serving.engine.backends.gpus import cuda_major, find_gpus
+
     providers = onnxruntime.get_available_providers()
     yield good("runtime", f"ONNX Runtime {onnxruntime.__version__}: {', '.join(providers)}")
-    yield from gpus(_nvidia_smi(*_QUERY), _nvidia_smi(), providers, _built_for(onnxruntime))
+    yield from gpus(nvidia(), providers, cuda_major(), find_gpus(Wish()))
 
 
-def gpus(listed: str, shown: str, providers: Sequence[str], built_for: str) -> Iterator[Finding]:
-    """What `nvidia-smi` lists, and in `shown` says of the driver; each is empty without a GPU.
+def nvidia(nodes: Path = NODES) -> Nvidia | str:
+    """What NVML tells; where there are GPUs of which it does not, why not, else nothing."""
+    try:
+        nvml = Nvml()
+        described = tuple(_described(gpu, nvml.figures(gpu)) for gpu in nvml.gpus())
+        return Nvidia(nvml.driver, nvml.cuda, described)
+    except NoNvml as error:
+        return str(error) if nodes.exists() else ""
 
-    `built_for` is the version of CUDA that ONNX Runtime was built for, empty where it was for none.
+
+def gpus(
+    found: Nvidia | str, providers: Sequence[str], built_for: str, usable: Gpus
+) -> Iterator[Finding]:
+    """Whether the GPUs that NVML has `found` and ONNX Runtime fit together.
+
+    `built_for` is the CUDA that ONNX Runtime was built for, empty where it was for none; `usable`
+    what it can execute on.
     """
-    if not listed:
-        if _CUDA in providers:
-            advice = (
-                "install the driver; for a container, the NVIDIA Container Toolkit and --gpus all"
-            )
-            yield warning("gpu", "none can be seen, and ONNX Runtime is built for them", advice)
-        else:
-            yield good("gpu", "none")
+    if not isinstance(found, Nvidia):
+        yield from _unseen(found, _CUDA in providers)
         return
-    for line in listed.splitlines():
-        yield good("gpu", _described(line))
-    supported = _SUPPORTED.search(shown)
+    for described in found.gpus or ("none that CUDA_VISIBLE_DEVICES leaves this process",):
+        yield good("gpu", described)
+    newest = ".".join(map(str, found.cuda))
     if _CUDA not in providers:
         advice = "pip uninstall onnxruntime; pip install 'penstock[gpu]'"
         yield warning("gpu runtime", "ONNX Runtime is built for processors only", advice)
-    elif supported and built_for and int(supported[1]) < int(built_for.partition(".")[0]):
-        found = (
-            f"the driver is for CUDA {supported[1]}.{supported[2]}, ONNX Runtime for {built_for}"
-        )
-        yield fault("gpu runtime", found, f"install a driver for CUDA {built_for} or newer")
+    elif built_for and found.cuda[0] < int(built_for):
+        told = f"driver {found.driver} is for CUDA {newest}, ONNX Runtime for {built_for}"
+        yield fault("gpu runtime", told, f"install a driver for CUDA {built_for} or newer")
+    elif not usable.ids:
+        advice = "until then models execute on the CPU, unless --device says otherwise"
+        yield warning("gpu runtime", usable.missing, advice)
     else:
-        yield good("gpu runtime", f"built for CUDA {built_for or 'of any version'}")
+        told = f"driver {found.driver} for CUDA {newest}, ONNX Runtime for {built_for}"
+        yield good("gpu runtime", f"{told}; it executes on GPU {usable}")
 
 
-def _described(line: str) -> str:
-    index, name, driver, used, total, mig = (field.strip() for field in line.split(","))
-    partitioned = ", in MIG instances" if mig == "Enabled" else ""
-    return f"{index}: {name}, driver {driver}, {used} of {total} in use{partitioned}"
+def _unseen(why: str, is_built_for_gpus: bool) -> Iterator[Finding]:
+    if why:
+        yield warning("gpu", f"there is one, and nothing tells of it: {why}", "see there")
+    elif is_built_for_gpus:
+        advice = "install the driver; for a container, the NVIDIA Container Toolkit and --gpus all"
+        yield warning("gpu", "none can be seen, and ONNX Runtime is built for them", advice)
+    else:
+        yield good("gpu", "none")
+
+
+def _described(gpu: Gpu, figures: Figures) -> str:
+    kind = f"{gpu.number}: {gpu.name}, {gpu.uuid}"
+    if figures.memory_total is None or figures.memory_used is None:
+        return kind
+    used, total = figures.memory_used // _MIB, figures.memory_total // _MIB
+    return f"{kind}, {used} MiB of {total} MiB in use"
 
 
 def _installed(names: Sequence[str]) -> list[str]:
@@ -94,24 +124,3 @@ def _installed(names: Sequence[str]) -> list[str]:
             continue
         found.append(name)
     return found
-
-
-def _built_for(onnxruntime: Any) -> str:
-    from onnxruntime.capi import build_and_package_info
-
-    assert onnxruntime
-    return str(getattr(build_and_package_info, "cuda_version", ""))
-
-
-def _nvidia_smi(*arguments: str) -> str:
-    """What it prints; empty where there is none, or no driver."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ""
-    try:
-        done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

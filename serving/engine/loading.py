@@ -26,6 +26,7 @@ from serving.engine.backends.generation import GenerationBackend
 from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
 from serving.engine.backends.repeat import RepeatBackend
+from serving.engine.gpu_memory import told
 from serving.engine.repository import (
     CONFIG_FILENAME,
     ModelFolder,
@@ -171,10 +172,16 @@ class Loader:
                 raise
         return opened
 
+    def _measured(self, plan: Plan, version: int) -> Opened:
+        """As `_open_version`; what it takes of the GPUs is logged."""
+        config = plan.versions[version].config
+        with told(f"loaded {plan.folder.name} version {version}", placements(config)):
+            return self._open_version(plan, version)
+
     def _try_version(self, plan: Plan, version: int) -> Opened:
         for attempt in range(1, self._retries + 1):
             try:
-                return self._open_version(plan, version)
+                return self._measured(plan, version)
             except ServingError as error:
                 logger.warning(
                     "%s version %d: attempt %d of %d failed: %s",
@@ -184,7 +191,7 @@ class Loader:
                     self._retries + 1,
                     error.message,
                 )
-        return self._open_version(plan, version)
+        return self._measured(plan, version)
 
     def _planned(
         self,

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from serving.config import ModelConfig
+from serving.engine import gpu_memory
 from serving.engine.backends.thread_plan import thread_plan
 from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close
 from serving.engine.registry import UNLOADED, Record, Registry, Served
@@ -192,7 +193,8 @@ def _plan(config: ModelConfig, budget: int) -> str:
 async def _drain(servable: Servable, done: Callable[[], None]) -> None:
     config = servable.opened.config
     try:
-        await servable.close()
+        with gpu_memory.told(f"closed {config.name}", config.placements):
+            await servable.close()
         logger.info("closed %s version %s", config.name, servable.opened.version)
     except Exception:
         logger.exception("%s version %s did not close", config.name, servable.opened.version)

@@ -32,6 +32,89 @@ int cuGetErrorString(int error, const char **text) {
 }
 """
 
+# NVML, which has FAKE_GPUS devices and no driver where that is not set. The second device is cut
+# into MIG instances, of which slice 1 is there and tells its memory only. This process holds
+# FAKE_HELD bytes of the first.
+NVML: Final = r"""
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { OK = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, NO_DRIVER = 9 };
+typedef unsigned long long u64;
+typedef struct { u64 total, free, used; } memory_t;
+typedef struct { unsigned gpu, memory; } rates_t;
+typedef struct { unsigned pid; u64 used; unsigned gi, ci; } process_t;
+#define MIG 100
+
+static long number(const char *name) { const char *v = getenv(name); return v ? atol(v) : 0; }
+static long of(void *device) { return (long)device - 1; }
+int nvmlInitWithFlags(unsigned flags) { return getenv("FAKE_GPUS") ? OK : NO_DRIVER; }
+int nvmlShutdown(void) { return OK; }
+const char *nvmlErrorString(int error) {
+  return error == NO_DRIVER ? "Driver Not Loaded" : "Broken";
+}
+int nvmlSystemGetDriverVersion(char *text, unsigned size) {
+  snprintf(text, size, "580.95.05");
+  return OK;
+}
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13010; return OK; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = number("FAKE_GPUS"); return OK; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+  *device = (void *)(long)(index + 1);
+  return OK;
+}
+int nvmlDeviceGetMigMode(void *device, unsigned *now, unsigned *next) {
+  if (of(device) != 1) return NOT_SUPPORTED;
+  *now = *next = 1;
+  return OK;
+}
+int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) { *count = 7; return OK; }
+int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **mig) {
+  if (index != 1) return NOT_FOUND;
+  *mig = (void *)(long)(MIG + 1);
+  return OK;
+}
+int nvmlDeviceGetUUID(void *device, char *text, unsigned size) {
+  snprintf(text, size, of(device) == MIG ? "MIG-b" : "GPU-%c", (char)('a' + of(device)));
+  return OK;
+}
+int nvmlDeviceGetName(void *device, char *text, unsigned size) {
+  snprintf(text, size, "NVIDIA A100");
+  return OK;
+}
+int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
+  memory->total = 80000; memory->used = 1000; memory->free = 79000;
+  return OK;
+}
+int nvmlDeviceGetUtilizationRates(void *device, rates_t *rates) {
+  if (of(device) == MIG) return NOT_SUPPORTED;
+  rates->gpu = 25; rates->memory = 50;
+  return OK;
+}
+static int told(void *device, unsigned *figure, unsigned value) {
+  if (of(device) == MIG) return NOT_SUPPORTED;
+  *figure = value;
+  return OK;
+}
+int nvmlDeviceGetPowerUsage(void *device, unsigned *mw) { return told(device, mw, 70500); }
+int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *mw) { return told(device, mw, 400000); }
+int nvmlDeviceGetTotalEnergyConsumption(void *device, u64 *mj) {
+  if (of(device) == MIG) return NOT_SUPPORTED;
+  *mj = number("FAKE_ENERGY");
+  return OK;
+}
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, process_t *found) {
+  if (of(device) != 0 || !getenv("FAKE_HELD")) return OK;
+  if (*count < 2) { *count = 2; return INSUFFICIENT_SIZE; }
+  found[0].pid = 1; found[0].used = 5;
+  found[1].pid = getpid(); found[1].used = number("FAKE_HELD");
+  *count = 2;
+  return OK;
+}
+"""
+
 
 def compiled(source: str, file: Path) -> Path:
     """A shared library of C `source`; its `soname` is the file's, as that of a driver's is."""

@@ -1,6 +1,5 @@
 """What `penstock doctor` finds of machines that are fit, and of those that are not."""
 
-import os
 import resource
 import socket
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from serving.devices import Gpus
 from serving.doctor import machine, memory, ports, runtime
 from serving.doctor.findings import Finding, Verdict
 from serving.settings import Settings
@@ -206,58 +206,39 @@ def test_ports_that_are_off_are_not_looked_at() -> None:
     assert list(checked(allow_grpc=False, allow_metrics=False)) == ["port of http"]
 
 
-LISTED: Final = "0, NVIDIA H100 80GB HBM3, 535.104.05, 3 MiB, 81559 MiB, Disabled"
-SHOWN: Final = "| NVIDIA-SMI 535.104.05   Driver Version: 535.104.05   CUDA Version: 12.2     |"
+FOUND: Final = runtime.Nvidia("535.104.05", (12, 2), ("0: NVIDIA H100, GPU-1",))
+NO_GPUS, ONE_GPU = Gpus(missing="libcudnn.so.9 is missing"), Gpus((0,))
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 @pytest.mark.parametrize(
-    ("listed", "providers", "built_for", "verdicts", "told"),
+    ("found", "providers", "built_for", "usable", "verdicts", "told"),
     [
-        ("", [CPU], "", [GOOD], "none"),
-        ("", [CUDA, CPU], "12.4", [WARNING], "install the driver"),
-        (LISTED, [CPU], "", [GOOD, WARNING], "pip install 'penstock[gpu]'"),
-        (LISTED, [CUDA, CPU], "12.4", [GOOD, GOOD], "built for CUDA 12.4"),
-        (LISTED, [CUDA, CPU], "13.0", [GOOD, FAULT], "a driver for CUDA 13.0 or newer"),
+        ("", [CPU], "", NO_GPUS, [GOOD], "none"),
+        ("", [CUDA, CPU], "12", NO_GPUS, [WARNING], "install the driver"),
+        ("pip install nvidia-ml-py", [CPU], "", NO_GPUS, [WARNING], "pip install nvidia-ml-py"),
+        (FOUND, [CPU], "", NO_GPUS, [GOOD, WARNING], "pip install 'penstock[gpu]'"),
+        (FOUND, [CUDA, CPU], "12", NO_GPUS, [GOOD, WARNING], "libcudnn.so.9 is missing"),
+        (FOUND, [CUDA, CPU], "12", ONE_GPU, [GOOD, GOOD], "for 12; it executes on GPU 0"),
+        (FOUND, [CUDA, CPU], "13", NO_GPUS, [GOOD, FAULT], "a driver for CUDA 13 or newer"),
     ],
 )
 def test_gpu_driver_and_runtime_have_to_fit(
-    listed: str, providers: list[str], built_for: str, verdicts: list[Verdict], told: str
+    found: runtime.Nvidia | str,
+    providers: list[str],
+    built_for: str,
+    usable: Gpus,
+    verdicts: list[Verdict],
+    told: str,
 ) -> None:
-    findings = list(runtime.gpus(listed, SHOWN, providers, built_for))
+    findings = list(runtime.gpus(found, providers, built_for, usable))
 
     assert [finding.verdict for finding in findings] == verdicts
     assert told in findings[-1].found + findings[-1].advice
 
 
-def test_each_gpu_is_described() -> None:
-    listed = f"{LISTED}\n1, NVIDIA A30, 535.104.05, 900 MiB, 24576 MiB, Enabled"
-    first, second, _ = runtime.gpus(listed, SHOWN, [CUDA], "12.4")
-
-    assert first.found == "0: NVIDIA H100 80GB HBM3, driver 535.104.05, 3 MiB of 81559 MiB in use"
-    assert second.found.endswith("900 MiB of 24576 MiB in use, in MIG instances")
-
-
-def test_nvidia_smi_is_what_tells_of_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f'#!/bin/sh\n[ $# -eq 0 ] && echo "{SHOWN}" || echo "{LISTED}"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-
-    checks = {finding.check: finding for finding in runtime.runtime(Settings())}
-
-    assert "NVIDIA H100 80GB HBM3" in checks["gpu"].found
-    assert "gpu runtime" in checks
-
-
-def test_a_driver_that_does_not_answer_is_none(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho failed to communicate with the driver\nexit 9\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-
-    checks = {finding.check: finding.found for finding in runtime.runtime(Settings())}
-
-    assert checks["gpu"] in ("none", "none can be seen, and ONNX Runtime is built for them")
+def test_gpus_of_which_nothing_tells_are_told_of(tmp_path: Path) -> None:
+    nodes = tmp_path / "nvidiactl"
+    assert runtime.nvidia(nodes) == ""
+    nodes.touch()
+    assert "nvidia-ml-py" in str(runtime.nvidia(nodes)) or "NVML" in str(runtime.nvidia(nodes))
