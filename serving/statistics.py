@@ -36,6 +36,19 @@ class FailureReason(Enum):
     OTHER = "OTHER"
 
 
+class ServerFailure(Enum):
+    """What a server elsewhere did with a call that it did not answer, by our own label values.
+
+    `unreachable` there was no connection, `refused` it would not take it, `late` it did not answer
+    before the deadline, `failed` anything else that was not the caller's fault.
+    """
+
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    LATE = "late"
+    FAILED = "failed"
+
+
 # What a version sums up over requests: the members of `inference_stats`, by their names there.
 DURATIONS: Final = (
     "success",
@@ -151,6 +164,24 @@ class CacheStatistics:
     evictions: int = 0
     lookup_ns: int = 0
     insertion_ns: int = 0
+
+
+@dataclass(slots=True)
+class ServerStatistics:
+    """A server elsewhere that executes models for this process, as it is seen from here.
+
+    `outstanding` are the calls that it has not answered yet; `calls` and `failures` count since it
+    was found.
+    """
+
+    address: str
+    is_reachable: bool = False
+    is_ready: bool = False
+    outstanding: int = 0
+    calls: int = 0
+    failures: dict[ServerFailure, int] = field(
+        default_factory=lambda: dict.fromkeys(ServerFailure, 0)
+    )
 
 
 def _durations() -> Histogram:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from serving.statistics import CacheStatistics, VersionStatistics
+from serving.statistics import CacheStatistics, ServerStatistics, VersionStatistics
 from serving.types import (
     IndexEntry,
     InferenceRequest,
@@ -52,6 +52,9 @@ class Engine(Protocol):
 
     async def cache_statistics(self) -> CacheStatistics | None:
         """Counters of the response cache; None if there is none."""
+
+    async def servers(self) -> Sequence[ServerStatistics]:
+        """The servers elsewhere that execute the models; none where this process does."""
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answer one request."""

@@ -27,7 +27,7 @@ from serving.engine.servable import Opened, Servable
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
 from serving.location import Location
 from serving.settings import ModelControlMode, Settings
-from serving.statistics import CacheStatistics, VersionStatistics
+from serving.statistics import CacheStatistics, ServerStatistics, VersionStatistics
 from serving.threads import available_cpus, processors
 from serving.types import (
     IndexEntry,
@@ -205,6 +205,10 @@ class EmbeddedEngine:
     async def counted(self) -> Sequence[VersionStatistics]:
         """The statistics: nobody else counts."""
         return await self.statistics()
+
+    async def servers(self) -> Sequence[ServerStatistics]:
+        """None: this process executes the models."""
+        return ()
 
     async def cache_statistics(self) -> CacheStatistics | None:
         """Counters of the response cache; None if the settings ask for none."""

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serving import server_metrics
 from serving.engine.base import Engine
 from serving.gateway.lifecycle import Lifecycle
 from serving.metrics import CONTENT_TYPE, Exposition
@@ -24,7 +25,8 @@ def metrics_app(engine: Engine, lifecycle: Lifecycle, settings: MetricsSettings)
 
     async def metrics(_: Request) -> Response:
         content = exposition.render(await engine.counted(), await engine.cache_statistics())
-        return Response(content, media_type=CONTENT_TYPE)
+        servers = server_metrics.render(await engine.servers())
+        return Response(content + servers, media_type=CONTENT_TYPE)
 
     return Starlette(
         routes=[

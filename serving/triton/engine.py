@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2
 from serving.engine.batching.batch import BatchReport
 from serving.errors import Code, Internal, InvalidArgument, LoadFailed, ServingError
 from serving.settings import Settings
-from serving.statistics import CacheStatistics, VersionStatistics
+from serving.statistics import CacheStatistics, ServerStatistics, VersionStatistics
 from serving.triton.counting import Counting
 from serving.triton.descriptions import Descriptions
 from serving.triton.dialling import Dialling
@@ -123,6 +123,10 @@ class TritonEngine:
     async def cache_statistics(self) -> CacheStatistics | None:
         """None: the servers' own metrics tell of their caches."""
         return None
+
+    async def servers(self) -> Sequence[ServerStatistics]:
+        """How the servers do, and what has become of the calls to them."""
+        return self._fleet.statistics()
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Have the server with the least to do answer; every outcome is counted."""

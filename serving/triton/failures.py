@@ -8,6 +8,7 @@ import grpc
 from serving.errors import (
     AlreadyExists,
     Cancelled,
+    Code,
     DeadlineExceeded,
     Decoupled,
     Internal,
@@ -21,6 +22,7 @@ from serving.errors import (
     Unavailable,
     Unsupported,
 )
+from serving.statistics import ServerFailure
 
 # Seconds after which a new attempt has a chance: a lost server is looked for every second.
 RETRY_AFTER: Final = 1.0
@@ -40,6 +42,12 @@ _STATUSES: Final[Mapping[grpc.StatusCode, _Kind]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.UNIMPLEMENTED: Unsupported,
+}
+_REASONS: Final[Mapping[Code, ServerFailure]] = {
+    Code.DEADLINE_EXCEEDED: ServerFailure.LATE,
+    Code.INTERNAL: ServerFailure.FAILED,
+    Code.OVERLOADED: ServerFailure.REFUSED,
+    Code.UNAVAILABLE: ServerFailure.FAILED,
 }
 _UNKNOWN_MODEL: Final = "Request for unknown model"
 # What Triton has one status for, and we have several; and what streams say without any status.
@@ -89,6 +97,13 @@ def of_stream(message: str) -> ServingError | Untouched:
 def nobody() -> Unavailable:
     """The error where no server can be asked."""
     return Unavailable("no Triton server answers at the moment", RETRY_AFTER)
+
+
+def reason(failure: ServingError | Untouched) -> ServerFailure | None:
+    """Why the server did not do what it was asked; None where that is the caller's fault."""
+    if isinstance(failure, Untouched):
+        return ServerFailure.UNREACHABLE if failure.unconnected else ServerFailure.REFUSED
+    return _REASONS.get(failure.code)
 
 
 def _pushback(failure: grpc.aio.AioRpcError) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from serving.errors import ServingError
+from serving.statistics import ServerStatistics
 from serving.triton import failures
 from serving.triton.dialling import Dialling
 from serving.triton.discovery import Discovery
@@ -70,6 +71,10 @@ class Fleet:
     def links(self) -> Sequence[Link]:
         """The servers, whatever their state."""
         return tuple(self._links.values())
+
+    def statistics(self) -> Sequence[ServerStatistics]:
+        """How they do, and what they were asked since they were found."""
+        return [link.statistics() for link in self._links.values()]
 
     @property
     def size(self) -> int:
@@ -178,9 +183,10 @@ class Fleet:
 
     async def _add(self, address: str, name: str) -> None:
         """Connect, and take the place of an older connection unless that is worth more."""
-        link = Link(address, name, self._dialling, self._changed)
-        await link.check()
         old = self._links.get(address)
+        record = old.record if old else ServerStatistics(address)
+        link = Link(record, name, self._dialling, self._changed)
+        await link.check()
         if old is not None and link.state is State.UNREACHABLE is not old.state:
             await link.close(0)
             return

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Final, NoReturn
 
@@ -12,7 +13,8 @@ import grpc
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from serving.errors import DeadlineExceeded
+from serving.errors import DeadlineExceeded, ServingError
+from serving.statistics import ServerStatistics
 from serving.triton import failures
 from serving.triton.dialling import Dialling
 from serving.triton.failures import Untouched
@@ -36,18 +38,23 @@ class State(Enum):
 
 
 class Link:
-    """The connection to the server at `address`, ADDRESS:PORT; to be used on one event loop.
+    """The connection to the server of `record`, where its calls are counted; for one event loop.
 
-    `name` is the host that it was looked up for. `changed` is called whenever `state` is another.
-    `outstanding` counts the calls that the server has not answered yet, `turn` tells when it was
-    last chosen, `began` is when the connection was opened, in seconds of the monotonic clock, and
-    `identity` what with.
+    Its address is ADDRESS:PORT, and `name` the host that it was looked up for. `changed` is called
+    whenever `state` is another. `outstanding` counts the calls that the server has not answered
+    yet, `turn` tells when it was last chosen, `began` is when the connection was opened, in seconds
+    of the monotonic clock, and `identity` what with.
     """
 
     def __init__(
-        self, address: str, name: str, dialling: Dialling, changed: Callable[[], None]
+        self,
+        record: ServerStatistics,
+        name: str,
+        dialling: Dialling,
+        changed: Callable[[], None],
     ) -> None:
-        self.address = address
+        self.record = record
+        self.address = record.address
         self._name = name
         self._dialling = dialling
         self._changed = changed
@@ -57,7 +64,7 @@ class Link:
         self.turn = 0
         self.began = time.monotonic()
         self.identity = dialling.identity
-        self._channel = dialling.open(address, name)
+        self._channel = dialling.open(self.address, name)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def call(self, method: str, message: Message, deadline: int | None = None) -> Any:
@@ -106,6 +113,16 @@ class Link:
         else:
             self._become(State.READY if reply.ready else State.NOT_READY)
 
+    def statistics(self) -> ServerStatistics:
+        """The record as it stands, and how the server does."""
+        return replace(
+            self.record,
+            is_reachable=self.state is not State.UNREACHABLE,
+            is_ready=self.state is State.READY,
+            outstanding=self.outstanding,
+            failures=dict(self.record.failures),
+        )
+
     async def close(self, grace: float) -> None:
         """End the connection, after its calls or `grace` seconds."""
         await self._channel.close(grace)
@@ -113,6 +130,7 @@ class Link:
     @contextmanager
     def _in_hand(self) -> Iterator[None]:
         self.outstanding += 1
+        self.record.calls += 1
         try:
             yield
         finally:
@@ -131,7 +149,9 @@ class Link:
     def _lose(self, details: str) -> None:
         self._become(State.UNREACHABLE, self._dialling.why(details, self._name))
 
-    def _fail(self, failure: Exception) -> NoReturn:
+    def _fail(self, failure: ServingError | Untouched) -> NoReturn:
+        if (reason := failures.reason(failure)) is not None:
+            self.record.failures[reason] += 1
         if isinstance(failure, Untouched) and failure.unconnected:
             self._lose(failure.unconnected)
         raise failure from None

@@ -18,7 +18,13 @@ from serving.summaries import Summaries
 
 _ATOMS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _ENUMS: Final[Mapping[str, type[Enum]]] = {
-    kind.__name__: kind for kind in (Datatype, types.ModelState, statistics.FailureReason)
+    kind.__name__: kind
+    for kind in (
+        Datatype,
+        types.ModelState,
+        statistics.FailureReason,
+        statistics.ServerFailure,
+    )
 }
 _RECORDS: Final[Mapping[str, Any]] = {
     kind.__name__: kind
@@ -32,6 +38,7 @@ _RECORDS: Final[Mapping[str, Any]] = {
         statistics.CacheStatistics,
         statistics.Duration,
         statistics.ResponseStatistics,
+        statistics.ServerStatistics,
         statistics.VersionStatistics,
     )
 }

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tritonclient.grpc import model_config_pb2
 
 from serving.errors import Unavailable
-from serving.statistics import CacheStatistics, VersionStatistics
+from serving.statistics import CacheStatistics, ServerStatistics, VersionStatistics
 from serving.types import (
     IndexEntry,
     InferenceRequest,
@@ -92,6 +92,11 @@ class RemoteEngine:
         """Counters of the engine's response cache."""
         counted: CacheStatistics | None = await self._ask("cache_statistics")
         return counted
+
+    async def servers(self) -> Sequence[ServerStatistics]:
+        """Those that the engine asks."""
+        servers: Sequence[ServerStatistics] = await self._ask("servers")
+        return servers
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Have the engine run the request, in a batch with those of other workers."""

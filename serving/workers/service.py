@@ -28,6 +28,7 @@ _PLAIN: Final = (
     "labels",
     "statistics",
     "cache_statistics",
+    "servers",
     "index",
     "load",
     "unload",

@@ -22,7 +22,7 @@ _VARIABLES: Final = {"$__rate_interval": "1m", "$job": ".*penstock.*", "$model":
 _CONFIG: Final = """\
 global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
 rule_files: [{rules}]
-scrape_configs: [{{job_name: penstock, static_configs: [{{targets: ["{target}"]}}]}}]
+scrape_configs: [{{job_name: penstock, static_configs: [{{targets: {targets}}}]}}]
 """
 
 
@@ -86,10 +86,10 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(program: str, folder: Path, target: str) -> Iterator[Prometheus]:
-    """A Prometheus for the block that scrapes `target`; whether it is ready is not waited for."""
+def prometheus(program: str, folder: Path, *targets: str) -> Iterator[Prometheus]:
+    """A Prometheus for the block that scrapes `targets`; whether it is ready is not waited for."""
     config = folder / "prometheus.yaml"
-    config.write_text(_CONFIG.format(rules=RULES, target=target))
+    config.write_text(_CONFIG.format(rules=RULES, targets=json.dumps(targets)))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

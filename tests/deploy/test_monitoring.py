@@ -38,6 +38,14 @@ def server() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def gateway(server: Server) -> Iterator[Server]:
+    """In front of the other one, which plays a Triton server."""
+    flags = ("--engine=triton", f"--triton-url={server.grpc}")
+    with penstock_server(*flags, repository=None) as running:
+        yield running
+
+
 def ask(server: Server) -> None:
     """One request that is answered, and one that fails."""
     tensor = {"name": "features", "shape": [1, 64], "datatype": "FP32", "data": [0.0] * 64}
@@ -69,14 +77,17 @@ def test_every_alert_has_a_test_in_which_it_fires() -> None:
 
 
 @pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed: apt-get install it")
-def test_every_query_returns_data_from_a_live_server(server: Server, tmp_path: Path) -> None:
+def test_every_query_returns_data_from_live_servers(
+    server: Server, gateway: Server, tmp_path: Path
+) -> None:
     assert PROMETHEUS is not None
     without_data = {name: query for name, query in queries().items() if name not in NEED_A_GPU}
     deadline = time.monotonic() + DATA_SECONDS
-    with prometheus(PROMETHEUS, tmp_path, server.metrics) as running:
+    with prometheus(PROMETHEUS, tmp_path, server.metrics, gateway.metrics) as running:
         # Rates want two scrapes with requests between them: ask on until all queries have data.
         while without_data and time.monotonic() < deadline:
             ask(server)
+            ask(gateway)
             if running.is_ready():
                 without_data = {n: q for n, q in without_data.items() if not running.values(q)}
         for name in NEED_A_GPU:
@@ -85,9 +96,9 @@ def test_every_query_returns_data_from_a_live_server(server: Server, tmp_path: P
     assert without_data == {}
 
 
-def test_every_metric_that_is_asked_for_exists(server: Server) -> None:
+def test_every_metric_that_is_asked_for_exists(server: Server, gateway: Server) -> None:
     ask(server)
-    families = scrape(server).families
+    families = {*scrape(server).families, *scrape(gateway).families}
     known = {*families, *(f"{name}_total" for name in families)}
     for name, query in queries().items():
         if name not in NEED_A_GPU:

@@ -70,8 +70,10 @@ def test_grpc_says_when_to_try_again(stub: Any) -> None:
     assert ("grpc-retry-pushback-ms", "1000") in tuple(caught.value.trailing_metadata())
 
 
-def test_metrics_are_there_all_the_same(server: Server) -> None:
-    assert httpx.get(f"http://{server.metrics}/metrics").status_code == 200
+def test_metrics_are_there_all_the_same_and_tell_who_is_missing(server: Server, port: int) -> None:
+    answer = httpx.get(f"http://{server.metrics}/metrics")
+    assert answer.status_code == 200
+    assert f'penstock_server_up{{server="127.0.0.1:{port}"}} 0.0' in answer.text
 
 
 def test_it_is_ready_once_a_server_is(server: Server, port: int) -> None:

@@ -23,7 +23,7 @@ from serving.gateway.rpc import RpcServer
 from serving.gateway.security import Security
 from serving.logs import Logs
 from serving.settings import Settings
-from serving.statistics import VersionStatistics
+from serving.statistics import ServerStatistics, VersionStatistics
 from serving.types import (
     IndexEntry,
     InferenceRequest,
@@ -111,6 +111,9 @@ class ScriptedEngine:
         return {}
 
     async def counted(self) -> Sequence[VersionStatistics]:
+        return ()
+
+    async def servers(self) -> Sequence[ServerStatistics]:
         return ()
 
     async def cache_statistics(self) -> None:

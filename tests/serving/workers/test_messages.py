@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from serving import errors, types
 from serving.dtypes import Datatype
 from serving.errors import ServingError
-from serving.statistics import CacheStatistics, FailureReason, VersionStatistics
+from serving.statistics import (
+    CacheStatistics,
+    FailureReason,
+    ServerFailure,
+    ServerStatistics,
+    VersionStatistics,
+)
 from serving.types import InferenceRequest, InferenceResponse, RequestedOutput, Tensor, Timing
 from serving.workers import failures, inference, records
 from serving.workers.channel import Channel
@@ -117,6 +123,7 @@ def test_an_overload_says_when_to_come_again() -> None:
         types.LoadOverride("{}", {"1/model.onnx": b"\0"}),
         types.TensorSpec("x", Datatype.BF16, (-1, 3), True),
         CacheStatistics(10, used=3),
+        ServerStatistics("a:1", True, True, 2, 3, {ServerFailure.LATE: 4}),
         {"probabilities": ("cat", "dog")},
         None,
     ],
