@@ -44,6 +44,7 @@ BARS: Final = {
     "sst2-lstm": 0.82,
     "sst2-bilstm": 0.83,
     "imdb-lstm": 0.88,
+    "imdb-transformer": 0.88,
     "agnews-transformer": 0.91,
     "corner4x4-mlp": 1.0,
     "corner4x4-cnn": 1.0,

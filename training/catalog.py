@@ -212,8 +212,21 @@ RECIPES: Mapping[str, Recipe] = {
         dataset="imdb",
         architecture="recurrent",
         architecture_config={
-            "cell": "lstm", "directions": 1, "vocabulary": 10_000, "embedding": 64, "hidden": 128,
+            "cell": "lstm", "directions": 1, "vocabulary": 10_000, "embedding": 64, "hidden": 96,
             "classes": 2, "dropout": 0.4, "word_dropout": 0.2,
+        },
+        config=TrainConfig(
+            epochs=7, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0
+        ),
+        task="text",
+    ),
+    "imdb-transformer": Recipe(
+        summary="the same, the encoder of a Transformer",
+        dataset="imdb",
+        architecture="encoder",
+        architecture_config={
+            "vocabulary": 10_000, "width": 64, "heads": 2, "layers": 1, "classes": 2,
+            "dropout": 0.2, "word_dropout": 0.3,
         },
         config=TrainConfig(
             epochs=6, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0

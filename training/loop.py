@@ -211,6 +211,9 @@ def evaluate(
 ) -> tuple[float, float | None]:
     """Mean loss and accuracy, over all samples."""
     model.eval()
+    if (lengths := task.lengths(x)) is not None:
+        order = lengths.argsort()  # beside texts of like length, there is little padding to read
+        x, y = x[order], y[order]
     loss, correct = 0.0, 0
     right: Tensor | None = None
     split = partial(torch.split, split_size_or_sections=EVALUATION_BATCH)
