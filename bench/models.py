@@ -23,8 +23,9 @@ backend: "onnxruntime"
 max_batch_size: {rows}
 input {{ name: "{input}" data_type: TYPE_FP32 dims: {dims_in} }}
 output {{ name: "{output}" data_type: TYPE_FP32 dims: {dims_out} }}
-dynamic_batching {{ preferred_batch_size: [16, 32] }}
+dynamic_batching {{ {batching} }}
 """
+_PREFERRED: Final = "preferred_batch_size: [16, 32]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def mnist(published: Path, picture: Path, repository: Path) -> Subject:
     pixels = np.array(Image.open(picture).convert("L").resize((28, 28)), dtype=np.uint8)
     rows = normalise(published, pixels.reshape(1, 1, 28, 28))
     model = without_preprocessing(published)
-    return _publish(repository, "mnist", model, rows, SMALL_ROWS)
+    return publish(repository, "mnist", model, rows, SMALL_ROWS)
 
 
 def cifar(repository: Path) -> Subject:
@@ -65,7 +66,7 @@ def cifar(repository: Path) -> Subject:
     ]
     graph = helper.make_graph(nodes, "normalise", [image], [normalised], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return _publish(repository, "cifar", model, rows, len(rows))
+    return publish(repository, "cifar", model, rows, len(rows))
 
 
 def without_preprocessing(path: Path) -> Any:
@@ -112,8 +113,15 @@ def session(file: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
-def _publish(repository: Path, name: str, model: Any, rows: Array, most: int) -> Subject:
-    """Put a model of one input and one output into the repository."""
+def publish(
+    repository: Path,
+    name: str,
+    model: Any,
+    rows: Array,
+    most: int,
+    batching: str = _PREFERRED,
+) -> Subject:
+    """Put a model of one input and one output into the repository, for batches of `most` rows."""
     folder = repository / name / "1"
     folder.mkdir(parents=True)
     file = folder / "model.onnx"
@@ -125,6 +133,7 @@ def _publish(repository: Path, name: str, model: Any, rows: Array, most: int) ->
         output=output.name,
         dims_in=_dims(input_),
         dims_out=_dims(output),
+        batching=batching,
     )
     (folder.parent / "config.pbtxt").write_text(config)
     (expected,) = session(file).run([output.name], {input_.name: rows})

@@ -29,7 +29,7 @@ Data = bytes | memoryview | list[Any]
 
 
 class Checker:
-    """Says what is wrong with an answer, or None; called as `http_caller.Check`.
+    """Says what is wrong with an answer, or None; called as `caller.Check`.
 
     `expected` are the values of outputs by name, for each of the bodies that are sent.
     """

@@ -43,6 +43,12 @@ class Ending:
 Ended = Callable[[Call, int, Ending], Any]
 
 
+class Check(Protocol):
+    """Whether an answer is right: what is wrong with it, or None."""
+
+    def __call__(self, body: int, answer: bytes, json_length: int | None) -> str | None: ...
+
+
 class Caller(Protocol):
     """Sends calls over one protocol.
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import grpc
 
-from serving.bench.client.caller import Call, Ended, Ending
-from serving.bench.client.http_caller import TIMED_OUT, Check
+from serving.bench.client.caller import Call, Check, Ended, Ending
+from serving.bench.client.http_caller import TIMED_OUT
 from serving.bench.client.tally import Failure
 from serving.bench.plan import Target
 

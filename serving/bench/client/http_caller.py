@@ -5,12 +5,12 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import httptools
 import orjson
 
-from serving.bench.client.caller import Call, Ended, Ending
+from serving.bench.client.caller import Call, Check, Ended, Ending
 from serving.bench.client.tally import Failure
 from serving.bench.client.timeouts import Timeouts
 from serving.bench.plan import Target
@@ -20,12 +20,6 @@ TIMED_OUT: Final = Failure("timeout", "no answer within the timeout")
 _OK: Final = 200
 _MESSAGE: Final = 300  # characters of a failure's text that are kept
 _OPENING: Final = 64  # connections opened at the same time
-
-
-class Check(Protocol):
-    """Whether an answer is right: what is wrong with it, or None."""
-
-    def __call__(self, body: int, answer: bytes, json_length: int | None) -> str | None: ...
 
 
 class HttpCaller:

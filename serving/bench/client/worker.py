@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from serving.bench.client import loads
 from serving.bench.client.answers import Checker
-from serving.bench.client.caller import Caller
+from serving.bench.client.caller import Caller, Check
 from serving.bench.client.histogram import Histogram
 from serving.bench.client.tally import Tally
 from serving.bench.model import Model
@@ -32,13 +32,17 @@ _PROGRESS: Final = 0.25  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all steps have in common."""
+    """What all steps have in common.
+
+    `check` looks at the answers over HTTP of a server that has a protocol of its own.
+    """
 
     target: Target
     model: Model
     bodies: Sequence[bytes]
     expected: Sequence[Mapping[str, Array]]
     channels: int
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,8 @@ async def _sleep_until(at: int) -> None:
 
 
 async def _caller(job: Job) -> Caller:
-    check: Callable[..., str | None] = Checker(job.target.protocol, job.model, job.expected)
+    check: Callable[..., str | None]
+    check = job.check or Checker(job.target.protocol, job.model, job.expected)
     if job.target.protocol is Protocol.GRPC:
         from serving.bench.client.grpc_caller import GrpcCaller
 

@@ -2,13 +2,38 @@
 
 Beyond saturation a queue that takes everybody answers nobody in time: it computes what is not
 wanted any more. Whoever is refused at once can go elsewhere, and the others keep their time.
+
+An answer is foreseen from the batches before it, as large as they have been lately: under load
+those who come later join a batch and make it longer. What that leaves out (threads that share a
+processor, the event loop's own work) shows in the answers that came later than foreseen, and is
+allowed for as TCP allows for the variation of round trips (RFC 6298).
 """
+
+from typing import Final, NamedTuple
 
 from serving.engine.batching.forecast import Forecast
 from serving.errors import Overloaded
 
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
+# How much the latest batch counts for.
+_WEIGHT: Final = 0.1
+_DEVIATIONS: Final = 4
+# Refusals cost processor time as well, and clients that try again at once can ask for any number.
+_PACE: Final = 2 * _NS_PER_MS
+_LONGEST_HOLD: Final = 50 * _NS_PER_MS
+
+
+class Line(NamedTuple):
+    """A request and what is before it: rows and batches that wait, both with its own.
+
+    `free_at` is when an instance will be free, `idle` whether one is and nobody else waits.
+    """
+
+    rows: int
+    batches: int
+    free_at: int
+    idle: bool
 
 
 class Admission:
@@ -22,33 +47,67 @@ class Admission:
         self._forecast = forecast
         self._instances = instances
         self._objective = objective
+        self._size = 0.0  # rows of a batch, lately
+        self._error = 0.0
+        self._deviation = 0.0
+        self._refusal_at = -_PACE
 
-    def wait(self, rows: int) -> int:
-        """Nanoseconds until `rows` accepted rows have run, as far as is known."""
-        return (self._forecast.drain(rows) or 0) // self._instances
+    def end(self, line: Line) -> int:
+        """When all in that line will have run, as far as is known."""
+        if not line.batches:
+            return line.free_at
+        size = max(-(-line.rows // line.batches), round(self._size))
+        duration = self._forecast.predict(size) or 0
+        return line.free_at + (line.batches - 1) * duration // self._instances + duration
 
-    def check(self, rows: int, backlog: int, now: int, deadline: int | None) -> None:
-        """Overloaded if `rows` more behind a backlog of so many will not be answered in time.
+    def check(self, line: Line, now: int, deadline: int | None) -> int:
+        """When the answer to the last in that line is foreseen; Overloaded if that is too late.
 
-        Nobody is refused while there is no backlog: what is foreseen may be wrong, and only what
+        Nobody is refused while there is nobody before: what is foreseen may be wrong, and only what
         runs can show it. Nor is who was too late before: that is another error, for others to say.
         """
+        end = self.end(line)
         allowed = self._allowed(now, deadline)
-        if allowed is None or allowed <= 0 or not backlog:
-            return
-        alone = self._forecast.predict(rows) or 0
-        expected = max(alone, self.wait(backlog + rows))
+        if allowed is None or allowed <= 0 or line.idle:
+            return end
+        expected = end + self._slack - now
         if expected > allowed:
             raise Overloaded(
                 f"the answer is expected in {expected / _NS_PER_MS:.0f} ms, and wanted within "
                 f"{allowed / _NS_PER_MS:.0f} ms",
                 retry_after=(expected - allowed) / _NS_PER_S,
             )
+        return end
+
+    def learn(self, rows: int, late: int) -> None:
+        """A batch of `rows` rows has been answered, somebody of it `late` after it was foreseen."""
+        if not self._size:
+            self._size = rows
+        self._size += _WEIGHT * (rows - self._size)
+        self._deviation += _WEIGHT * (abs(late - self._error) - self._deviation)
+        self._error += _WEIGHT * (late - self._error)
 
     def due(self, now: int, deadline: int | None) -> int | None:
         """When the answer to a request that comes now is wanted; None: whenever it is there."""
         allowed = self._allowed(now, deadline)
         return None if allowed is None else now + allowed
+
+    def hold(self, now: int, deadline: int | None) -> int:
+        """Nanoseconds until a refusal should be told: none, unless others were a moment ago.
+
+        Whoever is told tries again elsewhere, or here at once. The latter would take all the time
+        from those who are served, if every refusal were told as soon as it is made.
+        """
+        self._refusal_at = max(now, self._refusal_at + _PACE)
+        allowed = self._allowed(now, deadline)
+        longest = _LONGEST_HOLD if allowed is None else min(max(allowed, 0) // 2, _LONGEST_HOLD)
+        self._refusal_at = min(self._refusal_at, now + longest)
+        return self._refusal_at - now
+
+    @property
+    def _slack(self) -> int:
+        """Nanoseconds to allow for beyond what is foreseen."""
+        return max(0, int(self._error + _DEVIATIONS * self._deviation))
 
     def _allowed(self, now: int, deadline: int | None) -> int | None:
         """Nanoseconds from now in which the answer is of use; None: any time."""

@@ -10,13 +10,13 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from serving.engine.batching.admission import Admission
+from serving.engine.batching.admission import Admission, Line
 from serving.engine.batching.batch import Batch, BatchReport, Executed
 from serving.engine.batching.entries import Entry, Queue, Step
+from serving.engine.batching.flight import Flight, Job
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.batching.ordering import InOrder
@@ -35,26 +35,6 @@ _NS_PER_S = 1_000_000_000
 _SLOW = 10 * _NS_PER_MS
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Job(Generic[T, R]):
-    """A request and whoever waits for its result."""
-
-    item: T
-    future: "asyncio.Future[tuple[R, Timing]]"
-
-
-@dataclass(slots=True, eq=False)
-class _Flight(Generic[T, R, S]):
-    """A batch that a worker, free for one since `free_since`, runs from `started` to `ended`."""
-
-    worker: Worker[S]
-    batch: Batch[T, S]
-    entries: list[Entry[_Job[T, R]]]
-    free_since: int
-    started: int = 0
-    ended: int = 0
 
 
 class Batcher(Generic[T, R, S]):
@@ -92,14 +72,14 @@ class Batcher(Generic[T, R, S]):
     ) -> None:
         if not slots:
             raise ValueError("a batcher without slots would never execute anything")
-        self._queue: Queue[_Job[T, R]] = queue
+        self._queue: Queue[Job[T, R]] = queue
         self._order = InOrder() if preserve_ordering else None
         self._execute = execute
         self._on_batch = on_batch
         self._on_drop = on_drop
         self._forecast = forecast or Forecast()
         self._admission = Admission(self._forecast, len(slots), objective)
-        self._running_rows = 0
+        self._flights: list[Flight[T, R, S]] = []
         self._loop_time = loop_time
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -125,8 +105,16 @@ class Batcher(Generic[T, R, S]):
 
     @property
     def wait(self) -> int:
-        """Nanoseconds until all that is accepted now will have run, as far as is known."""
-        return self._admission.wait(self._backlog)
+        """Nanoseconds that all that is accepted now will take, as far as is known.
+
+        What runs counts in full, so that nothing but accepting and answering changes it.
+        """
+        running = [self._duration(flight.batch.rows) for flight in self._flights]
+        if not self._queue:
+            return max(running, default=0)
+        free_at = 0 if self._idle else min(running)
+        line = Line(self._queue.rows, self._queue.batches(), free_at, idle=False)
+        return self._admission.end(line)
 
     @property
     def running(self) -> int:
@@ -151,10 +139,15 @@ class Batcher(Generic[T, R, S]):
         a ServingError as a copy of its own, anything else as Internal. Cancelling takes it out of
         the queue.
         """
-        job: _Job[T, R] = _Job(item, self._loop.create_future())
+        job: Job[T, R] = Job(item, self._loop.create_future())
         now = self._clock()
         due = self._admission.due(now, deadline)
-        self._admit(Entry(job, rows, key, now, deadline, queue_timeout, priority, step, due))
+        entry = Entry(job, rows, key, now, deadline, queue_timeout, priority, step, due)
+        try:
+            self._admit(entry)
+        except Overloaded:
+            await asyncio.sleep(self._admission.hold(now, deadline) / _NS_PER_S)
+            raise
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -162,7 +155,7 @@ class Batcher(Generic[T, R, S]):
             raise
         finally:
             # The traceback of an exception must not keep the request's tensors alive.
-            del job, item
+            del job, item, entry
 
     async def finish_sequences(self) -> None:
         """Have no sequence begin any more; returns once those that have begun are over."""
@@ -183,30 +176,39 @@ class Batcher(Generic[T, R, S]):
         for worker in self._workers:
             worker.stop()
 
-    def _admit(self, entry: Entry[_Job[T, R]]) -> None:
+    def _admit(self, entry: Entry[Job[T, R]]) -> None:
         if self._closing:
             _tell(self._on_drop, Code.UNAVAILABLE)
             raise Unavailable("the model is being unloaded and accepts no more requests")
         try:
             # A sequence that has begun goes on.
             if entry.step is None:
-                self._admission.check(entry.rows, self._backlog, entry.at, entry.deadline)
+                expected_at = self._admission.check(self._line(entry), entry.at, entry.deadline)
+                entry.item.expected_at = expected_at
             self._queue.push(entry)
         except ServingError as refusal:
             if isinstance(refusal, Overloaded) and refusal.retry_after is None:
-                refusal.retry_after = self._admission.wait(self._backlog) / _NS_PER_S
+                refusal.retry_after = self.wait / _NS_PER_S
             _tell(self._on_drop, refusal.code)
             raise
         if self._order is not None:
             self._order.expect(entry.item.future)
         self._pump_soon()
 
-    @property
-    def _backlog(self) -> int:
-        """Rows that are accepted and not answered."""
-        return self._queue.rows + self._running_rows
+    def _line(self, entry: Entry[Job[T, R]]) -> Line:
+        """What waits, with that entry behind it."""
+        free_at = entry.at
+        if not self._idle:
+            free_at = max(free_at, min(flight.expected_at for flight in self._flights))
+        batches = self._queue.batches(entry.rows, entry.key)
+        is_idle = bool(self._idle) and not self._queue
+        return Line(self._queue.rows + entry.rows, batches, free_at, is_idle)
 
-    def _abandon(self, job: _Job[T, R]) -> None:
+    def _duration(self, rows: Sequence[int]) -> int:
+        """Nanoseconds that a batch of such requests will take; 0 while nothing is known."""
+        return self._forecast.predict(sum(rows)) or 0
+
+    def _abandon(self, job: Job[T, R]) -> None:
         """The caller of `job` has gone."""
         if job.future.cancelled():
             _tell(self._on_drop, Code.CANCELLED)
@@ -267,20 +269,21 @@ class Batcher(Generic[T, R, S]):
         self._timer = None
         self._pump()
 
-    def _launch(self, worker: Worker[S], entries: list[Entry[_Job[T, R]]]) -> bool:
+    def _launch(self, worker: Worker[S], entries: list[Entry[Job[T, R]]]) -> bool:
         """Start a batch; True if it has run already."""
         items = [entry.item.item for entry in entries]
         rows = [entry.rows for entry in entries]
         steps = [entry.step for entry in entries if entry.step is not None]
         batch = Batch(worker.slot, items, rows, steps)
-        flight = _Flight(worker, batch, entries, worker.idle_since)
+        expected_at = self._clock() + self._duration(rows)
+        flight = Flight(worker, batch, entries, worker.idle_since, expected_at)
         if self._is_short(sum(rows)):
             outcome = self._attempt(flight)
             worker.idle_since = flight.ended
             self._conclude(flight, outcome)
             return True
         self._idle.remove(worker)
-        self._running_rows += sum(rows)
+        self._flights.append(flight)
         worker.run(partial(self._fly, flight))
         return False
 
@@ -290,7 +293,7 @@ class Batcher(Generic[T, R, S]):
             return False
         return self._loop_time.grant(self, self._forecast.predict(rows), self._clock())
 
-    def _fly(self, flight: _Flight[T, R, S]) -> None:
+    def _fly(self, flight: Flight[T, R, S]) -> None:
         """Run a batch, in a worker thread."""
         outcome = self._attempt(flight)
         try:
@@ -298,7 +301,7 @@ class Batcher(Generic[T, R, S]):
         except RuntimeError:
             _log.debug("the event loop was closed before a batch had run")
 
-    def _attempt(self, flight: _Flight[T, R, S]) -> Executed[R] | BaseException:
+    def _attempt(self, flight: Flight[T, R, S]) -> Executed[R] | BaseException:
         batch = flight.batch
         flight.started = self._clock()
         try:
@@ -312,25 +315,27 @@ class Batcher(Generic[T, R, S]):
         finally:
             flight.ended = self._clock()
 
-    def _land(self, flight: _Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
+    def _land(self, flight: Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
         """Hand out what a batch came to, back on the loop's thread."""
         flight.worker.idle_since = self._clock()
         self._idle.append(flight.worker)
-        self._running_rows -= sum(flight.batch.rows)
+        self._flights.remove(flight)
         self._pump()
         self._conclude(flight, outcome)
 
-    def _conclude(self, flight: _Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
+    def _conclude(self, flight: Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
         if isinstance(outcome, BaseException):
             report = self._hand_out_error(flight, outcome)
         else:
             report = self._hand_out_results(flight, outcome)
         _tell(self._on_batch, report)
 
-    def _hand_out_results(self, flight: _Flight[T, R, S], executed: Executed[R]) -> BatchReport:
+    def _hand_out_results(self, flight: Flight[T, R, S], executed: Executed[R]) -> BatchReport:
         rows = executed.rows or sum(flight.batch.rows)
         times = executed.compute_input, executed.compute_infer, executed.compute_output
         self._forecast.learn(rows, sum(times))
+        late = self._clock() - min(entry.item.expected_at for entry in flight.entries)
+        self._admission.learn(sum(flight.batch.rows), late)
         waited = abandoned = 0
         for entry, result in zip(flight.entries, executed.results, strict=True):
             queue = flight.started - entry.at
@@ -344,7 +349,7 @@ class Batcher(Generic[T, R, S]):
         wasted = sum(times) * abandoned // (sum(flight.batch.rows) or 1)
         return BatchReport(rows, len(flight.entries), waited, *times, abandoned, wasted)
 
-    def _hand_out_error(self, flight: _Flight[T, R, S], error: BaseException) -> BatchReport:
+    def _hand_out_error(self, flight: Flight[T, R, S], error: BaseException) -> BatchReport:
         rows = sum(flight.batch.rows)
         if not isinstance(error, ServingError):
             _log.error("a batch of %d rows failed", rows, exc_info=error)
@@ -375,7 +380,7 @@ def _earliest(times: Iterable[int | None]) -> int | None:
     return min((time for time in times if time is not None), default=None)
 
 
-def _is_wanted(entry: Entry[_Job[Any, Any]], at: int) -> bool:
+def _is_wanted(entry: Entry[Job[Any, Any]], at: int) -> bool:
     """Whether anybody waits for the answer to `entry`, which is there `at` that time."""
     return not entry.item.future.done() and (entry.deadline is None or at < entry.deadline)
 

@@ -71,6 +71,9 @@ class Queue(Protocol[T]):
     def rows(self) -> int:
         """Rows that wait."""
 
+    def batches(self, rows: int = 0, key: Hashable = None) -> int:
+        """Batches that what waits will make, with so many rows more of that key."""
+
     @property
     def expires_at(self) -> int | None:
         """When `expire` will have something to do."""

@@ -48,12 +48,6 @@ class Forecast:
         mean, deviation = self._of(rows, self._means), self._of(rows, self._deviations)
         return (mean or 0) + _DEVIATIONS * (deviation or 0) + _MARGIN
 
-    def drain(self, rows: int) -> int | None:
-        """Nanoseconds that `rows` rows will take at the best pace seen; None while none is."""
-        paces = (mean / 2**size for size, mean in self._means.items())
-        pace = min(paces, default=None)
-        return None if pace is None else int(rows * pace)
-
     def _of(self, rows: int, known: dict[int, float]) -> int | None:
         size = _size(rows)
         value = known.get(size)

@@ -123,6 +123,7 @@ class BatchQueue(Generic[T]):
         self._goal = max(self._preferred, default=policy.max_rows)
         self._places: dict[T, _Place[T]] = {}
         self._line: _Line[T] = _Line()
+        self._batches = 0
         self._groups: dict[Hashable, _Group[T]] = {}
         # Full groups by rank, cleaned lazily.
         self._full: list[tuple[_Rank, int, _Group[T]]] = []
@@ -138,6 +139,13 @@ class BatchQueue(Generic[T]):
     def rows(self) -> int:
         """Rows that wait."""
         return self._line.rows
+
+    def batches(self, rows: int = 0, key: Hashable = None) -> int:
+        """Batches that what waits will make at least, with so many rows more of that key."""
+        if not rows:
+            return self._batches
+        group = self._groups.get(key if self._policy.merge else None)
+        return self._batches + self._added(group, rows)
 
     @property
     def expires_at(self) -> int | None:
@@ -229,6 +237,7 @@ class BatchQueue(Generic[T]):
     def _enter(self, place: _Place[T]) -> None:
         if not place.group:
             self._groups[place.group.key] = place.group
+        self._batches += self._added(place.group, place.entry.rows)
         place.group.add(place)
         self._line.add(place)
         self._places[place.entry.item] = place
@@ -239,6 +248,7 @@ class BatchQueue(Generic[T]):
         del self._places[place.entry.item]
         self._line.remove(place)
         place.group.remove(place)
+        self._batches -= self._added(place.group, place.entry.rows)
         if not place.group:
             del self._groups[place.group.key]
         if place.alarm is not None:
@@ -247,6 +257,13 @@ class BatchQueue(Generic[T]):
         if place.due is not None:
             self._urgency.remove(place.group, place.due)
             place.due = None
+
+    def _added(self, group: _Group[T] | None, rows: int) -> int:
+        """How many batches more `group` makes with so many rows more."""
+        if not self._policy.merge:
+            return 1
+        before = group.rows if group else 0
+        return -(-(before + rows) // self._goal) - -(-before // self._goal)
 
     def _set_alarm(self, place: _Place[T], when: int | None) -> None:
         if when is not None:

@@ -93,6 +93,10 @@ class Sequencer(Generic[T]):
         """Rows that wait, of which each request has one."""
         return len(self)
 
+    def batches(self, rows: int = 0, key: Hashable = None) -> int:
+        """At least so many: no batch has more rows than an instance has slots."""
+        return -(-(len(self) + rows) // self._policy.slots)
+
     @property
     def expires_at(self) -> int | None:
         """When `expire` will have something to do."""

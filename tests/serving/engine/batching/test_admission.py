@@ -1,10 +1,10 @@
-"""What cannot be answered in time is refused at once, and only then."""
+"""What cannot be answered in time is refused, and only that."""
 
 import asyncio
 
 import pytest
 
-from serving.engine.batching.admission import Admission
+from serving.engine.batching.admission import Admission, Line
 from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.queue import BatchQueue
@@ -23,56 +23,85 @@ def learned(**times: int) -> Forecast:
     return forecast
 
 
-def is_admitted(admission: Admission, backlog: int, deadline: int | None = None) -> bool:
+def line(rows: int, batches: int, free_at: int = 0, idle: bool = False) -> Line:
+    return Line(rows, batches, free_at * MS, idle)
+
+
+def is_admitted(admission: Admission, line: Line, deadline: int | None = None) -> bool:
     try:
-        admission.check(1, backlog, 0, None if deadline is None else deadline * MS)
+        admission.check(line, 0, None if deadline is None else deadline * MS)
     except Overloaded:
         return False
     return True
 
 
-@pytest.mark.parametrize(
-    ("backlog", "deadline", "admitted"), [(7, 20, True), (7, 19, False), (70, 200, True)]
-)
-def test_rows_that_are_accepted_run_first_at_the_best_pace(
-    backlog: int, deadline: int, admitted: bool
-) -> None:
+def answered_by(admission: Admission, line: Line) -> int:
+    """The milliseconds within which an answer is promised, as short as they may be."""
+    return next(each for each in range(1, 10_000) if is_admitted(admission, line, each))
+
+
+def test_a_request_waits_for_what_runs_for_the_batches_before_it_and_for_its_own() -> None:
     admission = Admission(learned(r1=5, r8=20), 1)
-    assert is_admitted(admission, backlog, deadline) is admitted
+    assert answered_by(admission, line(1, 1, free_at=7)) == 7 + 5
+    assert answered_by(admission, line(8, 1, free_at=7)) == 7 + 20
+    assert answered_by(admission, line(24, 3, free_at=7)) == 7 + 3 * 20
 
 
-def test_a_batch_takes_its_time_however_short_the_backlog() -> None:
+def test_instances_share_the_batches_before_the_last() -> None:
+    assert answered_by(Admission(learned(r8=20), 2), line(24, 3)) == 20 + 20
+
+
+def test_a_batch_is_expected_to_grow_as_others_have_lately() -> None:
     admission = Admission(learned(r1=5, r8=20), 1)
-    assert not is_admitted(admission, 1, 4)
-    assert is_admitted(admission, 1, 5)
+    for _ in range(50):
+        admission.learn(8, 0)
+    assert answered_by(admission, line(1, 1)) == 20
+    for _ in range(50):
+        admission.learn(1, 0)
+    assert answered_by(admission, line(1, 1)) == 5
 
 
-def test_instances_share_the_backlog() -> None:
-    forecast = learned(r1=1, r8=16)
-    assert not is_admitted(Admission(forecast, 1), 15, 8)
-    assert is_admitted(Admission(forecast, 2), 15, 8)
+def test_answers_that_came_late_are_allowed_for_until_they_come_in_time_again() -> None:
+    admission = Admission(learned(r8=20), 1)
+    for _ in range(100):
+        admission.learn(8, 30 * MS)
+    assert answered_by(admission, line(8, 1)) == pytest.approx(20 + 30, abs=2)
+    for _ in range(200):
+        admission.learn(8, -10 * MS)
+    assert answered_by(admission, line(8, 1)) == 20
 
 
 def test_nobody_is_refused_by_what_nothing_is_known_of_or_nothing_runs_against() -> None:
-    assert is_admitted(Admission(Forecast(), 1), 1000, 1)
-    assert is_admitted(Admission(learned(r1=5000), 1), 0, 1)
-    assert is_admitted(Admission(learned(r1=5000), 1), 1000)
+    assert is_admitted(Admission(Forecast(), 1), line(1000, 10), 1)
+    slow = Admission(learned(r1=5000), 1)
+    assert is_admitted(slow, line(1, 1, idle=True), 1)
+    assert is_admitted(slow, line(1000, 1000))
     # Whose deadline has passed is refused for that, by the queue.
-    assert is_admitted(Admission(learned(r1=5000), 1), 1000, 0)
+    assert is_admitted(slow, line(1000, 1000), 0)
 
 
 def test_an_objective_holds_for_all_and_the_earlier_deadline_counts() -> None:
     admission = Admission(learned(r8=8), 1, objective=20 * MS)
-    assert is_admitted(admission, 19)
-    assert not is_admitted(admission, 20)
-    assert not is_admitted(admission, 19, 10)
-    assert not is_admitted(admission, 20, 500)
+    assert is_admitted(admission, line(16, 2))
+    assert not is_admitted(admission, line(24, 3))
+    assert not is_admitted(admission, line(16, 2), 10)
+    assert not is_admitted(admission, line(24, 3), 500)
 
 
 def test_who_is_refused_is_told_when_to_come_again() -> None:
     with pytest.raises(Overloaded, match="expected in 2000 ms, and wanted within 500 ms") as caught:
-        Admission(learned(r1=1000), 1).check(1, 1, 0, 500 * MS)
+        Admission(learned(r1=1000), 1).check(line(2, 2), 0, 500 * MS)
     assert caught.value.retry_after == 1.5
+
+
+def test_refusals_are_told_at_once_unless_there_is_a_storm_of_them() -> None:
+    admission = Admission(learned(r1=5), 1)
+    assert admission.hold(0, 1000 * MS) == 0
+    holds = [admission.hold(0, 1000 * MS) for _ in range(100)]
+    assert holds[:3] == [2 * MS, 4 * MS, 6 * MS]
+    assert max(holds) == 50 * MS
+    assert admission.hold(0, 10 * MS) == 5 * MS
+    assert admission.hold(1000 * MS, None) == 0
 
 
 async def test_a_batcher_counts_what_runs_and_what_waits() -> None:
@@ -94,9 +123,10 @@ async def test_a_batcher_counts_what_runs_and_what_waits() -> None:
     with pytest.raises(Overloaded, match="maximum queue size") as full:
         await batcher.submit(6, rows=1, key=0)
     assert full.value.retry_after == 0.04
+    assert batcher.wait == 40 * MS
     model.open()
     assert [(await task)[0] for task in tasks] == [100, 102, 104, 105]
-    assert batcher.running == 0
+    assert batcher.running == batcher.wait == 0
     clock.now = 1000 * MS
     # With nothing left to wait for, what was foreseen does not matter.
     assert (await batcher.submit(7, rows=1, key=0, deadline=1001 * MS))[0] == 107

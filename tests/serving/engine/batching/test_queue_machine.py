@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+from collections import Counter
+from collections.abc import Hashable
 
 import pytest
 from hypothesis import settings
@@ -149,6 +151,18 @@ class QueueMachine(RuleBasedStateMachine):
         entries = self.naive.entries if self.pushed else []
         assert len(self.queue) == len(entries)
         assert self.queue.rows == sum(entry.rows for entry in entries)
+
+    @invariant()
+    def the_batches_to_come_are_counted(self) -> None:
+        if not self.pushed:
+            return
+        policy, rows = self.policy, Counter[Hashable]()
+        for entry in self.naive.entries:
+            rows[entry.key] += entry.rows
+        fits = (size for size in policy.preferred if size <= policy.max_rows)
+        most = max(fits, default=policy.max_rows)
+        expected = sum(-(-each // most) for each in rows.values())
+        assert self.queue.batches() == (expected if policy.merge else len(self.naive.entries))
 
     def teardown(self) -> None:
         """Once everybody stops coming, everybody is served or expires."""

@@ -1,0 +1,39 @@
+"""What the batcher keeps of requests and of batches until they are answered."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from serving.engine.batching.batch import Batch
+from serving.engine.batching.entries import Entry
+from serving.engine.batching.worker import Worker
+from serving.types import Timing
+
+T = TypeVar("T")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+@dataclass(slots=True, eq=False)
+class Job(Generic[T, R]):
+    """A request, whoever waits for its result, and when that is foreseen."""
+
+    item: T
+    future: "asyncio.Future[tuple[R, Timing]]"
+    expected_at: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Flight(Generic[T, R, S]):
+    """A batch that a worker, free for one since `free_since`, runs from `started` to `ended`.
+
+    `expected_at` is when it should have run.
+    """
+
+    worker: Worker[S]
+    batch: Batch[T, S]
+    entries: list[Entry[Job[T, R]]]
+    free_since: int
+    expected_at: int
+    started: int = 0
+    ended: int = 0
