@@ -82,6 +82,18 @@ def time_of(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
+def resident_bytes(root: int) -> int:
+    """The memory that a process and its descendants have in use, each page of it counted once."""
+    total = 0
+    for pid in tree(root):
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:  # it has just ended
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total
+
+
 def busy_seconds(core: int) -> float:
     """The time that a processor has not been idle so far, whoever used it."""
     for line in Path("/proc/stat").read_text().splitlines():

@@ -45,10 +45,11 @@ class Run:
     def verdict(self) -> str:
         """The promise in figures, in one sentence."""
         point = self.ours.at(PROMISED_LOAD)
+        wanted, found = milliseconds(self.plan.objective), milliseconds(point.p99)
         return (
             f"at {point.load:g}x: {self.ours.kept(PROMISED_LOAD):.0%} of the best goodput "
-            f"(promised {PROMISED_SHARE:.0%}), p99 of accepted requests {milliseconds(point.p99)} ms "
-            f"(promised {milliseconds(self.plan.objective)} ms): {'kept' if self.is_kept else 'NOT kept'}"
+            f"(promised {PROMISED_SHARE:.0%}), p99 of accepted requests {found} ms (promised "
+            f"{wanted} ms): {'kept' if self.is_kept else 'NOT kept'}"
         )
 
     def sheets(self) -> list[Sheet]:
