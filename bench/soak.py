@@ -3,12 +3,12 @@
     python -m bench.soak --save
     python -m bench.soak --minutes 1 --workers 2
 
-Poisson arrivals at 80 % of what the server answers when it is never idle (32 connections in a closed
-loop, just before), over REST with binary tensors, one image a request. Every request without a right
-answer is an error. Resident memory, of all processes of the server, is
-looked at once a second; its slope is that of a straight line through what was seen after the first
-fifth of the time, with its standard error. One process has a processor for itself; workers share
-all processors with the load generator.
+Poisson arrivals at 80 % of what the server answers when it is never idle (32 connections in a
+closed loop, just before), over REST with binary tensors, one image a request. Every request without
+a right answer is an error. Resident memory, of all processes of the server, is looked at once a
+second; its slope is that of a straight line through what was seen after the first fifth of the
+time, with its standard error. One process has a processor for itself; workers share all processors
+with the load generator.
 
 The exit code is 1 after an error, or where memory grows by more than 1 % in ten minutes beyond two
 standard errors. `--save` leaves bench/results/soak.json, or soak-workers.json.
