@@ -14,7 +14,8 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 # From the ground up. A unit is a module, or a package whose modules may import each other; it
 # imports units of lower floors only.
 FLOORS: Final = (
-    ("serving.errors", "serving.event_loop", "serving.http2"),
+    ("serving.errors", "serving.heap", "serving.http2"),
+    ("serving.event_loop",),
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.values"),
     ("serving.types",),
@@ -80,6 +81,7 @@ FLOORS: Final = (
         "serving.gateway.body",
         "serving.gateway.connections",
         "serving.gateway.heads",
+        "serving.gateway.large_body",
         "serving.gateway.disconnect",
         "serving.gateway.extensions",
         "serving.gateway.errors",

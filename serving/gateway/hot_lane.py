@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -22,6 +23,7 @@ from serving.gateway.authorisation import Authorisation
 from serving.gateway.connections import Connections, Guarded
 from serving.gateway.heads import Head, Heads
 from serving.gateway.inference import Inference
+from serving.gateway.large_body import LargeBody
 from serving.restrictions import Group
 from serving.wire.rest import HEADER_LENGTH
 
@@ -30,6 +32,9 @@ logger = logging.getLogger("penstock.rest")
 # Without escapes, queries and fragments: who sends those is in no hurry.
 _TARGET: Final = re.compile(rb"/v2/models/([\w.+-]+)(?:/versions/([\w.+-]+))?/infer", re.ASCII)
 _HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
+# With so much of a body still to come, to have it come to its place is worth the change.
+_LARGE: Final = 64 * 1024
+_DIGITS: Final = 10
 # What these ask for, the framework does.
 _ELSEWHERE: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 
@@ -85,7 +90,7 @@ class _Call:
 
     def __init__(self, head: Head) -> None:
         self.head = head
-        self.chunks: list[bytes] = []
+        self.chunks: list[bytes | memoryview] = []
         self.missing = head.size
         self.task: asyncio.Task[None] | None = None
         self.keep_alive = True
@@ -97,7 +102,7 @@ class _Call:
         self.chunks.append(chunk)
         self.missing -= len(chunk)
 
-    def take_content(self) -> bytes:
+    def take_content(self) -> bytes | memoryview:
         """The body; what is kept of it here would stay until the connection's next request."""
         chunks, self.chunks = self.chunks, []
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -151,15 +156,36 @@ class HotLane(Guarded):
         assert call is not None
         rest = data[call.missing :]
         call.add(data[: call.missing] if rest else data)
-        if call.missing:
-            self._others.wait_for(self)
+        if not call.missing:
+            self._go_to_start(call)
+            if rest:
+                self.data_received(rest)
             return
+        self._others.wait_for(self)
+        if call.missing > _LARGE:
+            self._take_large_body(call)
+
+    def _take_large_body(self, call: _Call) -> None:
+        """Have the rest of the body come to where it stays."""
+        begun = b"".join(call.chunks)
+        length = call.head.header_length or ""
+        aligned = int(length) if length.isdecimal() and len(length) < _DIGITS else 0
+
+        def done(content: memoryview) -> None:
+            self.transport.set_protocol(self)
+            call.chunks = [content]
+            self._go_to_start(call)
+
+        more = partial(self._others.wait_for, self)
+        body = LargeBody(self, call.head.size, begun, aligned, more, done)
+        self.transport.set_protocol(body)
+
+    def _go_to_start(self, call: _Call) -> None:
+        """The body is there that came past the parser."""
         self._is_past_parser = False
         self._incoming = None
         self._head_follows()
         self._start(call)
-        if rest:
-            self.data_received(rest)
 
     def on_message_begin(self) -> None:
         """A request begins in the parser."""

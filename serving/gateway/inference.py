@@ -21,7 +21,12 @@ class Inference:
         self._regions = regions
 
     async def __call__(
-        self, model: str, version: str, content: bytes, header_length: str | None, accepted: str
+        self,
+        model: str,
+        version: str,
+        content: bytes | memoryview,
+        header_length: str | None,
+        accepted: str,
     ) -> Answer:
         """The answer to `content`, the unpacked body.
 
@@ -46,7 +51,7 @@ class Inference:
         return Answer(packed, media_type=answers.BINARY, headers=headers)
 
     async def _decode(
-        self, model: str, version: str, content: bytes, header_length: str | None
+        self, model: str, version: str, content: bytes | memoryview, header_length: str | None
     ) -> tuple[InferenceRequest, wire.OutputEncoding]:
         try:
             length = None

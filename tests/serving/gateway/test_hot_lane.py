@@ -28,7 +28,7 @@ from serving.settings import Settings
 from serving.types import InferenceRequest, InferenceResponse
 from tests.serving.gateway.scripted import ScriptedEngine, after, echo, response
 
-LIMIT = 4096
+LIMIT = 1024 * 1024
 JSON = b'{"id":"7","inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[3.5]}]}'
 HEAD = (
     b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}}],'
@@ -284,6 +284,52 @@ async def test_known_heads_that_come_at_once_are_answered_in_order() -> None:
         for _ in requests[1:]:
             assert (await client.answer()).status == 200
         assert engine.begun == ["0", "1", "2", "3"]
+
+
+def large(value: float) -> bytes:
+    """A request of 400 KB."""
+    numbers = np.full(100_000, value, np.float32)
+    head = HEAD.replace(b"[1]", b"[100000]").replace(b":4", b":400000")
+    length = f"Inference-Header-Content-Length: {len(head)}\r\n"
+    return post(head + numbers.tobytes(), headers=length)
+
+
+async def test_large_bodies_behind_known_heads_arrive_whole_and_in_order() -> None:
+    async with serving(m=echo) as (server, _), server.client() as client:
+        assert (await client.ask(large(1))).status == 200
+        client.writer.write(large(2) + post(JSON) + large(3) + large(4))
+        answers = [await client.answer() for _ in range(4)]
+        for answer, value in ((answers[0], 2), (answers[2], 3), (answers[3], 4)):
+            assert answer.body.endswith(np.float32(value).tobytes())
+        assert answers[1].body.endswith(b"}]}")
+        assert server.elsewhere == 0
+
+
+async def test_a_client_that_goes_amid_a_large_body_leaves_nothing_behind() -> None:
+    async with serving(m=echo) as (server, engine):
+        async with server.client() as client:
+            assert (await client.ask(large(1))).status == 200
+            begun = server.running.server_state.total_requests
+            client.writer.write(large(2)[:-1])
+            await client.writer.drain()
+        connections = server.running.server_state.connections
+        await engine.until(lambda: not connections)
+        assert server.running.server_state.total_requests == begun
+        assert len(engine.begun) == 1
+
+
+async def test_a_server_that_stops_waits_for_a_large_body_under_way() -> None:
+    async with serving(m=echo) as (server, engine), server.client() as client:
+        assert (await client.ask(large(1))).status == 200
+        client.writer.write(large(2)[:200_000])
+        await client.writer.drain()
+        [connection] = server.running.server_state.connections
+        assert isinstance(connection, HotLane)
+        await engine.until(lambda: not connection.is_idle)
+        connection.shutdown()
+        answer = await client.ask(large(2)[200_000:])
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert answer.body.endswith(np.float32(2).tobytes())
 
 
 async def test_what_looks_like_a_known_head_within_another_is_none() -> None:
