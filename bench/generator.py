@@ -33,10 +33,15 @@ def closed(connections: int, seconds: float, warm_up: float, timeout: float) -> 
     return Step(connections, duration=seconds, warm_up=warm_up, timeout=timeout)
 
 
-def poisson(rate: float, seconds: float, warm_up: float, timeout: float) -> Step:
-    """So many requests a second, independent of each other, given up after `timeout`."""
+def poisson(
+    rate: float, seconds: float, warm_up: float, timeout: float, in_flight: int = IN_FLIGHT
+) -> Step:
+    """So many requests a second, independent of each other, given up after `timeout`.
+
+    Beyond `in_flight` connections they wait, which their latency contains.
+    """
     arrivals = Arrivals(Shape.POISSON, rate)
-    return Step(IN_FLIGHT, arrivals, seconds, warm_up=warm_up, timeout=timeout)
+    return Step(in_flight, arrivals, seconds, warm_up=warm_up, timeout=timeout)
 
 
 class Generator:

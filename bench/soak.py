@@ -7,8 +7,8 @@ Poisson arrivals at 80 % of what the server answers when it is never idle (32 co
 closed loop, just before), over REST with binary tensors, one image a request. Every request without
 a right answer is an error. Resident memory, of all processes of the server, is looked at once a
 second; its slope is that of a straight line through what was seen after the first fifth of the
-time, with its standard error. One process has a processor for itself; workers share all processors
-with the load generator.
+time, with its standard error. There are 128 connections at most.
+One process has a processor for itself; workers share all processors with the load generator.
 
 The exit code is 1 after an error, or where memory grows by more than 1 % in ten minutes beyond two
 standard errors. `--save` leaves bench/results/soak.json, or soak-workers.json.
@@ -46,6 +46,7 @@ TOLERATED: Final = 0.01  # of the memory, in ten minutes
 _KIB: Final = 1024
 _TIMEOUT: Final = 10.0  # seconds
 _CONNECTIONS: Final = 32
+_IN_FLIGHT: Final = 128  # at most; every connection takes some memory for good
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +174,10 @@ def _soak(
     tally = asking.run(closed(_CONNECTIONS, 5, 2, _TIMEOUT))
     saturation = tally.answered_in_time / tally.elapsed
     watch = _Watch(running.pid, progress, told.minutes)
-    step = poisson(told.load * saturation, 60 * told.minutes, 2, _TIMEOUT)
+    rate = told.load * saturation
+    step = poisson(rate, 60 * told.minutes, 2, _TIMEOUT, _IN_FLIGHT)
     tally = asking.run(step, watch.look, watch.look, watch.tell)
-    return _soaked(saturation, step.arrivals.rate if step.arrivals else 0.0, tally, watch)
+    return _soaked(saturation, rate, tally, watch)
 
 
 def _soaked(saturation: float, rate: float, tally: Tally, watch: _Watch) -> Soaked:

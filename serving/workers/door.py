@@ -1,16 +1,21 @@
 """How a worker reaches the engine, whichever process that is at the moment.
 
 The door is a pair of sockets which the supervisor keeps open. Through it a worker hands in one end
-of a connection of its own; whoever is the engine, now or after the next start, takes it from there.
-So nobody has to be found, nothing has a name that others could use, and nothing stays behind.
+of a connection of its own, with memory for the two of them; whoever is the engine, now or after the
+next start, takes it from there. So nobody has to be found, nothing has a name that others could
+use, and nothing stays behind.
 """
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
+from serving.workers import arena
+from serving.workers.arena import Arena
 from serving.workers.channel import Channel
 
 logger = logging.getLogger("penstock.workers")
@@ -39,10 +44,15 @@ class Door(NamedTuple):
 async def knock(outside: socket.socket, channel: Callable[[], Channel]) -> Channel:
     """A channel to the engine, on which nothing comes before the engine has taken it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with theirs:
-        socket.send_fds(outside, [_KNOCK], [theirs.fileno()])
+    memory = arena.create()
+    try:
+        own = Arena(memory, 0)
+        with theirs:
+            socket.send_fds(outside, [_KNOCK], [theirs.fileno(), memory])
+    finally:
+        os.close(memory)
     loop = asyncio.get_running_loop()
-    _, made = await loop.create_unix_connection(channel, sock=ours)
+    _, made = await loop.create_unix_connection(partial(_with, channel, own), sock=ours)
     return made
 
 
@@ -56,21 +66,33 @@ async def answer(inside: socket.socket, channel: Callable[[], Channel]) -> None:
         while True:
             await knocked.wait()
             knocked.clear()
-            for theirs in _handed_in(inside):
+            for theirs, own in _handed_in(inside):
                 # Whoever has gone by now is not worth more than a line.
                 try:
-                    await loop.connect_accepted_socket(channel, theirs)
+                    await loop.connect_accepted_socket(partial(_with, channel, own), theirs)
                 except OSError as error:
                     logger.error("a worker could not be let in: %s", error)
     finally:
         loop.remove_reader(inside)
 
 
-def _handed_in(inside: socket.socket) -> list[socket.socket]:
-    found: list[socket.socket] = []
+def _handed_in(inside: socket.socket) -> list[tuple[socket.socket, Arena]]:
+    found: list[tuple[socket.socket, Arena]] = []
     while True:
         try:
-            _, descriptors, _, _ = socket.recv_fds(inside, len(_KNOCK), 1)
+            _, descriptors, _, _ = socket.recv_fds(inside, len(_KNOCK), 2)
         except BlockingIOError:
             return found
-        found += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if not descriptors:
+            return found  # The door is closed.
+        connection, memory = descriptors
+        try:
+            found.append((socket.socket(fileno=connection), Arena(memory, 1)))
+        finally:
+            os.close(memory)
+
+
+def _with(channel: Callable[[], Channel], own: Arena) -> Channel:
+    made = channel()
+    made.arena = own
+    return made

@@ -1,25 +1,37 @@
 """Requests and answers as plain values, and back: the way that every inference takes twice.
 
 A tensor is (name, datatype, shape, content); the content of BYTES is a list of its elements, that
-of any other datatype the array itself, which arrives as bytes and is looked at where it lies.
+of any other datatype what a channel has for the array, which arrives as bytes and is looked at
+where it lies.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from serving.dtypes import Datatype
-from serving.types import InferenceRequest, InferenceResponse, RequestedOutput, Tensor, Timing
+from serving.types import (
+    Array,
+    InferenceRequest,
+    InferenceResponse,
+    RequestedOutput,
+    Tensor,
+    Timing,
+)
 from serving.workers.channel import Message
+
+# What stands for an array in a message.
+Contents: TypeAlias = Callable[[Array], Any]
 
 _DATATYPES: Final = {datatype.wire: datatype for datatype in Datatype}
 
 
-def from_request(request: InferenceRequest) -> Message:
+def from_request(request: InferenceRequest, contents: Contents) -> Message:
     """The request as plain values."""
     return (
         request.model,
-        tuple(map(_from_tensor, request.inputs)),
+        tuple(_from_tensor(tensor, contents) for tensor in request.inputs),
         request.version,
         request.id,
         tuple((output.name, output.classification) for output in request.outputs),
@@ -44,13 +56,13 @@ def to_request(values: Message) -> InferenceRequest:
     )
 
 
-def from_response(response: InferenceResponse) -> Message:
+def from_response(response: InferenceResponse, contents: Contents) -> Message:
     """The response as plain values."""
     timing = response.timing
     return (
         response.model,
         response.version,
-        tuple(map(_from_tensor, response.outputs)),
+        tuple(_from_tensor(tensor, contents) for tensor in response.outputs),
         response.id,
         dict(response.parameters),
         timing and _from_timing(timing),
@@ -84,13 +96,10 @@ def _from_timing(timing: Timing) -> Message:
     )
 
 
-def _from_tensor(tensor: Tensor) -> Message:
+def _from_tensor(tensor: Tensor, contents: Contents) -> Message:
     array = tensor.array
-    content: Any
-    if tensor.datatype is Datatype.BYTES:
-        content = array.reshape(-1).tolist()
-    else:
-        content = np.ascontiguousarray(array)
+    is_text = tensor.datatype is Datatype.BYTES
+    content = array.reshape(-1).tolist() if is_text else contents(array)
     return tensor.name, tensor.datatype.wire, array.shape, content
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 from serving.errors import Unavailable
+from serving.types import Array
 from serving.workers import door, failures
 from serving.workers.channel import Channel, Message
 from serving.workers.sharing import Change
@@ -50,6 +51,12 @@ class Link:
             self._connecting.cancel()
         if self._channel is not None:
             self._channel.close()
+
+    def content(self, array: Array) -> Any:
+        """What stands for `array` in a question, which is to be asked at once."""
+        if self._channel is None or not self.is_up.is_set():
+            return array  # It will not be asked.
+        return self._channel.content(array)
 
     async def ask(self, verb: str, *values: Any) -> Any:
         """The answer to one question; raises what the engine raised."""

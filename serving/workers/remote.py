@@ -100,11 +100,13 @@ class RemoteEngine:
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Have the engine run the request, in a batch with those of other workers."""
-        return inference.to_response(await self._link.ask("infer", inference.from_request(request)))
+        values = inference.from_request(request, self._link.content)
+        return inference.to_response(await self._link.ask("infer", values))
 
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The responses, each once it is asked for, so that who reads slowly holds up the model."""
-        responses = self._link.follow("stream", inference.from_request(request))
+        values = inference.from_request(request, self._link.content)
+        responses = self._link.follow("stream", values)
         async with aclosing(responses):
             async for response in responses:
                 yield inference.to_response(response)

@@ -183,7 +183,8 @@ class _Desk:
             self._tasks.pop(ticket, None)
 
     async def _infer(self, request: Message) -> Message:
-        return inference.from_response(await self._run(inference.to_request(request)))
+        response = await self._run(inference.to_request(request))
+        return inference.from_response(response, self.channel.content)
 
     async def _stream(self, ticket: int, request: Message) -> None:
         wanted = self._wanted[ticket] = asyncio.Event()
@@ -191,7 +192,8 @@ class _Desk:
             async with aclosing(self._runs(inference.to_request(request))) as responses:
                 async for response in responses:
                     kind = "last" if response.is_last else "part"
-                    self.channel.send(ticket, kind, inference.from_response(response))
+                    values = inference.from_response(response, self.channel.content)
+                    self.channel.send(ticket, kind, values)
                     if not response.is_last:
                         await wanted.wait()
                         wanted.clear()
