@@ -99,6 +99,17 @@ def test_a_server_that_stops_answers_on_until_envoy_must_have_noticed(
     assert seconds(check["interval"]) + seconds(check["timeout"]) < GRACE_SECONDS
 
 
+def test_a_replica_that_stands_still_keeps_its_calls_until_it_is_left_out(
+    clusters: dict[str, Any],
+) -> None:
+    [check] = clusters["grpc"]["health_checks"]
+    [options] = clusters["grpc"]["typed_extension_protocol_options"].values()
+    protocol = options["explicit_http_config"]["http2_protocol_options"]
+
+    silence = check["unhealthy_threshold"] * seconds(check["timeout"]) + seconds(check["interval"])
+    assert seconds(protocol["connection_keepalive"]["timeout"]) >= silence
+
+
 def test_only_what_no_replica_executed_is_tried_again_unasked(routes: list[Any]) -> None:
     unasked = [each for each in routes if "headers" not in each["match"]]
 
