@@ -1,14 +1,18 @@
 """The commands of docs/operations.md do what it says; each `sh` block is run as it stands."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import click
 import pytest
 
+from serving.command import serve
+from serving.settings import Settings
 from tests.e2e.server import READY, ROOT, Server, environment, starting_server
 
 PAGE: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -89,3 +93,71 @@ def test_the_pages_that_are_named_exist() -> None:
 
     assert pages
     assert [page for page in pages if not Path(ROOT, "docs", page).exists()] == []
+
+
+UNIT: Final = ROOT / "deploy" / "systemd" / "penstock.service"
+
+
+def told_to_the_service() -> dict[str, str]:
+    """The variables of the unit and its drop-ins."""
+    lines = "\n".join(file.read_text() for file in (UNIT, *UNIT.parent.glob("*.conf")))
+    return dict(
+        variable.split("=", 1)
+        for line in re.findall(r"^Environment=(.+)$", lines, re.MULTILINE)
+        for variable in line.split()
+    )
+
+
+def test_the_service_and_its_drop_ins_tell_the_server_what_it_understands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = told_to_the_service()
+    known = {option.envvar for option in serve.params if isinstance(option, click.Option)}
+    assert told.keys() <= known
+
+    for variable, value in told.items():
+        monkeypatch.setenv(variable, value)
+    settings = Settings(**serve.make_context("serve", []).params)
+    assert settings.http_use_ssl
+    assert settings.grpc_use_ssl
+    # Each file comes from root's by that name.
+    loaded = set(
+        re.findall(r"^LoadCredential=(\S+?):", (UNIT.parent / "secure.conf").read_text(), re.M)
+    )
+    assert {value.removeprefix("%d/") for value in told.values() if "%d/" in value} == loaded
+
+
+def test_the_service_may_stop_for_as_long_as_the_server_takes() -> None:
+    [granted] = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    settings = Settings()
+
+    # Sequences, three protocols, and models that run on.
+    assert int(granted) >= settings.exit_grace_secs + 5 * settings.exit_timeout_secs
+
+
+def test_systemd_takes_the_service_with_its_drop_ins(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("there is no systemd here")
+    # Nothing is installed in /opt.
+    unit = UNIT.read_text().replace("/opt/penstock/bin/penstock", sys.executable)
+    (tmp_path / UNIT.name).write_text(unit)
+    shutil.copytree(
+        UNIT.parent, tmp_path / f"{UNIT.name}.d", ignore=shutil.ignore_patterns("*.service")
+    )
+    done = subprocess.run(
+        [analyze, "verify", tmp_path / UNIT.name],
+        env=environment({"SYSTEMD_UNIT_PATH": f"{tmp_path}:"}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_files_that_are_installed_are_there() -> None:
+    installed = re.findall(r"^install .*?(deploy/\S+)|^cp (deploy/\S+)", PAGE, re.MULTILINE)
+
+    assert len(installed) >= 5
+    assert [path for path in map("".join, installed) if not (ROOT / path).exists()] == []
