@@ -23,6 +23,9 @@ def newest(name: str) -> Path:
 def stated(proof: dict[str, Any]) -> str:
     if (accuracy := proof["accuracy"]) is not None:
         return f"{accuracy['value']:.2%} of {accuracy['n']:,}".replace("%", " %")
+    if proof["task"] == "generation":
+        likeness = proof["likeness"]
+        return f"Fréchet distance {likeness['value']:.2f} over {likeness['n']:,} pictures"
     if proof["task"] == "language":
         return f"{proof['error']['value']:.4g} nats over {proof['error']['n']:,} characters"
     return f"MSE {proof['error']['value']:.4g} over {proof['error']['n']:,}"

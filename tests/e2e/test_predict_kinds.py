@@ -107,3 +107,39 @@ def test_the_code_of_a_digit_is_decoded_to_the_same_picture(rest: httpx.Client) 
     picture = base64.b64decode(prediction["reconstruction"].partition(",")[2])
     decoded = rest.post("/predict/mnist-decoder", json=prediction["latent"])
     np.testing.assert_allclose(brightness(decoded.content), brightness(picture), atol=1.5 / 255)
+
+
+def test_a_seed_gives_the_same_pictures_however_many_there_are(rest: httpx.Client) -> None:
+    few, many = (
+        rest.post("/predict/mnist-gan", json={"seed": 7, "pictures": pictures})
+        for pictures in (2, 20)
+    )
+    assert few.headers["Content-Type"] == "image/png"
+    assert brightness(few.content).shape == (28, 2 * 28)
+    assert brightness(many.content).shape == (2 * 28, 16 * 28)
+    np.testing.assert_allclose(
+        brightness(few.content), brightness(many.content)[:28, : 2 * 28], atol=1.5 / 255
+    )
+
+
+def test_a_picture_can_be_made_of_given_numbers(rest: httpx.Client) -> None:
+    row = np.random.default_rng(7).standard_normal(64).astype(np.float32)
+    given = rest.post("/predict/mnist-gan", json=row.tolist())
+    drawn = rest.post("/predict/mnist-gan", json={"seed": 7})
+    np.testing.assert_allclose(brightness(given.content), brightness(drawn.content), atol=1.5 / 255)
+
+
+def test_generated_pictures_are_digits_to_the_net_that_reads_them(rest: httpx.Client) -> None:
+    pictures = rest.post("/predict/mnist-gan", json={"seed": 0, "pictures": 64})
+    rows = np.concatenate(np.split(brightness(pictures.content) * 255, 4), axis=1)
+    digits = np.stack(np.split(rows, 64, axis=1))[:, None].round().astype(int)
+    answer = ok(rest.post("/predict/mnist-cnn", json=digits.tolist()))
+    sure = [each for each in answer["predictions"] if each["probability"] > 0.5]
+    assert len(sure) >= 32
+    assert len({each["label"] for each in sure}) >= 8
+
+
+def test_more_pictures_than_a_batch_holds_are_refused(rest: httpx.Client) -> None:
+    response = rest.post("/predict/mnist-gan", json={"pictures": 65})
+    assert response.status_code == 400
+    assert "pictures: expected a whole number from 1 to 64" in response.json()["error"]
