@@ -16,6 +16,7 @@ samples       what the two are compared on
 accuracy      gate: as many right answers as the checkpoint states, on the same data
 proof         the passport
 variants      models of lower precision: quantise, gates of right answers and of speed
+engines       TensorRT engines (engine_key, _target, _build, _run), held against ONNX Runtime
 
 `penstock export`, of a torch module (command, module_pipeline):
 torch_module  a callable and a file of weights -> the module, and what it gives

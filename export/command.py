@@ -11,6 +11,7 @@ from export.errors import ExportError
 from export.input_option import Input
 from export.job import (
     AUTO,
+    ENGINES,
     MAX_BATCH_SIZE,
     MAX_LOSS,
     OPSET,
@@ -30,6 +31,7 @@ OF_CHECKPOINTS: Final = {
     "data_dir": "--data-dir",
     "variants": "--variants",
     "max_loss": "--max-loss",
+    "tensorrt": "--tensorrt",
 }
 OF_MODULES: Final = {
     "inputs": "--input",
@@ -47,6 +49,13 @@ def _variants(context: click.Context, option: click.Parameter, value: str) -> tu
             f"{unknown[0]!r} is none; expected auto alone, or some of {', '.join(PRECISIONS)}"
         )
     return tuple(each for each in given if each != "fp32")
+
+
+def _engines(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    given = tuple(each.strip() for each in value.split(",")) if value else ()
+    if unknown := [each for each in given if each not in ENGINES]:
+        raise click.BadParameter(f"{unknown[0]!r} is none; expected some of {', '.join(ENGINES)}")
+    return tuple(dict.fromkeys(given))
 
 
 @click.command()
@@ -89,6 +98,17 @@ def _variants(context: click.Context, option: click.Parameter, value: str) -> tu
     show_default=True,
     help="Of a checkpoint: points of accuracy that a variant may lose against fp32, or per cent "
     "that its error may grow.",
+)
+@click.option(
+    "--tensorrt",
+    callback=_engines,
+    is_flag=False,
+    flag_value="fp32",
+    default="",
+    show_default="none",
+    metavar="[PRECISION,...]",
+    help="Of a checkpoint: TensorRT engines to publish, in fp32, fp16 or int8, each a model of its "
+    "own, NAME-tensorrt-fp16. They are for the GPU and the versions of this machine.",
 )
 @click.option(
     "--checkpoint",
@@ -157,7 +177,7 @@ def _export_checkpoint(checkpoint: Path, tolerance: Tolerance, others: dict[str,
 
     try:
         with Report(pipeline.steps(job)) as report:
-            published = pipeline.export(job, report.step)
+            published = pipeline.export(job, report.step, report.progress)
     except (ExportError, TrainingError) as error:
         raise click.ClickException(str(error)) from error
     report.summary(published)

@@ -9,7 +9,8 @@ ExportError
 │   ├── ParityRefused     torch and ONNX Runtime differ by more than the tolerance
 │   ├── RowsRefused       rows depend on their neighbours where batches were asked for
 │   ├── AccuracyRefused   fewer right answers than the checkpoint states
-│   └── VariantRefused    a precision that was asked for cannot be had
+│   ├── VariantRefused    a precision that was asked for cannot be had
+│   └── EngineRefused     a TensorRT engine that was asked for cannot be had
 └── PublishFailed         the repository cannot take the version; it is as it was before
     ├── InvalidName       a name that cannot be a model's
     ├── VersionExists     published versions are never overwritten
@@ -54,6 +55,10 @@ class AccuracyRefused(GateRefused):
 
 
 class VariantRefused(GateRefused):
+    pass
+
+
+class EngineRefused(GateRefused):
     pass
 
 

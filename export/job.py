@@ -12,6 +12,7 @@ OPSETS = (18, 24)
 MAX_BATCH_SIZE = 64
 AUTO = "auto"
 PRECISIONS = ("fp32", "int8", "fp16")
+ENGINES = ("fp32", "fp16", "int8")  # what TensorRT may compute in
 MAX_LOSS = 0.5  # points of accuracy that a variant may lose, or per cent that its error may grow
 PARTS = ("decoder",)  # of networks, that can be exported as models of their own
 
@@ -44,6 +45,8 @@ class Job:
     # Of PRECISIONS, or AUTO alone; fp32, which the others are held against, is always made.
     variants: tuple[str, ...] = ()
     max_loss: float = MAX_LOSS
+    # Of ENGINES: TensorRT engines to publish besides.
+    tensorrt: tuple[str, ...] = ()
     tolerance: Tolerance = field(default_factory=Tolerance)
 
 

@@ -51,6 +51,18 @@ class Difference:
         return Difference(max(self.absolute, other.absolute), max(self.relative, other.relative))
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Who is compared, for the person who reads of a difference."""
+
+    candidate: str
+    reference: str
+
+
+ONNX_RUNTIME = "ONNX Runtime"
+TORCH = Names(ONNX_RUNTIME, "torch")
+
+
 def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
     """One row, two, an odd number, and as many as the server will ever send."""
     return tuple(sorted({size for size in (1, 2, 7) if size < max_batch_size} | {max_batch_size}))
@@ -81,6 +93,7 @@ def check(
     samples: Iterable[Samples[Given]],
     sizes: Sequence[int],
     tolerance: Tolerance,
+    names: Names = TORCH,
 ) -> ParityProof:
     """What was measured, per batch size and kind of sample; ParityRefused above the tolerance."""
     measured = []
@@ -91,8 +104,11 @@ def check(
             for batch in batches(kind, size):
                 rows = kind.batch(batch.rows)
                 answer = candidate(rows)
-                worst |= compare(answer, reference(rows), "torch", batch, tolerance)
-                compare(answer, stack(alone[batch.rows]), "the row alone", batch, tolerance)
+                worst |= compare(
+                    answer, reference(rows), names.reference, batch, tolerance, names.candidate
+                )
+                expected = stack(alone[batch.rows])
+                compare(answer, expected, "the row alone", batch, tolerance, names.candidate)
             measured.append(record(kind, size, worst))
     return ParityProof(
         absolute_tolerance=tolerance.absolute,
@@ -102,9 +118,15 @@ def check(
 
 
 def compare(
-    answer: Outputs, expected: Outputs, source: str, batch: Batch, tolerance: Tolerance
+    answer: Outputs,
+    expected: Outputs,
+    source: str,
+    batch: Batch,
+    tolerance: Tolerance,
+    candidate: str = ONNX_RUNTIME,
 ) -> Difference:
-    """The largest difference over all outputs; ParityRefused if any is above the tolerance."""
+    """The largest difference between what `candidate` gives and `source`, over all outputs;
+    ParityRefused if any is above the tolerance."""
     if set(answer) != set(expected):
         raise ParityRefused(f"the outputs are {sorted(answer)}, of {source} {sorted(expected)}")
     largest = Difference()
@@ -115,32 +137,40 @@ def compare(
                 f"{name} is {found.dtype}{list(found.shape)} at batch size {batch.size}, "
                 f"of {source} {wanted.dtype}{list(wanted.shape)}"
             )
-        largest |= _compare(name, found, wanted, source, batch, tolerance)
+        told = (candidate, source)
+        largest |= _compare(name, found, wanted, told, batch, tolerance)
     return largest
 
 
 def _compare(
-    name: str, found: Array, wanted: Array, source: str, batch: Batch, tolerance: Tolerance
+    name: str,
+    found: Array,
+    wanted: Array,
+    told: tuple[str, str],
+    batch: Batch,
+    tolerance: Tolerance,
 ) -> Difference:
     if wanted.dtype.kind == "O":  # texts, which are equal or not
-        return _compare_texts(name, found, wanted, source, batch)
+        return _compare_texts(name, found, wanted, told, batch)
     found, wanted = found.astype(np.float64), wanted.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinity less infinity: NaN, and so refused
         difference = np.abs(found - wanted)
         excess = difference - (tolerance.absolute + tolerance.relative * np.abs(wanted))
     # NaN compares as false, hence "not all within" rather than "any above".
     if not np.all(excess <= 0):
-        raise ParityRefused(_refusal(name, found, wanted, excess, source, batch, tolerance))
+        raise ParityRefused(_refusal(name, found, wanted, excess, told, batch, tolerance))
     sizable = np.abs(wanted) > tolerance.absolute
     shares = difference[sizable] / np.abs(wanted[sizable])
     return Difference(float(difference.max(initial=0.0)), float(shares.max(initial=0.0)))
 
 
-def _compare_texts(name: str, found: Array, wanted: Array, source: str, batch: Batch) -> Difference:
+def _compare_texts(
+    name: str, found: Array, wanted: Array, told: tuple[str, str], batch: Batch
+) -> Difference:
     for index in np.argwhere(found != wanted):
         place = tuple(int(i) for i in index)
         raise ParityRefused(
-            f"{batch.locate(name, place)}: ONNX Runtime gives {found[place]!r}, {source} "
+            f"{batch.locate(name, place)}: {told[0]} gives {found[place]!r}, {told[1]} "
             f"{wanted[place]!r}"
         )
     return Difference()
@@ -151,7 +181,7 @@ def _refusal(
     found: Array,
     wanted: Array,
     excess: Array,
-    source: str,
+    told: tuple[str, str],
     batch: Batch,
     tolerance: Tolerance,
 ) -> str:
@@ -160,7 +190,7 @@ def _refusal(
     a, b = float(found[worst]), float(wanted[worst])
     allowed = tolerance.absolute + tolerance.relative * abs(b)
     return (
-        f"{batch.locate(name, index)}: ONNX Runtime gives {a:.7g}, {source} {b:.7g}; "
+        f"{batch.locate(name, index)}: {told[0]} gives {a:.7g}, {told[1]} {b:.7g}; "
         f"they differ by {abs(a - b):.3g}, but at most {allowed:.3g} is allowed "
         f"({tolerance.absolute:g} + {tolerance.relative:g} of the value)"
     )

@@ -8,6 +8,8 @@ from typing import Any
 
 from export import (
     accuracy,
+    engine_target,
+    engines,
     language_gates,
     likeness,
     model_config,
@@ -17,6 +19,7 @@ from export import (
     samples,
     variants,
 )
+from export.engines import Made
 from export.job import MAX_BATCH_SIZE, Job, Tolerance
 from export.publish import Dropped, Model, Published, check, check_name, publish
 from export.runners import Runner, onnx_runner, torch_runner
@@ -40,21 +43,30 @@ STEPS = (
     "Publish",
 )
 VARIANTS_STEP = "Quantise, and measure right answers and speed"
+ENGINES_STEP = "Build TensorRT engines, and compare them with ONNX Runtime"
 
 
 def steps(job: Job) -> tuple[str, ...]:
     """What `export` tells of, in order."""
-    return (*STEPS[:-1], VARIANTS_STEP, STEPS[-1]) if job.variants else STEPS
+    more = [VARIANTS_STEP] if job.variants else []
+    more += [ENGINES_STEP] if job.tensorrt else []
+    return (*STEPS[:-1], *more, STEPS[-1])
 
 
-def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Published:
-    """Publishes one version. `on_step` hears each of `steps` as it begins. Raises ExportError,
-    or TrainingError where the checkpoint or the data cannot be read."""
+def export(
+    job: Job,
+    on_step: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Published:
+    """Publishes one version. `on_step` hears each of `steps` as it begins, `on_progress` how far
+    those are that take minutes. Raises ExportError, or TrainingError where the checkpoint or the
+    data cannot be read."""
     upcoming = iter(steps(job))
     on_step(next(upcoming))
     checkpoint = checkpoints.load(job.checkpoint)
     main_input(checkpoint)
     variants.check(job, checkpoint)
+    engines.check(job, checkpoint)
     if not job.part:
         check(_model(job, checkpoint), job.version)  # before the data is read
     dataset = catalog.load_dataset(checkpoint.dataset_name, job.data_dir)
@@ -75,10 +87,15 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
     measured = _measure(candidate, dataset, checkpoint)
 
     made: list[Variant | Dropped] = []
+    base = Baseline(checkpoint, dataset, graph, measured, model.config.max_batch_size)
     if job.variants:
         on_step(next(upcoming))
-        base = Baseline(checkpoint, dataset, graph, measured, model.config.max_batch_size)
         made += variants.make(job, base)
+    built: list[Made] = []
+    if job.tensorrt:
+        on_step(next(upcoming))
+        target = engine_target.find()
+        built += engines.make(job, base, model.config, target, on_progress=on_progress)
 
     on_step(next(upcoming))
     gates: dict[str, Any] = {"parity": compared}
@@ -89,6 +106,7 @@ def export(job: Job, on_step: Callable[[str], None] = lambda _: None) -> Publish
         each if isinstance(each, Dropped) else _publish_variant(job, checkpoint, each)
         for each in made
     ]
+    outcomes += [_publish_engine(model, job, checkpoint, each) for each in built]
     return replace(first, variants=tuple(outcomes))
 
 
@@ -100,8 +118,9 @@ def _publish(
     measured: AccuracyProof | ErrorProof,
     gates: dict[str, Any],
     version: int | None,
+    more: dict[str, bytes] | None = None,
 ) -> Published:
-    files: dict[str, bytes | Path] = {model_config.MODEL: graph}
+    files: dict[str, bytes | Path] = {model_config.MODEL: graph, **(more or {})}
     if checkpoint.tokenizer:
         files[checkpoints.TOKENIZER] = checkpoint.tokenizer.encode()
     name = model.config.name
@@ -119,6 +138,14 @@ def _publish_variant(job: Job, checkpoint: Checkpoint, variant: Variant) -> Publ
     model = Model(job.repository, config, checkpoint.labels)
     gates = {"rows": variant.rows, "variant": variant.proof}
     return _publish(model, job, checkpoint, variant.graph, variant.measured, gates, None)
+
+
+def _publish_engine(model: Model, job: Job, checkpoint: Checkpoint, made: Made) -> Published:
+    """As a model of its own, like a variant."""
+    name = f"{model.config.name}-{made.suffix}"
+    own = Model(job.repository, engines.configured(model.config, name), checkpoint.labels)
+    files, gates = {engines.PLAN: made.plan}, {"engine": made.proof}
+    return _publish(own, job, checkpoint, made.wrapper, made.measured, gates, None, files)
 
 
 def _model(job: Job, checkpoint: Checkpoint) -> Model:

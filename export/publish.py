@@ -69,8 +69,9 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A version in its place; `size` is that of model.onnx in bytes. `variants` are the models of
-    other precisions that were published beside it, or why they were not."""
+    """A version in its place; `size` is that of its model's files in bytes. `variants` are the
+    models of other precisions, and the engines, that were published beside it, or why they were
+    not."""
 
     folder: Path
     passport: Passport
@@ -78,7 +79,8 @@ class Published:
 
     @property
     def size(self) -> int:
-        return (self.folder / model_config.MODEL).stat().st_size
+        files = (self.folder / name for name in self.passport.files if name.startswith("model."))
+        return sum(file.stat().st_size for file in files)
 
 
 def check_name(name: str) -> None:

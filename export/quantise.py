@@ -29,6 +29,10 @@ _LAYERS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RECURRENT: Final = frozenset({"LSTM", "GRU", "RNN"})
 _QUANTISED: Final = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM"})
 _OPTIONS: Final = {"weight_type": QuantType.QInt8, "per_channel": True, "reduce_range": True}
+_SYMMETRIC: Final = {
+    "reduce_range": False,
+    "extra_options": {"ActivationSymmetric": True, "WeightSymmetric": True},
+}
 
 
 def is_recurrent(graph: bytes) -> bool:
@@ -44,8 +48,9 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def static(graph: bytes, feeds: Iterable[Mapping[str, Array]]) -> bytes:
-    """`feeds` are batches of training samples. VariantRefused if nothing can be quantised."""
+def static(graph: bytes, feeds: Iterable[Mapping[str, Array]], symmetric: bool = False) -> bytes:
+    """`feeds` are batches of training samples. `symmetric` ranges, of signed numbers and all 8
+    bits, are what TensorRT takes. VariantRefused if nothing can be quantised."""
 
     def run(model: onnx.ModelProto, target: Path) -> None:
         quantization.quantize_static(
@@ -53,9 +58,9 @@ def static(graph: bytes, feeds: Iterable[Mapping[str, Array]]) -> bytes:
             target,
             _Batches(feeds),
             quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             nodes_to_exclude=_ends(model),
-            **_OPTIONS,
+            **(_OPTIONS | _SYMMETRIC if symmetric else _OPTIONS),
         )
 
     return _quantise(graph, run)

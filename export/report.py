@@ -11,7 +11,14 @@ from rich.table import Table
 
 from export import speed
 from export.publish import Dropped, Published
-from serving.passport import BatchParity, LikenessProof, ParityProof, Passport, RowsProof
+from serving.passport import (
+    BatchParity,
+    EngineProof,
+    LikenessProof,
+    ParityProof,
+    Passport,
+    RowsProof,
+)
 
 
 class Report:
@@ -45,6 +52,10 @@ class Report:
     def step(self, name: str) -> None:
         self._console.print(f"{name} …", style="dim")
         self._progress.update(self._task, description=name, advance=1)
+
+    def progress(self, text: str) -> None:
+        """How far the step is, where there is a terminal to see it."""
+        self._progress.update(self._task, description=text)
 
     def summary(self, published: Published) -> None:
         passport = published.passport
@@ -114,11 +125,23 @@ _MEASURES: Final = {
 def _kept(variant: Published) -> str:
     """A published variant against its fp32 model."""
     passport, proof = variant.passport, variant.passport.variant
+    if passport.engine:
+        return _engine(variant, passport.engine)
     assert proof is not None
     unit = "points of accuracy lost" if passport.accuracy else "% of error added"
     speeds = "; ".join(map(speed.shown, proof.speed))
     made = f"{proof.method} {proof.precision}, {variant.size / 1024:,.0f} KiB"
     return f"Published  {variant.folder}  ({made}; {proof.loss:.2f} {unit}; {speeds})"
+
+
+def _engine(variant: Published, proof: EngineProof) -> str:
+    """A published engine against ONNX Runtime."""
+    made = f"TensorRT {proof.tensorrt}, {proof.precision} for {proof.gpu}"
+    far = ""
+    if proof.parity:
+        largest = max(each.max_absolute for each in proof.parity.batches)
+        far = f"; at most {largest:.1e} from ONNX Runtime"
+    return f"Published  {variant.folder}  ({made}, {variant.size / 1024:,.0f} KiB{far})"
 
 
 def _likeness(proof: LikenessProof) -> str:

@@ -63,11 +63,12 @@ def onnx_runner(model: bytes, threads: int = 0) -> Runner:
     inputs = loaded.inputs
 
     def run(raw: Array) -> Outputs:
-        return loaded(_feed(inputs, raw))
+        return loaded(feed(inputs, raw))
 
     return run
 
 
-def _feed(inputs: Sequence[str], raw: Array) -> dict[str, Array]:
-    """A second input is the mask that goes with numbers of tokens."""
+def feed(inputs: Sequence[str], raw: Array) -> dict[str, Array]:
+    """What a model of these inputs takes of a raw batch. A second input is the mask that goes with
+    numbers of tokens."""
     return dict(zip(inputs, (raw, (raw != PADDING).astype(raw.dtype)), strict=False))

@@ -104,7 +104,7 @@ def _missing_for_fp16() -> Iterator[str]:
         )
     if not Path("/dev/nvidiactl").exists():
         yield "no NVIDIA GPU is seen here"
-    yield "the embedded engine executes models on the CPU, where fp16 is slower than fp32"
+    yield "graphs are not converted to fp16, and --tensorrt fp16 builds an engine that is"
 
 
 def _int8(base: Baseline, job: Job) -> Variant:
@@ -140,11 +140,17 @@ def _quantised(base: Baseline) -> tuple[bytes, Literal["static", "dynamic"], int
     """The graph, the way it was made in, and how many training samples that took."""
     if _is_dynamic(base):
         return quantise.dynamic(base.graph), "dynamic", 0
-    index = _calibration(base.dataset)
+    batches = calibration_batches(base)
+    count = sum(len(batch) for feed in batches for batch in feed.values())
+    return quantise.static(base.graph, batches), "static", count
+
+
+def calibration_batches(base: Baseline) -> list[dict[str, Array]]:
+    """Training samples to take ranges from, by the input's name."""
     name = base.checkpoint.signature.inputs[0].name
-    drawn = base.dataset.train_x[index]
+    drawn = base.dataset.train_x[_calibration(base.dataset)]
     batches = np.array_split(drawn, max(1, len(drawn) // CALIBRATION_BATCH))
-    return quantise.static(base.graph, ({name: batch} for batch in batches)), "static", len(index)
+    return [{name: batch} for batch in batches]
 
 
 def _is_dynamic(base: Baseline) -> bool:

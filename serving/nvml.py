@@ -76,6 +76,11 @@ class Nvml:
         found = [gpu for number in range(count) for gpu in self._of(number)]
         return visible(found, os.environ.get(VISIBLE))
 
+    def capability(self, gpu: Gpu) -> tuple[int, int]:
+        """What it computes by, such as (9, 0)."""
+        major, minor = self._nvml.nvmlDeviceGetCudaComputeCapability(gpu.handle)
+        return int(major), int(minor)
+
     def figures(self, gpu: Gpu) -> Figures:
         """How the GPU is now."""
         nvml, handle = self._nvml, gpu.handle

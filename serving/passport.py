@@ -166,6 +166,26 @@ class VariantProof(_Part):
     machine: str
 
 
+class EngineProof(_Part):
+    """What a TensorRT engine was built for, by which versions, and of which ONNX graph.
+
+    `key` names the build: engines of equal keys are equal. `profiles` has of each input the
+    smallest, the likeliest and the largest shape; `parity` how far the engine is from ONNX Runtime
+    over test samples, and is missing of int8.
+    """
+
+    precision: Literal["fp32", "fp16", "int8"]
+    key: str
+    gpu: str
+    capability: str
+    driver: str
+    cuda: str
+    tensorrt: str
+    onnx_sha256: Sha256
+    profiles: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+    parity: ParityProof | None = None
+
+
 class Passport(_Part):
     """Everything that was proven of one version when it was published.
 
@@ -193,6 +213,7 @@ class Passport(_Part):
     parity: ParityProof | None = None
     rows: RowsProof | None = None
     variant: VariantProof | None = None
+    engine: EngineProof | None = None
     opset: int = Field(gt=0)
     created: str
     commit: str | None = None
@@ -212,8 +233,8 @@ class Passport(_Part):
             raise ValueError(f"{', '.join(missing)}: missing, and so is a source in their place")
         if self.accuracy is None and self.error is None:
             raise ValueError("accuracy: neither this nor error is there")
-        if self.parity is None and self.variant is None:
-            raise ValueError("parity: neither this nor variant is there")
+        if self.parity is None and self.variant is None and self.engine is None:
+            raise ValueError("parity: neither this nor variant nor engine is there")
 
     def to_dict(self) -> dict[str, Any]:
         """The passport as plain values, as `passport.json` holds them."""

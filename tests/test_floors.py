@@ -143,6 +143,7 @@ FORBIDDEN: Final = (
             "serving.config",
             "serving.dtypes",
             "serving.errors",
+            "serving.nvml",
             "serving.passport",
             "serving.types",
         ),

@@ -190,7 +190,7 @@ def test_weights_keep_seven_bits_so_that_no_processor_overflows() -> None:
 
 
 def test_fp16_is_refused_before_any_work_by_what_is_missing(trained: Checkpoint) -> None:
-    with pytest.raises(VariantRefused, match=r"fp16 cannot be had: .*the embedded engine executes"):
+    with pytest.raises(VariantRefused, match=r"fp16 cannot be had: .*graphs are not converted"):
         variants.check(job("fp16"), trained)
     variants.check(job(AUTO), trained)
 
@@ -273,7 +273,7 @@ def test_auto_keeps_what_is_faster_and_says_why_the_rest_was_dropped(
     assert isinstance(int8, Variant if kept else Dropped)
     assert kept or int8 == Dropped("int8", "not faster: 0.9 times as fast")
     assert isinstance(fp16, Dropped)
-    assert "the embedded engine executes models on the CPU" in fp16.reason
+    assert "--tensorrt fp16 builds an engine that is" in fp16.reason
 
 
 @pytest.mark.usefixtures("converted")

@@ -84,6 +84,10 @@ int nvmlDeviceGetName(void *device, char *text, unsigned size) {
   snprintf(text, size, "NVIDIA A100");
   return OK;
 }
+int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
+  *major = 9; *minor = 0;
+  return OK;
+}
 int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
   memory->total = 80000; memory->used = 1000; memory->free = 79000;
   return OK;

@@ -57,6 +57,11 @@ def test_each_gpu_has_tritons_metrics_and_a_mig_instance_those_that_nvml_tells()
     }
 
 
+def test_a_gpu_says_what_it_computes_by() -> None:
+    nvml = Nvml()
+    assert nvml.capability(nvml.gpus()[0]) == (9, 0)
+
+
 def test_energy_counts_from_the_start_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = GpuMetrics(Nvml())
     monkeypatch.setenv("FAKE_ENERGY", "4500")
