@@ -1,6 +1,7 @@
 """The generate extension: plain JSON in, plain JSON or server-sent events out."""
 
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from serving.gateway import body, examples
 from serving.gateway.disconnect import unless_gone
 from serving.gateway.errors import UNEXPECTED
 from serving.gateway.routing import for_model, json
+from serving.gateway.server_timing import headers as timed
 from serving.types import InferenceRequest, InferenceResponse
 from serving.wire import generate as wire
 from serving.wire import rest_documents as wire_documents
@@ -45,8 +47,11 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
     async def generate(request: Request, model: str, version: str) -> Response:
         """Run the model on JSON members that bear its inputs' names; exactly one response."""
         inference = replace(await read(request, model, version), wants_one_response=True)
+        began = time.monotonic_ns()
         response = await unless_gone(request, _only(engine.stream(inference)))
-        return json(wire.encode(response))
+        answer = json(wire.encode(response))
+        answer.headers.update(timed(response, began))
+        return answer
 
     @for_model(
         router,

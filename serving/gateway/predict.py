@@ -1,6 +1,7 @@
 """The endpoint people want to type by hand: a picture, a text or a table in, an answer out."""
 
 import asyncio
+import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 from serving.engine.base import Engine
 from serving.errors import InvalidArgument
 from serving.gateway import body, examples, predictions
+from serving.gateway.server_timing import headers as timed
 from serving.types import (
     Array,
     InferenceRequest,
@@ -60,6 +62,7 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         if not metadata.tokenizer:
             _only_input(metadata)  # before the body is read
         content = await body.read(request, limit)
+        began = time.monotonic_ns()
         if metadata.tokenizer:
             async with decoding:
                 inputs = await asyncio.to_thread(_tokens, _media_type(request), content, metadata)
@@ -69,10 +72,11 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         if kind == predictions.IMAGE and "application/json" not in request.headers.get(
             "accept", ""
         ):
-            return Response(predictions.png(response), media_type="image/png")
+            picture = predictions.png(response)
+            return Response(picture, headers=timed(response, began), media_type="image/png")
         labels = await engine.labels(model, version)
-        answer = predictions.document(labels, response, kind, columns, top_k)
-        return Response(json_text.dumps(answer), media_type="application/json")
+        answer = json_text.dumps(predictions.document(labels, response, kind, columns, top_k))
+        return Response(answer, headers=timed(response, began), media_type="application/json")
 
     return router
 

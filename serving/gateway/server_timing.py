@@ -1,14 +1,26 @@
 """What a client is told of where its time went: Server-Timing, as W3C has it, by any protocol."""
 
+import time
+from collections.abc import Mapping
 from typing import Final
 
-from serving.types import Timing
+from serving.types import InferenceResponse, Timing
 
 # gRPC spells names in lower case; HTTP does not mind.
 NAME: Final = "server-timing"
 
 # Written for every answer, for which an f-string takes twice as long.
 _VALUE: Final = 'queue;dur=%.3f, batch;desc="%d rows";dur=%.3f, compute;dur=%.3f, total;dur=%.3f'
+
+
+def headers(response: InferenceResponse, began: int) -> Mapping[str, str]:
+    """The header of an answer that is encoded now, for a request whose body was there at `began`.
+
+    None where the response does not say how long it took. Nanoseconds of the monotonic clock.
+    """
+    if response.timing is None:
+        return {}
+    return {"Server-Timing": server_timing(response.timing, time.monotonic_ns() - began)}
 
 
 def server_timing(timing: Timing, total: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serving.bench.client.server_timing import durations
 from serving.types import Array
 from tests.e2e.predicting import (
     CNN,
@@ -33,6 +34,12 @@ def digit(mnist: Dataset) -> Image.Image:
 def expected(rest: httpx.Client, digit: Image.Image) -> Array:
     """What the tensor endpoint gives for the pixels of `digit`."""
     return asked(rest, np.asarray(digit))
+
+
+def test_an_answer_says_where_its_time_went(rest: httpx.Client, digit: Image.Image) -> None:
+    answer = rest.post(CNN, content=encoded(digit, "PNG"))
+    told = dict(durations(answer.headers["server-timing"]))
+    assert 0 < told["compute"] < told["total"]
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])

@@ -29,7 +29,7 @@ class Generation:
     """A text in the making; to be created and used on the event loop, its `sampler` apart.
 
     `reading` and `writing` are the nanoseconds of the steps in which its prompt was read and its
-    text was written, `queue` those it waited.
+    text was written, `queue` those it waited until it had a row, which it has since `joined_at`.
     """
 
     def __init__(self, prompt: Array, sampling: Sampling) -> None:
@@ -39,7 +39,7 @@ class Generation:
         self.sampler = Sampler(sampling)
         self.position = 0  # of the token that is read next
         self.last = int(prompt[-1])  # that token, once the prompt is read
-        self.queue = self.reading = self.writing = 0
+        self.queue = self.reading = self.writing = self.joined_at = 0
         self._text = Text(sampling.stop)
         self._tokens = 0
         self._fresh = ""

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from serving.engine.batching.entries import Entry
 from serving.engine.batching.queue import BatchQueue
@@ -21,6 +22,9 @@ from serving.errors import Internal, ServingError, Unavailable
 from serving.threads import give_way
 
 logger = logging.getLogger("penstock.generation")
+
+# How much the latest text counts for how long texts have a row.
+_WEIGHT: Final = 0.1
 
 
 class Generator:
@@ -44,6 +48,8 @@ class Generator:
         name: str = "generator",
     ) -> None:
         self._decoder = decoder
+        self._limit = limit
+        self._stay: float | None = None  # nanoseconds that a text has a row
         self._rows: Rows[Generation] = Rows(limit)
         self._queue = queue
         self._decode = decode
@@ -57,6 +63,20 @@ class Generator:
     def waiting(self) -> int:
         """Texts that have no row yet."""
         return len(self._queue)
+
+    @property
+    def wait(self) -> int:
+        """Nanoseconds until a text that came now would have a row, as far as is known.
+
+        While no text is over yet, the oldest in hand stands for how long they take.
+        """
+        if self._rows.has_room and not self._queue:
+            return 0
+        now = self._clock()
+        stay = self._stay
+        if stay is None:
+            stay = max((now - member.joined_at for member in self._rows), default=0)
+        return int(stay * (len(self._queue) + 1) / self._limit)
 
     def begin(
         self,
@@ -109,10 +129,13 @@ class Generator:
 
     def _arrange(self) -> bool:
         """Let leave who is over, and join who is next; whether anybody has joined."""
-        for row, member in reversed(list(enumerate(self._rows))):
-            if member.is_over and (last := self._rows.leave(row)) != row:
-                self._decoder.move(last, row)
         now = self._clock()
+        for row, member in reversed(list(enumerate(self._rows))):
+            if not member.is_over:
+                continue
+            self._learn(now - member.joined_at)
+            if (last := self._rows.leave(row)) != row:
+                self._decoder.move(last, row)
         for refused, error in self._queue.expire(now):
             refused.item.fail(error)
         if not self._rows.has_room:
@@ -120,8 +143,14 @@ class Generator:
         entries, _ = self._queue.take(now)
         for entry in entries:
             entry.item.queue = now - entry.at
+            entry.item.joined_at = now
             self._rows.join(entry.item)
         return bool(entries)
+
+    def _learn(self, stay: int) -> None:
+        """A text had a row for so many nanoseconds."""
+        known = stay if self._stay is None else self._stay
+        self._stay = known + _WEIGHT * (stay - known)
 
     def _apply(self, members: list[Generation], step: Step) -> None:
         for member, token in zip(members, step.tokens, strict=True):

@@ -56,6 +56,7 @@ class GeneratingVersion:
     def statistics(self) -> VersionStatistics:
         """The counters as they stand."""
         self._statistics.pending = self._generator.waiting
+        self._statistics.wait = self._generator.wait
         return self._statistics
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
@@ -77,7 +78,8 @@ class GeneratingVersion:
                 piece = await next_piece()
                 run.responded()
                 is_last = piece.finish is not None
-                yield self._response(request, admitted, piece)
+                timing = _timing(generation) if is_last else None
+                yield self._response(request, admitted, piece, timing)
             run.succeeded(generation)
         except ServingError as error:
             run.failed(REASONS.get(error.code, FailureReason.OTHER))
@@ -132,7 +134,7 @@ class GeneratingVersion:
         )
 
     def _response(
-        self, request: InferenceRequest, admitted: Admitted, piece: Piece
+        self, request: InferenceRequest, admitted: Admitted, piece: Piece, timing: Timing | None
     ) -> InferenceResponse:
         text = Tensor(TEXT.name, TEXT.datatype, np.array([[piece.text.encode()]], dtype=object))
         parameters: dict[str, Parameter] = {}
@@ -144,12 +146,17 @@ class GeneratingVersion:
             outputs=answer((text,), request.outputs, self._opened.labels, batched=True),
             id=request.id,
             parameters=parameters,
+            timing=timing,
             is_last=piece.finish is not None,
         )
 
     def _record_step(self, rows: int, step: Step) -> None:
         timing = Timing(0, step.reading, step.writing, 0, batch_rows=rows)
         self._statistics.record_execution(rows, timing)
+
+
+def _timing(generation: Generation) -> Timing:
+    return Timing(generation.queue, generation.reading, generation.writing, 0, batch_rows=1)
 
 
 def _check(opened: Opened) -> None:
@@ -194,8 +201,7 @@ class _Run:
         """All responses were sent; as with Triton, that there are no more is an empty one."""
         now = time.monotonic_ns()
         self._response.empty(now - self._last)
-        timing = Timing(generation.queue, generation.reading, generation.writing, 0, batch_rows=1)
-        self._statistics.record_success(1, now - self._arrived, timing)
+        self._statistics.record_success(1, now - self._arrived, _timing(generation))
 
     def failed(self, reason: FailureReason) -> None:
         """There is an error in the place of the next response, or nobody wants it."""

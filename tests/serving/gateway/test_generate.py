@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from serving.errors import Internal, Overloaded
-from serving.types import InferenceRequest, InferenceResponse
-from tests.serving.gateway.asgi import Exchange
+from serving.types import InferenceRequest, InferenceResponse, Timing
+from tests.serving.gateway.asgi import Exchange, application
 from tests.serving.gateway.scripted import ScriptedEngine, after, echo, response
 
 EVENTS = "text/event-stream; charset=utf-8"
@@ -167,3 +169,19 @@ async def test_a_client_that_leaves_without_reading_frees_its_request() -> None:
     call.leave()
     await engine.until(lambda: len(engine.ended) == 1)
     await call.finish()
+
+
+async def test_generate_says_where_the_time_went_if_the_model_does() -> None:
+    async def timed(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        timing = Timing(1_000_000, 2_000_000, 3_000_000, 4_000_000, batch_rows=8)
+        yield replace(response(request), timing=timing)
+
+    app = application(ScriptedEngine(timed=timed, echo=echo))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        answers = [
+            await client.post(f"/v2/models/{model}/generate", json={"x": 0})
+            for model in ("timed", "echo")
+        ]
+    told = answers[0].headers["server-timing"]
+    assert told.startswith('queue;dur=1.000, batch;desc="8 rows";dur=0.000, compute;dur=9.000, to')
+    assert "server-timing" not in answers[1].headers

@@ -3,11 +3,19 @@
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serving.engine.assemble import assemble
+from serving.engine.backends.characters import Characters
+from serving.engine.backends.generation import GenerationSession
+from serving.engine.batching.queue import BatchQueue
+from serving.engine.generation.decoder import Decoder
+from serving.engine.generation.generation import Generation
+from serving.engine.generation.generator import Generator
+from serving.engine.generation.sampling import Sampling
 from serving.errors import (
     DeadlineExceeded,
     Decoupled,
@@ -18,7 +26,10 @@ from serving.errors import (
     Unavailable,
 )
 from serving.statistics import FailureReason
+from tests.serving.engine.batching.driving import Clock
+from tests.serving.engine.batching.policies import policy
 from tests.serving.engine.generation.adding import (
+    ALPHABET,
     CONTEXT,
     AddingGraph,
     Gate,
@@ -242,3 +253,50 @@ async def test_what_a_generation_cannot_have_is_refused_at_the_load(
     with pytest.raises(LoadFailed, match=field):
         async with served(rows=rows, more=more):
             pass
+
+
+async def test_the_load_is_the_wait_for_a_row_by_how_long_texts_have_one() -> None:
+    clock, gate = Clock(), Gate()
+    characters = Characters({character: i for i, character in enumerate(ALPHABET)})
+    decoder = Decoder(GenerationSession(AddingGraph(gate), characters, Path("m/1")), 1)
+    queue = BatchQueue[Generation](policy(max_rows=1, merge=False))
+    generator = Generator(decoder, 1, queue, characters.decode, clock=clock)
+    first, second = (Generation(characters.encode("cab"), Sampling(1)) for _ in range(2))
+    assert generator.wait == 0
+    generator.begin(first)
+    await let_others_run()
+    clock.now = 60
+    assert generator.wait == 60  # as long as the first has taken already
+    generator.begin(second)
+    assert generator.wait == 120
+    gate.permit(1)
+    await first.whole()
+    await let_others_run()
+    clock.now = 1000
+    assert generator.wait == 60  # as long as the first has taken in all
+    gate.open()
+    await second.whole()
+    await let_others_run()
+    assert generator.wait == 0
+    await generator.close()
+
+
+async def test_a_model_of_texts_has_a_load() -> None:
+    gate = Gate()
+    async with served(AddingGraph(gate), rows=1) as servable:
+        assert servable.statistics.wait == 0
+        writing = asyncio.create_task(written(servable, "a", max_tokens=2))
+        await let_others_run()
+        assert (servable.statistics.wait or 0) > 0
+        gate.open()
+        await writing
+
+
+async def test_a_text_that_is_whole_says_where_its_time_went() -> None:
+    async with served() as servable:
+        asked = replace(request("cab", max_tokens=5), wants_one_response=True)
+        [whole] = await responses(servable, asked)
+        pieces = await responses(servable, request("cab", max_tokens=5))
+    assert whole.timing is not None
+    assert whole.timing.compute_input > 0 < whole.timing.compute_infer
+    assert [piece.timing is not None for piece in pieces] == [False] * (len(pieces) - 1) + [True]
