@@ -367,8 +367,11 @@ def options(command: _Command) -> _Command:
     return command
 
 
-def option(name: str) -> Callable[[_Command], _Command]:
-    """A click command's option, with its variable, for the field `name` of `Settings`."""
+def option(name: str, *, hidden: bool = False) -> Callable[[_Command], _Command]:
+    """A click command's option, with its variable, for the field `name` of `Settings`.
+
+    A hidden one is taken, and not told of in the help.
+    """
     setting = next(setting for setting in fields(Settings) if setting.name == name)
     # A flag that stands alone is true.
     is_boolean = setting.metadata["type"] is bool
@@ -384,5 +387,6 @@ def option(name: str) -> Callable[[_Command], _Command]:
         help=setting.metadata["help"],
         show_default=True,
         show_envvar=True,
+        hidden=hidden,
         **alone,
     )

@@ -1,32 +1,42 @@
 """`penstock doctor`: is this machine fit to serve with these settings?"""
 
 import json
+import logging
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import reduce
 from typing import Any, Final, TypeVar
 
 import click
 
+from serving import tritonserver
 from serving.doctor.findings import Check, Finding, Verdict, worst
 from serving.doctor.machine import clock, files, threads
 from serving.doctor.memory import memory, shared_memory
 from serving.doctor.ports import ports
 from serving.doctor.repository import repository
 from serving.doctor.runtime import packages, runtime
+from serving.doctor.security import security
+from serving.doctor.servers import servers
 from serving.settings import Settings, option
 
 SCHEMA: Final = "penstock.doctor/1"
 
 CHECKS: Final[tuple[Check, ...]] = (
-    *(packages, runtime, threads, memory, shared_memory, files, clock, ports, repository),
+    *(packages, runtime, threads, memory, shared_memory, files, clock, ports, security),
+    *(servers, repository),
 )
-# The settings of `penstock serve` that the checks look at.
+# The settings of `penstock serve` that the checks look at; the others are taken as well.
 _SETTINGS: Final = (
     *("model_repository", "model_repository_cache", "passport_policy"),
     *("http_address", "http_port", "grpc_address", "grpc_port", "metrics_address", "metrics_port"),
     *("allow_http", "allow_grpc", "allow_metrics", "allow_client_shm", "max_connections"),
+    *("http_use_ssl", "http_server_cert", "http_server_key", "http_root_cert"),
+    *("grpc_use_ssl", "grpc_server_cert", "grpc_server_key", "grpc_root_cert", "api_keys_file"),
+    *("engine", "triton_url", "triton_use_ssl", "triton_root_cert"),
+    *("triton_client_cert", "triton_client_key"),
 )
 _COLOURS: Final = {Verdict.GOOD: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "red"}
 _VERDICT: Final = max(len(verdict.value) for verdict in Verdict)
@@ -37,6 +47,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _settings(command: _Command) -> _Command:
+    others = [setting.name for setting in fields(Settings) if setting.name not in _SETTINGS]
+    for name in others:
+        command = option(name, hidden=True)(command)
     return reduce(lambda made, name: option(name)(made), reversed(_SETTINGS), command)
 
 
@@ -44,17 +57,20 @@ def _settings(command: _Command) -> _Command:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for machines.")
 @click.option("--strict", is_flag=True, help="Let warnings fail as well.  [default: no]")
 @_settings
+@tritonserver.flags
 def doctor(as_json: bool, strict: bool, **values: Any) -> None:
     """Check this machine, and say what to change before `penstock serve` runs here.
 
     Versions, ONNX Runtime and its providers, GPU and driver, processors and memory as the container
-    has them, file descriptors, the clock, ports and the models. Give it the flags, or the
-    environment, of the server.
+    has them, file descriptors, the clock, ports, certificates and keys, and the models, or the
+    Triton servers that have them. Give it the flags, or the environment, of the server.
 
     The exit code is 0 if a server can run, 1 if something is at fault (with --strict also for a
     warning), and 2 for wrong usage.
     """
     settings = Settings(**values)
+    # What the server's parts would log is in the findings.
+    logging.getLogger("penstock").addHandler(logging.NullHandler())
     findings = [finding for check in CHECKS for finding in check(settings)]
     if as_json:
         click.echo(to_json(findings))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from serving.devices import Wish
 from serving.doctor.findings import Finding, fault, good, warning
+from serving.engine_settings import EngineKind
 from serving.settings import Settings
 from serving.validate.findings import Report, Verdict
 from serving.validate.text import summary
@@ -11,6 +12,8 @@ from serving.validate.text import summary
 
 def repository(settings: Settings) -> Iterator[Finding]:
     """One finding for all repositories: what is wrong in detail is `penstock validate`'s to say."""
+    if settings.engine is EngineKind.TRITON:
+        return  # the servers' business
     names = " ".join(map(str, settings.model_repository))
     try:
         report = _checked(settings)

@@ -9,6 +9,7 @@ from typing import Final
 
 from serving.devices import Gpus, Wish
 from serving.doctor.findings import Finding, fault, good, warning
+from serving.engine_settings import EngineKind
 from serving.nvml import Figures, Gpu, NoNvml, Nvml
 from serving.settings import Settings
 
@@ -44,8 +45,10 @@ class Nvidia:
     gpus: tuple[str, ...]
 
 
-def runtime(_: Settings) -> Iterator[Finding]:
+def runtime(settings: Settings) -> Iterator[Finding]:
     """What ONNX Runtime can execute on, and whether the GPUs of this machine are among it."""
+    if settings.engine is EngineKind.TRITON:
+        return  # nothing is executed here
     try:
         import onnxruntime
     except ImportError as error:

@@ -41,9 +41,9 @@ class Link:
     """The connection to the server of `record`, where its calls are counted; for one event loop.
 
     Its address is ADDRESS:PORT, and `name` the host that it was looked up for. `changed` is called
-    whenever `state` is another. `outstanding` counts the calls that the server has not answered
-    yet, `turn` tells when it was last chosen, `began` is when the connection was opened, in seconds
-    of the monotonic clock, and `identity` what with.
+    whenever `state` is another, and `why` says why it is unreachable. `outstanding` counts the
+    calls that the server has not answered yet, `turn` tells when it was last chosen, `began` is
+    when the connection was opened, in seconds of the monotonic clock, and `identity` what with.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Link:
         self._dialling = dialling
         self._changed = changed
         self.state = State.UNREACHABLE
-        self._why = ""
+        self.why = ""
         self.outstanding = 0
         self.turn = 0
         self.began = time.monotonic()
@@ -137,12 +137,12 @@ class Link:
             self.outstanding -= 1
 
     def _become(self, state: State, why: str = "") -> None:
-        if (state, why) == (self.state, self._why):
+        if (state, why) == (self.state, self.why):
             return
         level = logging.WARNING if why else logging.INFO
         logger.log(level, "%s is %s%s", self.address, state.value, why and f": {why}")
         is_another = state is not self.state
-        self.state, self._why = state, why
+        self.state, self.why = state, why
         if is_another:
             self._changed()
 

@@ -1,17 +1,22 @@
 """What `penstock doctor` finds of machines that are fit, and of those that are not."""
 
+import asyncio
 import resource
 import socket
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from bench.peers.base import free_ports
 from serving.devices import Gpus
-from serving.doctor import machine, memory, ports, runtime
+from serving.doctor import machine, memory, ports, runtime, servers
 from serving.doctor.findings import Finding, Verdict
+from serving.engine_settings import EngineKind
 from serving.settings import Settings
 from serving.threads import Processors
+from tests.serving.gateway.scripted import ScriptedEngine, echo, serving
 
 MIB: Final = 1024 * 1024
 GOOD, WARNING, FAULT = Verdict.GOOD, Verdict.WARNING, Verdict.FAULT
@@ -34,6 +39,36 @@ def grouped(host: tuple[Path, Path], line: str, folder: str, **files: str) -> Fi
         (cgroups / folder / name.replace("__", ".")).write_text(text)
     [finding] = memory.memory(Settings(), proc, cgroups)
     return finding
+
+
+def fleet(address: str, **flags: Any) -> Settings:
+    return Settings(engine=EngineKind.TRITON, triton_url=(address,), **flags)
+
+
+async def test_a_triton_server_that_is_ready_is_good_and_others_do_the_work_of_the_rest() -> None:
+    [port] = free_ports(1)
+    async with serving(ScriptedEngine(m=echo)) as address:
+        asked = partial(servers.servers, fleet(f"{address},127.0.0.1:{port}"))
+        findings = await asyncio.to_thread(lambda: list(asked()))
+    good, missing = sorted(findings, key=lambda finding: finding.verdict.value)
+    assert (good.verdict, good.found) == (GOOD, f"{address} is ready")
+    assert missing.verdict is WARNING
+    assert missing.found.startswith(f"127.0.0.1:{port} is unreachable: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (fleet("no-such-host.invalid:8001"), "no-such-host.invalid:8001: no such host"),
+        (
+            fleet("a:1", triton_use_ssl=True, triton_root_cert="/none"),
+            "cannot read --triton-root-cert /none: No such file or directory",
+        ),
+    ],
+)
+def test_servers_that_cannot_be_asked_are_a_fault(settings: Settings, said: str) -> None:
+    [finding] = servers.servers(settings)
+    assert (finding.verdict, finding.found) == (FAULT, said)
 
 
 def test_without_a_limit_the_machines_memory_counts(host: tuple[Path, Path]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from serving.command import serve
 from serving.doctor import command
 from serving.doctor.command import CHECKS, doctor
 from serving.doctor.findings import Finding, Verdict, good, warning, worst
@@ -51,7 +52,7 @@ def test_json_names_every_check(repository: Path) -> None:
     assert document["verdict"] in ("good", "warning")
     assert {check.__name__ for check in CHECKS} == {
         *("packages", "runtime", "threads", "memory", "shared_memory"),
-        *("files", "clock", "ports", "repository"),
+        *("files", "clock", "ports", "security", "servers", "repository"),
     }
     assert {"packages", "runtime", "gpu", "threads", "port of grpc", "repository"} <= set(
         found(result)
@@ -84,6 +85,35 @@ def test_the_servers_variables_count(repository: Path) -> None:
 
     assert result.exit_code == 1
     assert found(result)["port of http"]["verdict"] == "fault"
+
+
+def test_every_flag_of_the_server_is_taken_and_those_that_matter_here_are_told_of() -> None:
+    flags = {name for option in doctor.params for name in option.opts}
+    told = CliRunner().invoke(doctor, ["--help"]).stdout
+
+    assert {name for option in serve.params for name in option.opts} <= flags
+    assert "--api-keys-file" in told
+    assert "--trace-config" not in told
+
+
+def test_a_file_of_security_that_is_not_there_is_a_fault(repository: Path) -> None:
+    result = run("--json", f"--model-repository={repository}", "--api-keys-file=/none")
+
+    assert result.exit_code == 1
+    assert found(result)["security"]["verdict"] == "fault"
+    assert "/none" in found(result)["security"]["found"]
+
+
+def test_in_front_of_triton_servers_they_are_asked_and_nothing_is_executed_here() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    ports = [flag for flag in FREE if "port=" in flag]
+    flags = ["--engine=triton", f"--triton-url={address}"]
+    result = CliRunner().invoke(doctor, ["--json", *ports, *flags])
+
+    assert result.exit_code == 1
+    assert found(result)["triton server"]["found"].startswith(f"{address} is unreachable: ")
+    assert {"runtime", "repository"}.isdisjoint(found(result))
 
 
 @pytest.fixture
