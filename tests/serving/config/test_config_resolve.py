@@ -168,6 +168,10 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             "parameter 'latency_objective_ms' is '0', expected a number of milliseconds above 0",
         ),
         (
+            'parameters { key: "latent" value { string_value: "uniform" } }',
+            "parameter 'latent' is 'uniform', expected normal",
+        ),
+        (
             'parameters { key: "memory.enable_memory_arena_shrinkage" '
             'value { string_value: "cuda:0" } }',
             "is 'cuda:0', expected cpu:0, gpu:N, or both with a semicolon in between",
