@@ -37,6 +37,7 @@ CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "penstock", 
 _HALF: Final = Tolerance(absolute=2e-2, relative=2e-2)
 _NODE: Final = "EPContext"  # of ONNX Runtime's own domain
 _DOMAIN: Final = "com.microsoft"
+_PROVIDER: Final = "TensorrtExecutionProvider"  # which takes no engine of another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ def wrapper(graph: bytes, target: Target) -> bytes:
         embed_mode=0,  # the name of a file, and not the engine itself
         ep_cache_context=PLAN,
         hardware_architecture=target.capability.replace(".", ""),
+        source=_PROVIDER,
     )
     made = helper.make_model(
         helper.make_graph([node], "engine", inputs, outputs),

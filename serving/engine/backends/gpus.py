@@ -9,6 +9,8 @@ import ctypes
 import logging
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,15 +26,13 @@ _GRAPH: Final = (
     b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12'
     b"\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
-# Only fatal errors: what goes wrong is told by us; and the default, warnings.
-_FATAL, _WARNING = 4, 2
+_FATAL: Final = 4  # of ONNX Runtime's severities
 
 _LIBRARIES: Final = (
     (r"libcuda\.so", "the driver: install one; in a container, --gpus all"),
     (
         r"libnv(infer|onnxparser)[\w]*\.so\.(?P<major>\d+)",
-        "TensorRT {major}: pip install 'tensorrt-cu{cuda}<{next}', and have LD_LIBRARY_PATH name "
-        "its folder",
+        "TensorRT {major}: pip install 'tensorrt-cu{cuda}<{next}'",
     ),
     (r"lib(cu|nv)\w*\.so", "CUDA {cuda} and cuDNN: pip install 'penstock[gpu]'"),
 )
@@ -93,32 +93,34 @@ def _usable(
     chosen = [device for device in shown if device.number in (wish.gpus or numbers)]
     wanted = [TENSORRT, CUDA] if wish.device is Device.TENSORRT else [CUDA]
     for provider in wanted:
-        if not _takes(runtime, provider, chosen[0].number):
-            raise NoGpu(f"ONNX Runtime's {provider} does not load: {why_not(runtime, provider)}")
+        if reason := _refused(runtime, provider, chosen[0].number):
+            raise NoGpu(f"ONNX Runtime's {provider} does not load: {reason}")
     return chosen
 
 
-def _takes(runtime: Any, provider: str, gpu: int) -> bool:
-    """Whether a session gets the provider that it asks for."""
-    preload(runtime)
-    runtime.set_default_logger_severity(_FATAL)
+def _refused(runtime: Any, provider: str, gpu: int) -> str:
+    """Why a session does not get the provider that it asks for; empty where it gets it."""
+    preload(runtime, provider)
     try:
         session = runtime.InferenceSession(
             _GRAPH, providers=[(provider, {"device_id": str(gpu)})], enable_fallback=0
         )
-    except Exception:  # the runtime raises a class of its own per status code
-        return False
-    finally:
-        runtime.set_default_logger_severity(_WARNING)
-    return provider in session.get_providers()
+    except Exception as error:  # the runtime raises a class of its own per status code
+        return unloadable(runtime, provider) or str(error).strip()
+    return "" if provider in session.get_providers() else why_not(runtime, provider)
 
 
-def preload(runtime: Any) -> None:
-    """Load CUDA's libraries from its wheels, where a process would not look for them itself."""
+def preload(runtime: Any, provider: str = CUDA) -> None:
+    """Load a provider's libraries from their wheels, where a process would not look for them."""
+    # What goes wrong is raised and told by us; the runtime would print it as well.
+    runtime.set_default_logger_severity(_FATAL)
     # In releases before 1.21 there is none, and LD_LIBRARY_PATH has to name them.
     load = getattr(runtime, "preload_dlls", None)
     if load is not None:
         load()
+    if provider == TENSORRT:
+        with suppress(ImportError):
+            import_module("tensorrt_libs")  # which loads them
 
 
 def _lacking(error: str, built_for: str) -> str:

@@ -25,7 +25,7 @@ def providers(
         for name, _ in wanted_here:
             if name not in runtime.get_available_providers():
                 raise LoadFailed(_refusal(runtime, name, placement, path))
-        gpus.preload(runtime)
+        gpus.preload(runtime, wanted_here[0][0])
         return wanted_here
     if not wanted.openvino:
         return [(CPU, {})]

@@ -1,5 +1,6 @@
 """What there is of GPUs is found out before a model is opened; nobody falls back unasked."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from serving.config import Placement, parse
 from serving.devices import Device, Gpus, Wish
 from serving.dtypes import Datatype
 from serving.engine.backends.cuda_driver import CudaDevice, NoGpu, cuda_devices
-from serving.engine.backends.gpus import find_gpus, why_not
+from serving.engine.backends.gpus import find_gpus, preload, why_not
 from serving.engine.backends.ort import OrtBackend
 from serving.engine.backends.ort_providers import on_gpu
 from serving.engine.backends.runtime import CUDA, TENSORRT
@@ -127,6 +128,19 @@ def test_the_order_of_the_providers_is_tensorrt_cuda_and_the_cpu_for_the_rest() 
         ("CPUExecutionProvider", {}),
     ]
     assert [name for name, _ in on_gpu(Placement(0))] == [CUDA, "CPUExecutionProvider"]
+
+
+def test_tensorrts_libraries_are_taken_from_its_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt_libs").mkdir()
+    (tmp_path / "tensorrt_libs/__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt_libs", raising=False)
+    preload(onnxruntime, CUDA)
+    assert "tensorrt_libs" not in sys.modules
+    preload(onnxruntime, TENSORRT)
+    assert sys.modules.pop("tensorrt_libs").__file__ == str(tmp_path / "tensorrt_libs/__init__.py")
 
 
 @on_processors
