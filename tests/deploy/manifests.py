@@ -29,6 +29,7 @@ SERVERS: Final = (
     ("gpu", "mig"),
     ("gpu", "object-store", "secured", "mig"),
     ("triton", "secured"),
+    ("triton", "secured", "triton-tls"),
     ("autoscale-hpa", "object-store", "secured"),
     ("autoscale-keda", "object-store", "secured"),
 )

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from deploy.docker.prove import instructions
 from serving.command import serve
+from serving.devices import Wish
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "deploy" / "docker"
@@ -195,3 +196,9 @@ def test_prometheus_asks_services_that_are_there() -> None:
     ]
     assert {name for name, _ in targets} <= set(SERVICES)
     assert {port for _, port in targets} == {"8002"}
+
+
+def test_the_image_for_gpus_is_run_so_that_it_does_not_fall_back_to_the_cpu() -> None:
+    settings = COMPOSE["services"]["penstock-gpu"]["environment"]
+    assert Wish.of(settings["PENSTOCK_DEVICE"]).is_binding
+    assert settings.items() > COMPOSE["services"]["penstock"]["environment"].items()

@@ -11,6 +11,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from serving.devices import Wish
 from tests.deploy.manifests import (
     BUILDS,
     FOLDER,
@@ -202,3 +203,10 @@ def test_both_autoscalers_scale_alike() -> None:
     assert (
         int(triggers["cpu"]["metadata"]["value"]) == cpu["resource"]["target"]["averageUtilization"]
     )
+
+
+def test_pods_on_nodes_with_gpus_do_not_fall_back_to_the_cpu() -> None:
+    [deployment] = [one for one in built(("gpu",)) if one["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    said = {each["name"]: each.get("value") for each in container["env"]}
+    assert Wish.of(said["PENSTOCK_DEVICE"]).is_binding

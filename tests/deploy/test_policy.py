@@ -228,9 +228,24 @@ def test_security_is_that_of_the_secrets() -> None:
         assert path.rsplit("/", 1)[0] in folders
 
 
+def test_gateway_and_triton_show_each_other_certificates_from_what_is_mounted() -> None:
+    objects = built(("triton", "secured", "triton-tls"))
+    by_name = {container["name"]: container for container in containers(objects)}
+    settings = settings_of(by_name["penstock"], objects)
+    assert settings.triton_use_ssl
+    files = [settings.triton_root_cert, settings.triton_client_cert, settings.triton_client_key]
+    flags = dict(flag.split("=", 1) for flag in by_name["triton"]["args"][1:])
+    assert flags["--grpc-use-ssl-mutual"] == "1"
+    assert sorted(files) == sorted(flags[name] for name in flags if name.endswith(("cert", "key")))
+    for container in by_name.values():
+        mounts = {each["mountPath"] for each in container["volumeMounts"] if each.get("readOnly")}
+        assert {path.rsplit("/", 1)[0] for path in files} <= mounts
+
+
 def test_triton_takes_every_flag_of_its_own() -> None:
     found = installation()
-    [container] = containers(documents(FOLDER / "overlays" / "triton" / "triton.yaml"))
+    objects = built(("triton", "secured", "triton-tls"))
+    [container] = [each for each in containers(objects) if each["name"] == "triton"]
     program, *arguments = container["args"]
     assert program == found.server.name
     told = subprocess.run(
