@@ -47,10 +47,12 @@ class LargeBody(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes more have come."""
         self._size += nbytes
-        if self._size == len(self._body):
-            self._done(self._body)
-        else:
+        if self._size < len(self._body):
             self._more()
+            return
+        # Transports keep hold of the last of these that they had.
+        body, self._body = self._body, memoryview(b"")
+        self._done(body)
 
     def eof_received(self) -> bool | None:
         """As the connection has it."""
