@@ -101,6 +101,7 @@ def settings(server: Server, port: int) -> dict[str, str]:
         "LOCUST_MASTER_NODE_PORT": str(port),
         "LOCUST_USERS": "6",
         "LOCUST_RUN_TIME": "2s",
+        "LOCUST_WAIT": "0.1",
         "LOCUST_SLO": "[p99=99s, errors=0%]",
     }
 
