@@ -162,7 +162,7 @@ class Rollout:
     def _tell(self, name: str, opened: Mapping[str, Servable], seconds: float) -> None:
         """Log what was loaded, and how much of the processors it takes."""
         budget, configs = processors().for_models, [each.opened.config for each in opened.values()]
-        plans = {_plan(each, budget) for each in configs if not each.is_ensemble}
+        plans = {told_of(each, budget) for each in configs if not each.is_ensemble}
         threads = f": {', '.join(sorted(plans))}" if plans else ""
         logger.info("loaded %s version %s in %.2f s%s", name, ", ".join(opened), seconds, threads)
 
@@ -183,7 +183,7 @@ class Rollout:
         return task
 
 
-def _plan(config: ModelConfig, budget: int) -> str:
+def told_of(config: ModelConfig, budget: int) -> str:
     """How many instances, with how many threads, and on which GPUs if on any."""
     plan = str(thread_plan(config.proto, budget))
     gpus = dict.fromkeys(str(each) for each in config.placements if each.gpu is not None)

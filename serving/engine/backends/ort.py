@@ -57,13 +57,13 @@ class OrtBackend:
         if placement.gpu is None:
             return OrtSession(runtime, session, path, run_options())
         refuse_fallback(runtime, session, chosen, placement, path)
-        memory = _memory(config, placement.gpu)
+        memory = device_memory(config, placement.gpu)
         return DeviceSession(
-            runtime, session, path, run_options, memory, _graphs(config, placement)
+            runtime, session, path, run_options, memory, cuda_graphs(config, placement)
         )
 
 
-def _memory(config: Any, gpu: int) -> Memory:
+def device_memory(config: Any, gpu: int) -> Memory:
     """A GPU's, to which inputs are copied by pinned memory unless the configuration says not to."""
     optimization = config.optimization
     if optimization.HasField("input_pinned_memory") and not optimization.input_pinned_memory.enable:
@@ -71,7 +71,7 @@ def _memory(config: Any, gpu: int) -> Memory:
     return Memory("cuda", gpu, PinnedMemory(f"libcudart.so.{cuda_major()}").empty)
 
 
-def _graphs(config: Any, placement: Placement) -> Graphs | None:
+def cuda_graphs(config: Any, placement: Placement) -> Graphs | None:
     """CUDA graphs where a provider is told to record them."""
     if not placement.records_graphs:
         return None

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from serving.config import CPU, Placement, Source, complete, parse, resolve
+from serving.devices import Gpus
 from serving.dtypes import Datatype
 from serving.engine.loading import Loader
 from serving.engine.repository import Repository
+from serving.engine.rollout import told_of
 from serving.engine.warmup import warm_sizes
 from serving.errors import Internal, LoadFailed
 from serving.settings import PassportPolicy
@@ -30,6 +32,7 @@ class Recorder:
 
     def __init__(self, breaks_at: int = 0, bad_version: str = "") -> None:
         self.sessions: list[RecordingSession] = []
+        self.placements: list[Placement] = []
         self._breaks_at = breaks_at
         self._bad_version = bad_version
 
@@ -42,6 +45,7 @@ class Recorder:
             (TensorSpec("y", Datatype.FP32, (*batch, 3, -1)),),
         )
         self.sessions.append(RecordingSession(signature, self._breaks_at))
+        self.placements.append(placement)
         return self.sessions[-1]
 
 
@@ -114,6 +118,21 @@ def test_every_instance_has_run_every_size_before_it_answers(tmp_path: Path) -> 
         # Twice each: the first run allocates, the second settles. A variable dimension is 1.
         assert session.shapes == [(rows, 3, 1) for rows in (1, 1, 2, 2, 4, 4)]
         assert not session.closed
+
+
+def test_each_session_is_opened_where_its_instances_are_placed(tmp_path: Path) -> None:
+    more = "instance_group { gpus: [ 0, 2 ] } instance_group { kind: KIND_CPU }"
+    make(tmp_path, more=more)
+    path = tmp_path / "m/config.pbtxt"
+    path.write_text(path.read_text().replace("identity", "onnxruntime"))
+    (tmp_path / "m/1/model.onnx").touch()
+    backend, gpus = Recorder(), Gpus((0, 1, 2))
+    loader = Loader({"onnxruntime": backend}, PassportPolicy.OFF, gpus=lambda: gpus)
+    plan = loader.plan(Repository([tmp_path]), "m")
+    [opened] = loader.open(plan, plan.versions)
+    assert [placement.gpu for placement in backend.placements] == [0, 2, None]
+    assert list(opened.sessions) == backend.sessions
+    assert told_of(opened.config, budget=6) == "3 instances x 2 threads on GPU 0, GPU 2"
 
 
 def test_a_model_that_does_not_batch_is_warmed_in_its_own_shape(tmp_path: Path) -> None:

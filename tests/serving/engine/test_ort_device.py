@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from serving.config import Placement, parse
 from serving.dtypes import Datatype
+from serving.engine.backends.ort import cuda_graphs, device_memory
 from serving.engine.backends.ort_device import DeviceSession, Graphs, Memory
 from serving.engine.backends.pinned import PinnedMemory
 from serving.errors import Internal
@@ -148,6 +150,26 @@ def test_what_fails_is_told_in_the_runtimes_words(tmp_path: Path) -> None:
     device = session(tmp_path, graphs.same(Datatype.FP32))
     with pytest.raises(Internal, match="onnx runtime error"):
         device.run({"x": np.ones((1, 3), np.float32)}, ["y"])
+
+
+def test_pinned_memory_is_used_unless_the_configuration_says_not_to() -> None:
+    assert device_memory(parse("", "c"), 1).staging is not np.empty
+    off = parse("optimization { input_pinned_memory { enable: false } }", "c")
+    assert device_memory(off, 1) == Memory("cuda", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "graphs"),
+    [
+        ("max_batch_size: 6", {}, None),
+        ("max_batch_size: 6", {"enable_cuda_graph": "1"}, Graphs((1, 2, 4, 6))),
+        ("", {"enable_cuda_graph": "1"}, Graphs()),
+    ],
+)
+def test_graphs_are_of_the_likely_batch_sizes(
+    text: str, options: dict[str, str], graphs: Graphs | None
+) -> None:
+    assert cuda_graphs(parse(text, "c"), Placement(0, options)) == graphs
 
 
 @pytest.fixture
