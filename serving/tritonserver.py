@@ -12,7 +12,7 @@ import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_NO_GPU_MEMORY: Final = "no memory of GPUs, and none that is pinned for them, is set aside"
+_NO_GPU_MEMORY: Final = "no memory is set aside; each session on a GPU has an arena of its own"
 _BUILT_IN: Final = "backends and caches are built in; what is none of them is refused by its load"
 _NOT_SAGEMAKER: Final = "says nothing without --allow-sagemaker"
 _NOT_VERTEX: Final = "says nothing without --allow-vertex-ai"
@@ -74,8 +74,8 @@ REFUSED: Final[Mapping[str, Refusal]] = {
         "put the file that you want to be in force in its place",
     ),
     "model-load-gpu-limit": Refusal(
-        "the memory of GPUs is not watched",
-        "leave it out, and give this server a GPU for itself",
+        "no load is refused for the memory of a GPU",
+        "cap the arenas of models by gpu_mem_limit",
     ),
     "model-namespacing": Refusal(
         "models are told apart by their names alone",
