@@ -24,8 +24,10 @@ from serving.types import Array
 # Names, shapes and types of inputs, and the outputs that are asked for.
 Key: TypeAlias = tuple[tuple[tuple[str, tuple[int, ...], str], ...], tuple[str, ...]]
 
-# Shapes whose buffers are kept; of texts of every length there would be no end.
+# Shapes whose buffers are kept, and bytes of them in each memory: of batches of every size, or of
+# texts of every length, there would be no end.
 _KEPT: Final = 32
+_BYTES: Final = 256 * 1024 * 1024
 _GRAPH_ID: Final = "gpu_graph_id"
 _NO_GRAPH: Final = -1
 
@@ -74,6 +76,7 @@ class DeviceSession(OrtSession):
         self._memory = memory
         self._graphs = graphs
         self._idle: OrderedDict[Key, list[_Buffers]] = OrderedDict()
+        self._held = 0  # bytes of those that are idle
         self._captured = 0
         self._lock = Lock()
 
@@ -104,14 +107,24 @@ class DeviceSession(OrtSession):
         """Buffers that no other run has in use."""
         with self._lock:
             idle = self._idle.get(key)
-            return idle.pop() if idle else None
+            if not idle:
+                return None
+            self._held -= idle[-1].size
+            return idle.pop()
 
     def _put(self, key: Key, buffers: "_Buffers") -> None:
         with self._lock:
             self._idle.setdefault(key, []).append(buffers)
             self._idle.move_to_end(key)
-            if len(self._idle) > _KEPT:
-                self._idle.popitem(last=False)
+            self._held += buffers.size
+            while self._is_too_much():
+                _, dropped = self._idle.popitem(last=False)
+                self._held -= sum(each.size for each in dropped)
+
+    def _is_too_much(self) -> bool:
+        # A graph is of its buffers, which are as few as the graphs.
+        exceeds = self._held > _BYTES and self._graphs is None
+        return len(self._idle) > 1 and (exceeds or len(self._idle) > _KEPT)
 
     def _make(self, key: Key) -> "_Buffers":
         plain, graph = self._options(), None
@@ -145,6 +158,7 @@ class _Buffers:
             )
             self._values[name] = value
             self._binding.bind_ortvalue_input(name, value)
+        self.size = sum(array.nbytes for array in self._staged.values())
         self._bind_outputs()
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from serving.config import Placement, parse
 from serving.dtypes import Datatype
+from serving.engine.backends import ort_device
 from serving.engine.backends.ort import cuda_graphs, device_memory
 from serving.engine.backends.ort_device import DeviceSession, Graphs, Memory
 from serving.engine.backends.pinned import PinnedMemory
@@ -126,6 +127,23 @@ def test_buffers_of_no_more_than_some_shapes_are_kept(tmp_path: Path) -> None:
     assert len(device._idle) == 32
     device.close()
     assert not device._idle
+
+
+def test_buffers_of_no_more_than_some_bytes_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort_device, "_BYTES", 8 * (3 + 4))  # rows of two FP32
+    device = session(tmp_path, graphs.same(Datatype.FP32))
+    kept = []
+    for rows in (1, 2, 3, 4, 3, 99):
+        device.run({"x": numbers(rows)}, ["y"])
+        kept.append([shape[0] for ((_, shape, _),), _ in device._idle])
+    assert kept == [[1], [1, 2], [1, 2, 3], [3, 4], [4, 3], [99]]
+    # Those of a graph stay with it.
+    recorded = session(tmp_path, graphs.same(Datatype.FP32), Graphs())
+    for rows in (1, 99):
+        recorded.run({"x": numbers(rows)}, ["y"])
+    assert len(recorded._idle) == 2
 
 
 def test_a_session_may_run_in_several_threads_at_once(tmp_path: Path) -> None:
