@@ -10,7 +10,12 @@ from serving.config.parameters import ARENA_SHRINKAGE, DEVICE_ALLOCATOR
 from serving.engine.backends.gpus import cuda_major
 from serving.engine.backends.ort_device import DeviceSession, Graphs, Memory
 from serving.engine.backends.ort_errors import explain
-from serving.engine.backends.ort_providers import providers, refuse_fallback, unloadable
+from serving.engine.backends.ort_providers import (
+    RECORDS,
+    providers,
+    refuse_fallback,
+    unloadable,
+)
 from serving.engine.backends.ort_session import OrtSession
 from serving.engine.backends.pinned import PinnedMemory
 from serving.engine.backends.runtime import load_runtime
@@ -38,6 +43,8 @@ class OrtBackend:
         wanted = runtime_options(config)
         share = thread_plan(config, self._threads).share
         options = _session_options(runtime, wanted, share)
+        if placement.gpu is not None:
+            options.add_session_config_entry(RECORDS, "1")
         chosen = providers(runtime, wanted, placement, path)
         try:
             session = runtime.InferenceSession(

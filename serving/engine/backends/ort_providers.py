@@ -1,9 +1,10 @@
 """What of ONNX Runtime executes a session, in order, and whether it does."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from serving.config import Placement, RuntimeOptions
 from serving.engine.backends import gpus
@@ -14,6 +15,10 @@ from serving.errors import LoadFailed
 Provider: TypeAlias = tuple[str, Mapping[str, str]]
 
 logger = logging.getLogger("penstock.load")
+
+# The entry of a session's configuration by which it remembers who executes what.
+RECORDS: Final = "session.record_ep_graph_assignment_info"
+_NAMED: Final = 4
 
 
 def providers(
@@ -60,7 +65,38 @@ def refuse_fallback(
     for name in wanted:
         if name not in given:
             raise LoadFailed(_refusal(runtime, name, placement, path))
-    logger.info("%s: executes on %s: %s", path, placement, ", then ".join(wanted))
+    told = operators(session)
+    order = ", then ".join(f"{name}{_counted(told.get(name))}" for name in wanted)
+    logger.info("%s: executes on %s: %s", path, placement, order)
+    if told and not told.keys() - {CPU}:
+        logger.warning(
+            "%s: is on %s, and all of its operators execute on the CPU, as none of them is for "
+            "GPUs: write KIND_CPU, which spares the copies",
+            path,
+            placement,
+        )
+
+
+def operators(session: Any) -> dict[str, Counter[str]]:
+    """The types of the operators that each provider executes, of a session that RECORDS them.
+
+    Nothing where the runtime is of a release that does not tell.
+    """
+    tell = getattr(session, "get_provider_graph_assignment_info", list)
+    found: dict[str, Counter[str]] = {}
+    for part in tell():
+        types = (node.op_type for node in part.get_nodes())
+        found.setdefault(part.ep_name, Counter()).update(types)
+    return found
+
+
+def _counted(types: Counter[str] | None) -> str:
+    """How many operators, and the most frequent ones."""
+    if not types:
+        return ""
+    first = ", ".join(name for name, _ in types.most_common(_NAMED))
+    more = ", …" if len(types) > _NAMED else ""
+    return f" ({types.total()} operators: {first}{more})"
 
 
 def unloadable(runtime: Any, placement: Placement) -> str:

@@ -1,8 +1,10 @@
 """What there is of GPUs is found out before a model is opened; nobody falls back unasked."""
 
+import logging
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -13,7 +15,7 @@ from serving.dtypes import Datatype
 from serving.engine.backends.cuda_driver import CudaDevice, NoGpu, cuda_devices
 from serving.engine.backends.gpus import find_gpus, preload, why_not
 from serving.engine.backends.ort import OrtBackend
-from serving.engine.backends.ort_providers import on_gpu
+from serving.engine.backends.ort_providers import RECORDS, on_gpu, operators, refuse_fallback
 from serving.engine.backends.runtime import CUDA, TENSORRT
 from serving.engine.embedded import EmbeddedEngine
 from serving.errors import LoadFailed
@@ -119,6 +121,32 @@ def test_a_session_that_is_to_be_on_a_gpu_is_nowhere_else(
     said = failure.value.message
     assert said.startswith(f"{folder}/model.onnx: is to execute on {placement}, and ONNX Runtime's")
     assert f"{name} does not load: ONNX Runtime {onnxruntime.__version__} is built without" in said
+
+
+def recorded(folder: Path) -> Any:
+    """A session on the CPU that remembers who executes what."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(RECORDS, "1")
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=providers)
+
+
+def test_who_executes_what_of_a_graph_is_told(folder: Path) -> None:
+    told = operators(recorded(folder))
+    assert told.keys() == {"CPUExecutionProvider"}
+    assert told["CPUExecutionProvider"]["ConstantOfShape"] == 1
+
+
+def test_a_model_of_which_nothing_executes_on_its_gpu_is_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session, placement = recorded(folder), Placement(0)
+    caplog.set_level(logging.INFO, "penstock.load")
+    refuse_fallback(onnxruntime, session, [("CPUExecutionProvider", {})], placement, folder)
+    order, warning = caplog.messages
+    assert f"{folder}: executes on GPU 0: CPUExecutionProvider (" in order
+    assert "operators: " in order
+    assert "all of its operators execute on the CPU, as none of them is for GPUs" in warning
 
 
 def test_the_order_of_the_providers_is_tensorrt_cuda_and_the_cpu_for_the_rest() -> None:
