@@ -16,20 +16,21 @@ from serving.metrics_settings import MetricsSettings
 from serving.nvml import Gpu, NoNvml, Nvml, visible
 from tests.serving import drivers
 
-pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The stand-in, loaded before the package asks for a library of its name."""
-    file = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
-    return ctypes.CDLL(str(drivers.compiled(drivers.NVML, file)))
+    """The stand-in."""
+    folder = tmp_path_factory.mktemp("nvml")
+    return ctypes.CDLL(str(drivers.compiled(drivers.NVML, folder / "nvml.so")))
 
 
 @pytest.fixture(autouse=True)
 def machine(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two GPUs, of which the second is cut by MIG."""
-    assert library
+    """Two GPUs, of which the second is cut by MIG; the package has the stand-in for its library."""
+    monkeypatch.setattr(pynvml, "nvmlLib", library)
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
     monkeypatch.setenv("FAKE_GPUS", "2")
     monkeypatch.setenv("FAKE_ENERGY", "1000")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

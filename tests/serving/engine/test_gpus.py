@@ -28,7 +28,7 @@ on_processors = pytest.mark.skipif(not FOR_PROCESSORS, reason="this ONNX Runtime
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(drivers.compiled(drivers.CUDA, tmp_path_factory.mktemp("cuda") / "libcuda.so.1"))
+    return str(drivers.compiled(drivers.CUDA, tmp_path_factory.mktemp("cuda") / "driver.so"))
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_graphs_are_of_the_likely_batch_sizes(
 
 @pytest.fixture
 def cudart(tmp_path: Path) -> Path:
-    return drivers.compiled(CUDART, tmp_path / "libcudart.so.13")
+    return drivers.compiled(CUDART, tmp_path / "runtime.so")
 
 
 def test_pinned_memory_is_an_array_and_freed_with_its_last_view(
