@@ -20,6 +20,7 @@ class Execution:
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
         self._batches = config.max_batch_size > 0
+        self._reshapes = bool(config.input_reshapes or config.output_reshapes)
 
     def __call__(self, batch: Batch[Admitted, Session]) -> Executed[dict[str, Array]]:
         """The outputs that each request asked for, in a worker thread."""
@@ -60,8 +61,10 @@ class Execution:
         reshapes: Mapping[str, Reshape],
         translate: Callable[[Reshape, Shape], Shape],
     ) -> dict[str, Array]:
-        skip = 1 if self._batches else 0  # the batch dimension stays
         changed = dict(arrays)
+        if not self._reshapes:
+            return changed
+        skip = 1 if self._batches else 0  # the batch dimension stays
         for name in arrays.keys() & reshapes.keys():
             shape = arrays[name].shape
             inner = translate(reshapes[name], shape[skip:])

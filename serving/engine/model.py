@@ -143,4 +143,5 @@ class ModelVersion(OneResponse):
     def _record_batch(self, report: BatchReport) -> None:
         if report.error is None:
             self._statistics.record_execution(report.rows, report.timing)
-            self._statistics.record_waste(report.abandoned, report.wasted)
+            if report.abandoned:
+                self._statistics.record_waste(report.abandoned, report.wasted)

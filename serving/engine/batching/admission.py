@@ -79,11 +79,14 @@ class Admission:
             )
         return end
 
-    def learn(self, rows: int, late: int) -> None:
-        """A batch of `rows` rows has been answered, somebody of it `late` after it was foreseen."""
+    def learn_size(self, rows: int) -> None:
+        """A batch of `rows` rows has been answered."""
         if not self._size:
             self._size = rows
         self._size += _WEIGHT * (rows - self._size)
+
+    def learn_error(self, late: int) -> None:
+        """Somebody has been answered so many nanoseconds after it was foreseen."""
         self._deviation += _WEIGHT * (abs(late - self._error) - self._deviation)
         self._error += _WEIGHT * (late - self._error)
 

@@ -181,8 +181,8 @@ class Batcher(Generic[T, R, S]):
             _tell(self._on_drop, Code.UNAVAILABLE)
             raise Unavailable("the model is being unloaded and accepts no more requests")
         try:
-            # A sequence that has begun goes on.
-            if entry.step is None:
+            # A sequence that has begun goes on. Who can wait for any time needs no forecast.
+            if entry.step is None and entry.due is not None:
                 expected_at = self._admission.check(self._line(entry), entry.at, entry.deadline)
                 entry.item.expected_at = expected_at
             self._queue.push(entry)
@@ -334,18 +334,24 @@ class Batcher(Generic[T, R, S]):
         rows = executed.rows or sum(flight.batch.rows)
         times = executed.compute_input, executed.compute_infer, executed.compute_output
         self._forecast.learn(rows, sum(times))
-        late = self._clock() - min(entry.item.expected_at for entry in flight.entries)
-        self._admission.learn(sum(flight.batch.rows), late)
+        self._admission.learn_size(sum(flight.batch.rows))
+        foreseen = [entry.item.expected_at for entry in flight.entries if entry.item.expected_at]
+        if foreseen:
+            self._admission.learn_error(self._clock() - min(foreseen))
         waited = abandoned = 0
         for entry, result in zip(flight.entries, executed.results, strict=True):
             queue = flight.started - entry.at
             waited += queue
             if not _is_wanted(entry, flight.ended):
                 abandoned += entry.rows
-            if not entry.item.future.done():
+            future = entry.item.future
+            if not future.done():
                 company = flight.started - max(entry.at, flight.free_since)
                 answer = result, Timing(queue, *times, rows, max(0, company), entry.at)
-                self._settle(entry.item.future, partial(entry.item.future.set_result, answer))
+                if self._order is None:
+                    future.set_result(answer)
+                else:
+                    self._order.settle(future, partial(future.set_result, answer))
         wasted = sum(times) * abandoned // (sum(flight.batch.rows) or 1)
         return BatchReport(rows, len(flight.entries), waited, *times, abandoned, wasted)
 
@@ -360,15 +366,12 @@ class Batcher(Generic[T, R, S]):
                 abandoned += entry.rows
             if not entry.item.future.done():
                 # A copy each: raising one object in several tasks would mix up their tracebacks.
-                own = copy.copy(error)
-                self._settle(entry.item.future, partial(entry.item.future.set_exception, own))
+                tell = partial(entry.item.future.set_exception, copy.copy(error))
+                if self._order is None:
+                    tell()
+                else:
+                    self._order.settle(entry.item.future, tell)
         return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, abandoned, error=error)
-
-    def _settle(self, future: "asyncio.Future[Any]", answer: Callable[[], None]) -> None:
-        if self._order is None:
-            answer()
-        else:
-            self._order.settle(future, answer)
 
     def _pass_over(self) -> None:
         """Some requests have left without an answer from an execution."""

@@ -154,19 +154,23 @@ class BatchQueue(Generic[T]):
 
     def push(self, entry: Entry[T]) -> None:
         """Let `entry` wait; Overloaded if `max_queue` requests of its level do already."""
-        level = self._policy.level(entry.priority)
-        policy = self._policy.queue_at(level)
+        whole = self._policy
+        level = whole.level(entry.priority)
+        policy = whole.queue_at(level)
         limit = policy.max_queue
         if self._waiting_at(level) >= limit:
             raise Overloaded(f"Exceeds maximum queue size of {limit} requests")
-        if entry.rows > self._policy.max_rows:
-            raise ValueError(f"{entry.rows} rows do not fit a batch of {self._policy.max_rows}")
-        key = entry.key if self._policy.merge else None
+        if entry.rows > whole.max_rows:
+            raise ValueError(f"{entry.rows} rows do not fit a batch of {whole.max_rows}")
+        key = entry.key if whole.merge else None
         group = self._groups.get(key) or _Group(key=key)
         place = _Place(entry, group, level, 2 * level, entry.at)
         self._enter(place)
-        self._set_alarm(place, _earliest(entry.deadline, _late_at(entry, policy)))
-        self._urge(group)
+        late_at = _late_at(entry, policy)
+        if late_at is not None or entry.deadline is not None:
+            self._set_alarm(place, _earliest(entry.deadline, late_at))
+        if self._delay:
+            self._urge(group)
         # Behind all others, a newcomer changes no shorter prefix.
         is_last = group.order[-1] == place.lane
         if not is_last or (not group.full and self._complete(group)):
@@ -304,6 +308,9 @@ class BatchQueue(Generic[T]):
 
     def _choose(self, now: int) -> tuple[_Group[T], bool] | None:
         """The group whose turn it is, and whether one of it must wait no longer."""
+        if not self._delay:
+            first = next(self._line.heads(), None)
+            return None if first is None else (first.group, False)
         waited = (place for place in self._line.heads() if place.entry.at + self._delay <= now)
         place, full = self._foremost(next(waited, None), now), self._first_full()
         if place and (full is None or place.rank <= full.rank):
@@ -336,6 +343,8 @@ class BatchQueue(Generic[T]):
         return preferred or (length if group.rows >= self._goal or not self._delay else 0)
 
     def _wake_at(self) -> int | None:
+        if not self._places:
+            return None
         group = self._first_full()
         return _earliest(
             self.expires_at,

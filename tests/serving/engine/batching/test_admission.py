@@ -54,20 +54,24 @@ def test_instances_share_the_batches_before_the_last() -> None:
 def test_a_batch_is_expected_to_grow_as_others_have_lately() -> None:
     admission = Admission(learned(r1=5, r8=20), 1)
     for _ in range(50):
-        admission.learn(8, 0)
+        admission.learn_size(8)
+        admission.learn_error(0)
     assert answered_by(admission, line(1, 1)) == 20
     for _ in range(50):
-        admission.learn(1, 0)
+        admission.learn_size(1)
+        admission.learn_error(0)
     assert answered_by(admission, line(1, 1)) == 5
 
 
 def test_answers_that_came_late_are_allowed_for_until_they_come_in_time_again() -> None:
     admission = Admission(learned(r8=20), 1)
     for _ in range(100):
-        admission.learn(8, 30 * MS)
+        admission.learn_size(8)
+        admission.learn_error(30 * MS)
     assert answered_by(admission, line(8, 1)) == pytest.approx(20 + 30, abs=2)
     for _ in range(200):
-        admission.learn(8, -10 * MS)
+        admission.learn_size(8)
+        admission.learn_error(-10 * MS)
     assert answered_by(admission, line(8, 1)) == 20
 
 
