@@ -132,7 +132,7 @@ class Build:
         stage.cmd = json.loads(rest)
 
     def _healthcheck(self, stage: Stage, rest: str) -> None:
-        stage.healthcheck = json.loads(rest.partition("CMD ")[2])
+        stage.healthcheck = [] if rest == "NONE" else json.loads(rest.partition("CMD ")[2])
 
     def _label(self, stage: Stage, rest: str) -> None:
         """Says nothing to what runs."""
@@ -165,21 +165,34 @@ def _inside(stage: Stage, command: list[str]) -> list[str]:
     ]
 
 
-def start(stage: Stage, models: Path) -> None:
-    """Run the image, in namespaces of its own, until it has answered; then have it end."""
+def confine(stage: Stage, folder: Path, place: str) -> None:
+    """Make the root read-only, with `folder` at `place`; in namespaces of its own."""
     root = str(stage.root)
-    repository = f"{root}{stage.workdir}/model_repository"
     for command in (
         ["ip", "link", "set", "lo", "up"],
         ["mount", "--bind", root, root],
-        ["mount", "--bind", str(models), repository],
-        ["mount", "-o", "remount,bind,ro", repository],
+        ["mount", "--bind", str(folder), root + place],
+        ["mount", "-o", "remount,bind,ro", root + place],
         ["mount", "-t", "proc", "proc", f"{root}/proc"],
         ["mount", "--bind", "/dev", f"{root}/dev"],
         ["mount", "-t", "tmpfs", "tmpfs", f"{root}/tmp"],
         ["mount", "-o", "remount,bind,ro", root],
     ):
         subprocess.run(command, check=True)
+
+
+def load(stage: Stage) -> None:
+    """Run the load kit in the image, in namespaces of its own, where there is no server to ask."""
+    confine(stage, CONTEXT / "deploy" / "locust", "/mnt")
+    options = ["--headless", "--locustfile=/mnt/locustfile.py", "--host=http://127.0.0.1:9"]
+    asked = subprocess.run(_inside(stage, [*stage.entrypoint, *options]), check=False)
+    assert asked.returncode == 2, asked.returncode
+    print("Locust found nobody to ask, and ended with exit code 2")
+
+
+def start(stage: Stage, models: Path) -> None:
+    """Run the image, in namespaces of its own, until it has answered; then have it end."""
+    confine(stage, models, f"{stage.workdir}/model_repository")
     began = time.monotonic()
     server = subprocess.Popen(_inside(stage, stage.entrypoint + stage.cmd))
     probe = partial(subprocess.call, _inside(stage, stage.healthcheck), stderr=subprocess.DEVNULL)
@@ -233,7 +246,7 @@ def main() -> None:
     """Build, show the size, start."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("base", type=Path, help="the root that debootstrap has made")
-    parser.add_argument("target", choices=["cpu", "gpu"])
+    parser.add_argument("target", choices=["cpu", "gpu", "loadtest"])
     parser.add_argument("--work", type=Path, required=True, help="a folder that is not there yet")
     parser.add_argument("--models", type=Path, default=CONTEXT / "model_repository")
     parser.add_argument("--bind", action="append", default=[], help="what the host's pip needs")
@@ -245,6 +258,8 @@ def main() -> None:
     print(f"{options.target}: {whole - base} MiB on a base of {base} MiB", flush=True)
     if options.target == "cpu":
         namespaces(partial(start, stage, options.models))
+    if options.target == "loadtest":
+        namespaces(partial(load, stage))
 
 
 if __name__ == "__main__":
