@@ -72,6 +72,14 @@ class SecuritySettings:
         default=4096,
         metadata=flag("Connections that each port takes at a time.", click.IntRange(1)),
     )
+    max_inflight_bytes: int = field(
+        default=1024 * 1024 * 1024,
+        metadata=flag(
+            "Bytes of large requests (from 64 KiB on) that are held at a time, over REST and gRPC "
+            "together; further ones are refused with Retry-After. 0: no limit.",
+            click.IntRange(0),
+        ),
+    )
     connection_idle_secs: float = field(
         default=75.0,
         metadata=flag(

@@ -14,7 +14,7 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 # From the ground up. A unit is a module, or a package whose modules may import each other; it
 # imports units of lower floors only.
 FLOORS: Final = (
-    ("serving.errors", "serving.heap", "serving.http2"),
+    ("serving.errors", "serving.heap", "serving.http2", "serving.inflight"),
     ("serving.event_loop",),
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.values"),
@@ -114,6 +114,7 @@ FLOORS: Final = (
         "serving.gateway.cuda_shared_memory",
         "serving.gateway.generate",
         "serving.gateway.guard",
+        "serving.gateway.inflight_bodies",
         "serving.gateway.log_settings",
         "serving.gateway.repository",
         "serving.gateway.shared_memory",

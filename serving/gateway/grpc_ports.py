@@ -16,6 +16,7 @@ from serving.grpc_server.policy import Policy
 from serving.grpc_server.server import Server
 from serving.http2.connection import Terms
 from serving.http2.patience import PingPolicy
+from serving.inflight import Inflight
 from serving.settings import CompressionLevel, GrpcImplementation, Settings
 
 # gRPC's own numbers; it picks the algorithm among those that the client can unpack.
@@ -50,15 +51,23 @@ class Port(Protocol):
         """Take no new calls; those under way have `grace` seconds to be answered."""
 
 
-def port(settings: Settings, security: Security, statuses: Statuses) -> Port:
-    """The port that the settings ask for."""
+def port(
+    settings: Settings, security: Security, statuses: Statuses, inflight: Inflight | None = None
+) -> Port:
+    """The port that the settings ask for; the library's own knows nothing of `inflight`."""
     if settings.grpc_implementation is GrpcImplementation.GRPCIO:
         return _LibraryPort(settings, security, statuses)
-    return _OwnPort(settings, security, statuses)
+    return _OwnPort(settings, security, statuses, inflight)
 
 
 class _OwnPort(Server):
-    def __init__(self, settings: Settings, security: Security, statuses: Statuses) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        security: Security,
+        statuses: Statuses,
+        inflight: Inflight | None,
+    ) -> None:
         limit = settings.http_max_input_size
         super().__init__(
             Policy(
@@ -72,6 +81,7 @@ class _OwnPort(Server):
                 max_age_grace=_seconds(settings.grpc_max_connection_age_grace),
                 reuse_port=settings.reuse_grpc_port,
                 terms=Terms(advance=limit, pings=_pings(settings)),
+                inflight=inflight or Inflight(0),
             ),
             guard.interceptors(security.grpc, statuses),
         )

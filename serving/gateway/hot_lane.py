@@ -24,6 +24,7 @@ from serving.gateway.connections import Connections, Guarded
 from serving.gateway.heads import Head, Heads
 from serving.gateway.inference import Inference
 from serving.gateway.large_body import LargeBody
+from serving.inflight import Inflight
 from serving.restrictions import Group
 from serving.wire.rest import HEADER_LENGTH
 
@@ -44,7 +45,7 @@ class Lane:
     """What the lane of one port needs: how to answer whom, bodies of up to `limit` bytes, and when.
 
     While `is_open` says no, since somebody watches the framework's way, all requests go there; so
-    do those that `authorisation` refuses.
+    do those that `authorisation` refuses, or for which `inflight` has no room.
     """
 
     infer: Inference
@@ -52,11 +53,12 @@ class Lane:
     limit: int
     authorisation: Authorisation
     is_open: Callable[[], bool]
+    inflight: Inflight = field(default_factory=lambda: Inflight(0))
     heads: Heads = field(default_factory=Heads)
 
-    def lets_in(self, fields: list[tuple[bytes, bytes]]) -> bool:
-        """Whether a request with these headers may come in now."""
-        if not self.is_open():
+    def lets_in(self, fields: list[tuple[bytes, bytes]], size: int = 0) -> bool:
+        """Whether a request with these headers and such a body may come in now."""
+        if not self.is_open() or not self.inflight.admits(size):
             return False
         if not self.authorisation.is_on:
             return True
@@ -81,6 +83,7 @@ class _Call:
         "chunks",
         "disconnected",
         "head",
+        "held",
         "keep_alive",
         "missing",
         "response_complete",
@@ -88,8 +91,9 @@ class _Call:
     )
     message_event: Final = _Ignored()
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, held: int) -> None:
         self.head = head
+        self.held = held
         self.chunks: list[bytes | memoryview] = []
         self.missing = head.size
         self.task: asyncio.Task[None] | None = None
@@ -140,12 +144,12 @@ class HotLane(Guarded):
 
     def _lets_in(self, head: Head) -> bool:
         is_free = self._is_answered() and not self.transport.is_closing()
-        return is_free and self._lane.lets_in(head.fields)
+        return is_free and self._lane.lets_in(head.fields, head.size)
 
     def _pass(self, head: Head, start: int, data: bytes) -> None:
         """Begin with a request whose body begins at `start`, past the parser."""
         self._unset_keepalive_if_required()
-        self._incoming = self._call = call = _Call(head)
+        self._incoming = self._call = call = _Call(head, self._lane.inflight.take(head.size))
         self.cycle = call  # type: ignore[assignment]
         self._is_past_parser = True
         self._body_follows()
@@ -201,7 +205,7 @@ class HotLane(Guarded):
             return
         if chunk is not None:
             self._lane.heads.learn(chunk, head)
-        self._incoming = self._call = call = _Call(head)
+        self._incoming = self._call = call = _Call(head, self._lane.inflight.take(head.size))
         self.cycle = call  # type: ignore[assignment]
 
     def _head(self) -> Head | None:
@@ -218,7 +222,7 @@ class HotLane(Guarded):
             return None
         if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
             return None
-        if not lane.lets_in(self.headers):
+        if not lane.lets_in(self.headers, int(size)):
             return None
         length = headers.get(_HEADER_LENGTH)
         return Head(
@@ -250,6 +254,13 @@ class HotLane(Guarded):
     def _start(self, call: _Call) -> None:
         call.task = self.loop.create_task(self._answer(call))
         self.tasks.add(call.task)
+        if call.held:
+            call.task.add_done_callback(lambda _: self._give_back(call))
+
+    def _give_back(self, call: _Call) -> None:
+        """Its body takes no room any more."""
+        held, call.held = call.held, 0
+        self._lane.inflight.give_back(held)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Have no work done for a client that has gone."""
@@ -257,7 +268,9 @@ class HotLane(Guarded):
         call = self._call
         if call is not None:
             call.disconnected = True
-            if call.task is not None:
+            if call.task is None:
+                self._give_back(call)
+            else:
                 # It may not even have begun.
                 call.task.add_done_callback(self.tasks.discard)
                 call.task.cancel()

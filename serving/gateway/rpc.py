@@ -32,6 +32,7 @@ from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.precedence import tell_of_the_model
 from serving.gateway.security import Security
 from serving.gateway.server_timing import NAME, server_timing
+from serving.inflight import Inflight
 from serving.settings import Settings
 from serving.wire import proto_documents as documents
 from serving.wire import proto_fast as wire
@@ -121,7 +122,9 @@ class RpcServer:
         settings: Settings,
         extensions: Extensions,
         security: Security,
+        inflight: Inflight | None = None,
     ) -> None:
+        self._inflight = inflight
         self._service = InferenceService(engine, lifecycle, extensions)
         self._statuses = statuses(settings.triton_status_codes)
         self._streams = streaming.Streams(
@@ -134,7 +137,7 @@ class RpcServer:
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[str]:
         """Serve while the block runs; requests in flight finish at its end. Gives host:port."""
-        port = grpc_ports.port(self._settings, self._security, self._statuses)
+        port = grpc_ports.port(self._settings, self._security, self._statuses, self._inflight)
         self.register(port)
         address = self._settings.grpc_address
         try:

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from serving.engine.base import Engine
-from serving.gateway import access, connections, guard, sockets, tls, traced
+from serving.gateway import access, connections, guard, inflight_bodies, sockets, tls, traced
 from serving.gateway.app import create_app
 from serving.gateway.connections import Connections, Guarded
 from serving.gateway.errors import statuses
@@ -28,6 +28,7 @@ from serving.gateway.metrics import metrics_app
 from serving.gateway.rpc import RpcServer
 from serving.gateway.security import Security
 from serving.gateway.tls import Identities
+from serving.inflight import Inflight
 from serving.settings import Settings
 
 logger = logging.getLogger("penstock.server")
@@ -169,6 +170,7 @@ async def _listen(
     """Open every allowed port; the stack closes them before it closes the engine."""
     http = grpc = metrics = None
     security = Security.of(settings)
+    inflight = Inflight(-(-settings.max_inflight_bytes // max(1, settings.workers)))
     stack.callback(asyncio.create_task(security.follow()).cancel)
     connections.allow_files(settings)
     if settings.allow_metrics:
@@ -182,24 +184,33 @@ async def _listen(
         reuse = settings.reuse_http_port
         listener = _listening(settings.http_address, settings.http_port, "--http-port", reuse)
         tracing = traced.http(app, extensions.tracer)
-        guarded = guard.http(tracing, security.http, statuses(settings.triton_status_codes).http)
-        lane = _lane(engine, settings, extensions, security)
+        codes = statuses(settings.triton_status_codes).http
+        bounded = inflight_bodies.http(tracing, inflight, settings.http_max_input_size, codes)
+        guarded = guard.http(bounded, security.http, codes)
+        lane = _lane(engine, settings, extensions, security, inflight)
         identities = security.http_identities
         serving = _http(guarded, listener, settings, lane, identities)
         http = await stack.enter_async_context(serving)
     if settings.allow_grpc:
-        server = RpcServer(engine, lifecycle, settings, extensions, security)
+        server = RpcServer(engine, lifecycle, settings, extensions, security, inflight)
         grpc = await stack.enter_async_context(server.listen())
     return Addresses(http, grpc, metrics)
 
 
-def _lane(engine: Engine, settings: Settings, extensions: Extensions, security: Security) -> Lane:
+def _lane(
+    engine: Engine,
+    settings: Settings,
+    extensions: Extensions,
+    security: Security,
+    inflight: Inflight,
+) -> Lane:
     return Lane(
         Inference(engine, extensions.regions),
         statuses(settings.triton_status_codes).http,
         settings.http_max_input_size,
         security.http,
         is_open=lambda: extensions.tracer.is_idle and not access.is_logged(),
+        inflight=inflight,
     )
 
 

@@ -19,6 +19,8 @@ from serving.http2.stream import Stream
 
 logger: Final = logging.getLogger("penstock.grpc")
 
+# In a second, some of the other messages are answered.
+_LATER: Final = (("grpc-retry-pushback-ms", "1000"),)
 _TOO_SHORT: Final = "the request ends before its message does"
 
 
@@ -26,8 +28,9 @@ class Call:
     """A request on `stream`, its handler and its response; `link` is the connection it came by."""
 
     __slots__ = (
-        "_begun", "_callbacks", "_deadline", "_drained", "_encoding", "_handler", "_head", "_inbox",
-        "_is_over", "_link", "_reader", "_status", "_stream", "_task", "_timer", "_trailing",
+        "_begun", "_callbacks", "_deadline", "_drained", "_encoding", "_handler", "_head", "_held",
+        "_inbox", "_is_over", "_link", "_reader", "_status", "_stream", "_task", "_timer",
+        "_trailing",
     )  # fmt: skip
 
     def __init__(self, link: Link, stream: Stream, head: Head) -> None:
@@ -38,6 +41,7 @@ class Call:
         self._inbox: Inbox | None = None
         self._task: asyncio.Task[None] | None = None
         self._begun = self._is_over = False
+        self._held = 0
         self._encoding = link.encoding(head.accepts)
         self._status: tuple[StatusCode, str, Sequence[tuple[str, str]]] = (StatusCode.OK, "", ())
         self._trailing: Sequence[tuple[str, str]] = ()
@@ -66,6 +70,8 @@ class Call:
             inbox.feed(data)
         except Unreadable as fault:
             self._fail(fault.code, fault.message)
+            return
+        if inbox.missing and not self._has_room(inbox.missing):
             return
         if self._task is None:
             self._start_if_complete(inbox)
@@ -123,6 +129,8 @@ class Call:
 
     async def read(self) -> Any:
         """The next request of a stream; `grpc.aio.EOF` after the last one."""
+        if not self._inbox and (self._inbox is None or not self._inbox.missing):
+            self._give_room_back()  # of the last request, which is answered
         while not self._inbox:
             if self._stream.ended:
                 if self._inbox is not None and self._inbox.is_broken:
@@ -143,6 +151,24 @@ class Call:
             await self._drained
 
     # The way of a call
+
+    def _has_room(self, missing: int) -> bool:
+        """Hold room for a message of which so much is still to come; the call has failed if not."""
+        inflight = self._link.inflight
+        if self._held:
+            return True
+        if not inflight.admits(missing):
+            message = inflight.refusal(missing)
+            self._finish(StatusCode.RESOURCE_EXHAUSTED, message, _LATER)
+            if self._task:
+                self._task.cancel()
+            return False
+        self._held = inflight.take(missing)
+        return True
+
+    def _give_room_back(self) -> None:
+        held, self._held = self._held, 0
+        self._link.inflight.give_back(held)
 
     def _is_whole(self, data: memoryview) -> bool:
         """Whether this is all of a request of one plain message, as nearly every one is."""
@@ -289,6 +315,7 @@ class Call:
         return statuses.OK + statuses.fields(self._trailing) if self._trailing else statuses.OK
 
     def _end(self) -> None:
+        self._give_room_back()
         if self._timer:
             self._timer.cancel()
         for callback in self._callbacks:

@@ -6,13 +6,18 @@ from typing import Any, Protocol
 
 from serving.grpc_server.heads import Head
 from serving.http2.stream import Stream
+from serving.inflight import Inflight
 
 
 class Link(Protocol):
-    """The connection that a call came by; `limit` is the largest message in bytes."""
+    """The connection that a call came by; `limit` is the largest message in bytes.
+
+    `inflight` is the room for large messages.
+    """
 
     loop: asyncio.AbstractEventLoop
     limit: int
+    inflight: Inflight
     peer: str
     intercept: Callable[[Head], Coroutine[Any, Any, Any]] | None
 

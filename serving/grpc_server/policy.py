@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from serving.http2.connection import Terms
+from serving.inflight import Inflight
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Policy:
     `max_age`            how long a connection takes new calls, and
     `max_age_grace`      how long they may take from then on
     `reuse_port`         whether other servers that say so too may listen on the same port
+    `inflight`           how much of large messages is held at a time, of all connections
     """
 
     limit: int
@@ -30,3 +32,4 @@ class Policy:
     max_age_grace: float | None = None
     reuse_port: bool = False
     terms: Terms = field(default_factory=Terms)
+    inflight: Inflight = field(default_factory=lambda: Inflight(0))

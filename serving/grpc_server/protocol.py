@@ -44,6 +44,7 @@ class GrpcProtocol(asyncio.Protocol):
     def __init__(self, host: Host) -> None:
         self.loop = asyncio.get_running_loop()
         self.limit = host.policy.limit
+        self.inflight = host.policy.inflight
         self.run = host.run
         self.intercept = host.intercept
         self.peer = ""

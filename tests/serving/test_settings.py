@@ -356,6 +356,7 @@ BAD = {
     ),
     "grpc_restricted_protocol": ("other:key=value",),
     "max_connections": ("0", "many"),
+    "max_inflight_bytes": ("-1", "1G"),
     "connection_idle_secs": ("0", "-1"),
     "exit_timeout_secs": ("-1", "soon"),
     "exit_grace_secs": ("-0.1", "a while"),

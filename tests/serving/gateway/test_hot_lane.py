@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from serving.gateway import guard
+from serving.gateway import guard, inflight_bodies
 from serving.gateway.app import create_app
 from serving.gateway.authorisation import of_http
 from serving.gateway.connections import Connections
@@ -22,6 +22,7 @@ from serving.gateway.extensions import Extensions
 from serving.gateway.hot_lane import HotLane, Lane
 from serving.gateway.inference import Inference
 from serving.gateway.lifecycle import Lifecycle
+from serving.inflight import Inflight
 from serving.logs import Logs
 from serving.restrictions import Group, Restriction
 from serving.settings import Settings
@@ -73,9 +74,12 @@ class Server:
         app = create_app(engine, Lifecycle(engine), settings, extensions)
         self.is_open = True
         authorisation = of_http(settings, None)
-        self._app = guard.http(app, authorisation, OWN.http)
+        self.inflight = Inflight(0)
+        bounded = inflight_bodies.http(app, self.inflight, LIMIT, OWN.http)
+        self._app = guard.http(bounded, authorisation, OWN.http)
         self.lane = Lane(
-            Inference(engine, None), OWN.http, LIMIT, authorisation, lambda: self.is_open
+            *(Inference(engine, None), OWN.http, LIMIT, authorisation, lambda: self.is_open),
+            inflight=self.inflight,
         )
         self.elsewhere = 0
         self.port = 0

@@ -1,0 +1,39 @@
+"""How many bytes of large requests a server holds at a time, of all connections and protocols."""
+
+from typing import Final
+
+# Smaller requests are bounded by the number of connections.
+LARGE: Final = 64 * 1024
+
+
+class Inflight:
+    """A budget of `limit` bytes for requests from `LARGE` bytes on, from their heads to their ends.
+
+    A single request always fits, however large; 0 is no limit. To be used in one thread.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def admits(self, size: int) -> bool:
+        """Whether a request of `size` bytes has room now."""
+        return size < LARGE or not self.limit or not self.held or self.held + size <= self.limit
+
+    def take(self, size: int) -> int:
+        """Hold room for a request that is admitted; the bytes to give back at its end."""
+        if size < LARGE:
+            return 0
+        self.held += size
+        return size
+
+    def give_back(self, size: int) -> None:
+        """A request is over for which so much was held."""
+        self.held -= size
+
+    def refusal(self, size: int) -> str:
+        """What a client is told whose request has no room."""
+        return (
+            f"the request has {size} bytes, and {self.held} bytes of others are being answered; "
+            f"the server holds at most {self.limit} at a time (--max-inflight-bytes)"
+        )

@@ -1,0 +1,63 @@
+"""Large messages have room, of all connections together, or are refused at once."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from serving.grpc_server.policy import Policy
+from serving.inflight import LARGE, Inflight
+from tests.serving.grpc_server.serving import method, running
+from tests.serving.grpc_server.test_calls import channel
+
+BIG = bytes(4 * LARGE)
+
+
+def policy(inflight: Inflight) -> Policy:
+    return Policy(limit=10 * len(BIG), inflight=inflight)
+
+
+async def test_a_message_without_room_is_refused_until_others_are_answered() -> None:
+    inflight = Inflight(len(BIG))
+    async with (
+        running(policy(inflight)) as (_, methods, address),
+        channel(address) as client,
+    ):
+        held = asyncio.ensure_future(method(client, "Hold")(BIG))
+        await methods.until(lambda: bool(methods.begun))
+        assert 0 < inflight.held <= len(BIG) + 5
+        with pytest.raises(grpc.aio.AioRpcError, match="--max-inflight-bytes") as refused:
+            await method(client, "Echo")(BIG)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert ("grpc-retry-pushback-ms", "1000") in tuple(refused.value.trailing_metadata())
+        assert await method(client, "Echo")(b"small") == b"small"
+        methods.go.set()
+        assert await held == BIG
+        assert await method(client, "Echo")(BIG) == BIG
+        assert inflight.held == 0
+
+
+async def test_a_stream_gives_room_back_with_each_message_that_is_answered() -> None:
+    inflight = Inflight(0)
+    async with running(policy(inflight)) as (_, _, address), channel(address) as client:
+        call = method(client, "Converse", "stream_stream")()
+        for _ in range(5):
+            await call.write(BIG)
+            assert await call.read() == BIG
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        assert inflight.held == 0
+
+
+async def test_a_call_that_is_cancelled_takes_no_room_any_more() -> None:
+    inflight = Inflight(0)
+    async with (
+        running(policy(inflight)) as (_, methods, address),
+        channel(address) as client,
+    ):
+        call = method(client, "Hold")(BIG)
+        await methods.until(lambda: bool(methods.begun))
+        assert inflight.held
+        call.cancel()
+        await methods.until(lambda: bool(methods.ended))
+        assert inflight.held == 0
