@@ -58,6 +58,7 @@ class Fault(IntEnum):
 class Setting(IntEnum):
     """What either side may tell the other about itself."""
 
+    HEADER_TABLE_SIZE = 1
     ENABLE_PUSH = 2
     MAX_CONCURRENT_STREAMS = 3
     INITIAL_WINDOW_SIZE = 4

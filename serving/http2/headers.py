@@ -19,6 +19,10 @@ _MAX_KNOWN: Final = 64
 _SHORT: Final = 0x7F  # the sizes below it take one byte
 _MAX_PLAIN: Final = 1024
 _LITERAL: Final = b"\x00"  # never to be indexed by a table; the name is spelt out
+# What a peer's table for our headers has room for, until it says something else; and how the next
+# block begins where that is less. We put nothing into it, so that none at all is enough.
+DEFAULT_TABLE: Final = 4096
+NO_TABLE: Final = b"\x20"
 _STATUS_OK: Final = b"\x88"
 _STATUS_NAME: Final = b"\x08"
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from serving.http2 import frames
+from serving.http2 import frames, headers
 from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFault
 from serving.http2.patience import Patience
 from serving.http2.stream import Stream
@@ -35,11 +35,15 @@ class Sender:
         self._patience = patience
         self._room = frames.DEFAULT_WINDOW
         self._waiting: dict[int, Stream] = {}
+        # What the next block of headers has to begin with.
+        self._before = b""
 
     def set(self, name: int, value: int, streams: Iterable[Stream]) -> None:
         """The peer says what it takes; `streams` are those that are open."""
         if name == Setting.ENABLE_PUSH and value > 1:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
+        if name == Setting.HEADER_TABLE_SIZE and value < headers.DEFAULT_TABLE:
+            self._before = headers.NO_TABLE
         if name == Setting.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_SIZE <= value < 2**24:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of its range")
@@ -136,6 +140,8 @@ class Sender:
             self._ended(stream)
 
     def _headers(self, stream: Stream, block: bytes, flags: int = frames.END_HEADERS) -> bytes:
+        if self._before:
+            block, self._before = self._before + block, b""
         if len(block) <= self.frame_size:
             return frames.head(len(block), Kind.HEADERS, flags, stream.id) + block
         starts = range(0, len(block), self.frame_size)

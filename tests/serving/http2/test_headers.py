@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.http2.frames import ConnectionFault
-from serving.http2.headers import MAX_LIST, HeaderReader, Headers
+from serving.http2 import frames
+from serving.http2.frames import ConnectionFault, Setting
+from serving.http2.headers import MAX_LIST, HeaderReader, Headers, status
+from tests.serving.http2.peer import Peer
 
 NAMES: Final = (b":path", b"te", b"user-agent", b"x-request-id", b"authorization")
 NAME: Final = st.sampled_from(NAMES)
@@ -67,6 +69,20 @@ def test_an_id_that_changes_with_each_request_is_the_only_thing_that_does() -> N
     for number in range(200):
         sent = [(b":path", b"/a"), (b"x-request-id", b"%036d" % number), (b"te", b"trailers")]
         assert [*received.read(encoder.encode(sent))] == sent
+
+
+def test_a_client_without_room_for_a_table_is_told_that_none_is_used() -> None:
+    peer = Peer().greet(frames.settings({Setting.HEADER_TABLE_SIZE: 0}))
+    decoder = hpack.Decoder()
+    # As strict as nghttp2: a block that does not say so breaks the connection.
+    decoder.max_allowed_table_size = 0
+    for stream in (1, 3):
+        peer.ask(stream)
+        peer.connection.sender.send(peer.connection.streams[stream], status(200))
+        [answer] = peer.answers()
+        assert [(str(name), value) for name, value in decoder.decode(answer.payload)] == [
+            (":status", "200")
+        ]
 
 
 def test_few_bytes_that_stand_for_very_many_end_the_connection() -> None:

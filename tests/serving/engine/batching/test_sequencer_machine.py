@@ -149,7 +149,9 @@ class SequencerMachine(RuleBasedStateMachine):
 
     def turn(self, instance: int) -> bool:
         for request in self.running[instance]:
-            if self.open.get(request.sequence, 0) is None and not self.behind(request):
+            is_last_run = self.runs[request.sequence] == request.run
+            is_open = is_last_run and self.open.get(request.sequence, 0) is None
+            if is_open and not self.behind(request):
                 self.open[request.sequence] = self.now
         entries, wake_at = self.queue.take(self.now, instance)
         self.running[instance] = [self.requests[entry.item] for entry in entries]
