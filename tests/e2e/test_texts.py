@@ -146,6 +146,18 @@ def test_news_are_told_apart_by_their_topic(rest: httpx.Client) -> None:
     assert [each["label"] for each in answers["predictions"]] == list(news)
 
 
+@pytest.mark.parametrize("model", ["imdb-lstm"])
+def test_of_a_whole_review_the_end_counts(rest: httpx.Client, model: str) -> None:
+    middle = "He opens the door and walks along the street. " * 60
+    ends = (
+        "A wonderful film, beautifully acted and deeply moving: one of the best of the year.",
+        "What a waste of time: badly acted, boring, and one of the worst films ever made.",
+    )
+    answers = ok(rest.post(f"/predict/{model}", json=[middle + end for end in ends]))
+    good, bad = map(positive, answers["predictions"])
+    assert good > 0.5 > bad
+
+
 def test_a_model_of_pictures_takes_no_text(rest: httpx.Client) -> None:
     assert rest.post("/predict/mnist-cnn", json={"text": "seven"}).status_code == 400
 
