@@ -7,6 +7,7 @@ new one is refused. Whoever keeps the server waiting for too long is cut off.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -28,9 +29,14 @@ _OTHER_FILES: Final = 256
 
 
 class Connections:
-    """The connections of one port: at most `limit`, each silent for at most `patience` seconds."""
+    """The connections of one port: at most `limit`, each silent for at most `patience` seconds.
 
-    def __init__(self, settings: Settings) -> None:
+    Once the server is `leaving`, each ends with its next answer: a client that kept it might send a
+    request into its end, and would never know whether that was executed.
+    """
+
+    def __init__(self, settings: Settings, leaving: Callable[[], bool] = lambda: False) -> None:
+        self.leaving = leaving
         self._limit = settings.max_connections
         self._patience = settings.connection_idle_secs
         self._open: set[Guarded] = set()
@@ -174,6 +180,8 @@ class Guarded(HttpToolsProtocol):
         self._is_in_head = True
         if not self._is_answered():
             self._others.go_on(self)
+            if self._others.leaving():
+                self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         """Wait for the next request, if it is not there already."""

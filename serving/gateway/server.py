@@ -74,6 +74,7 @@ async def _http(
     app: ASGIApp,
     listener: socket.socket,
     settings: Settings,
+    lifecycle: Lifecycle,
     lane: Lane | None = None,
     identities: Identities | None = None,
 ) -> AsyncIterator[str]:
@@ -81,7 +82,7 @@ async def _http(
 
     What `lane` takes does not come to `app`. Without `identities` the port is plain.
     """
-    others = Connections(settings)
+    others = Connections(settings, lambda: lifecycle.draining)
     server = _HttpServer(
         uvicorn.Config(
             access.logged(app),
@@ -177,7 +178,7 @@ async def _listen(
         address = settings.metrics_address or settings.http_address
         listener = _listening(address, settings.metrics_port, "--metrics-port")
         metrics = await stack.enter_async_context(
-            _http(metrics_app(engine, lifecycle, settings), listener, settings)
+            _http(metrics_app(engine, lifecycle, settings), listener, settings, lifecycle)
         )
     if settings.allow_http:
         app = create_app(engine, lifecycle, settings, extensions)
@@ -189,7 +190,7 @@ async def _listen(
         guarded = guard.http(bounded, security.http, codes)
         lane = _lane(engine, settings, extensions, security, inflight)
         identities = security.http_identities
-        serving = _http(guarded, listener, settings, lane, identities)
+        serving = _http(guarded, listener, settings, lifecycle, lane, identities)
         http = await stack.enter_async_context(serving)
     if settings.allow_grpc:
         server = RpcServer(engine, lifecycle, settings, extensions, security, inflight)

@@ -233,6 +233,29 @@ async def test_during_the_grace_the_server_is_not_ready_and_answers_on(tmp_path:
         assert server.wait() == 0
 
 
+@pytest.mark.parametrize("path", ["/v2/models/echo", "/v2/models/echo/infer"])
+def test_a_connection_ends_with_its_next_answer_once_the_server_is_to_stop(
+    tmp_path: Path, path: str
+) -> None:
+    add_identity(tmp_path)
+    infer = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [5]}]}
+    with (
+        penstock_server("--exit-grace-secs=2", repository=tmp_path) as server,
+        httpx.Client(base_url=server.url, trust_env=False) as kept,
+    ):
+
+        def asked() -> httpx.Response:
+            return kept.post(path, json=infer) if path.endswith("infer") else kept.get(path)
+
+        assert "connection" not in asked().headers
+        server.send(signal.SIGTERM)
+        server.wait_for(STOPPING)
+        answer = asked()
+        # Else its next request might meet the end of the connection, and be lost.
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert server.wait() == 0
+
+
 class Load:
     """Callers of both protocols who ask one thing after the other until the server is gone."""
 

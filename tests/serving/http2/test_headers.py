@@ -80,7 +80,7 @@ def test_a_client_without_room_for_a_table_is_told_that_none_is_used() -> None:
         peer.ask(stream)
         peer.connection.sender.send(peer.connection.streams[stream], status(200))
         [answer] = peer.answers()
-        assert [(str(name), value) for name, value in decoder.decode(answer.payload)] == [
+        assert [(str(name), str(value)) for name, value in decoder.decode(answer.payload)] == [
             (":status", "200")
         ]
 
