@@ -28,6 +28,7 @@ ARCHITECTURES = {
     "lstm-forecast": "training.models.lstm_forecast:LstmForecast",
     "mlp": "training.models.mlp:Mlp",
     "recurrent": "training.models.recurrent:Recurrent",
+    "residual": "training.models.residual:Residual",
     "stroke-cnn": "training.models.stroke_cnn:StrokeCnn",
     "textbook-cnn": "training.models.textbook_cnn:TextbookCnn",
 }
@@ -134,6 +135,13 @@ RECIPES: Mapping[str, Recipe] = {
         },
         config=TrainConfig(epochs=8, augmentation=_PICTURES),
     ),
+    "cifar10-resnet": Recipe(
+        summary="CIFAR-10, a small residual net; takes a GPU, or hours",
+        dataset="cifar10",
+        architecture="residual",
+        architecture_config={"channels": 3, "width": 64, "classes": 10, "activation": "relu"},
+        config=TrainConfig(epochs=30, batch_size=500, lr=0.4, augmentation=_PICTURES),
+    ),
     "binary-cnn": Recipe(
         summary="automobile or truck, 64x64 pixels, one sigmoid",
         dataset="cifar10-pair",
@@ -188,8 +196,8 @@ RECIPES: Mapping[str, Recipe] = {
         architecture="dcgan",
         architecture_config={"latent": 64, "width": 32},
         config=TrainConfig(
-            epochs=12, batch_size=100, lr=0.0005, optimizer="adam", momentum=0.5, weight_decay=0.0,
-            label_smoothing=0.0,
+            epochs=12, batch_size=100, lr=0.0005, optimizer="adam", momentum=0.5,
+            weight_decay=0.0, label_smoothing=0.0,
         ),
         task="generation",
     ),
@@ -229,7 +237,7 @@ RECIPES: Mapping[str, Recipe] = {
             "dropout": 0.2, "word_dropout": 0.3,
         },
         config=TrainConfig(
-            epochs=6, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0
+            epochs=4, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0
         ),
         task="text",
     ),

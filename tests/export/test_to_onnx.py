@@ -14,6 +14,7 @@ from export.job import OPSET, OPSETS, Tolerance
 from export.runners import onnx_runner, torch_runner
 from export.served import Served
 from tests.export.checkpoints import untrained
+from tests.training.samples import narrow
 from training.catalog import RECIPES
 from training.checkpoint import Checkpoint
 from training.spec import Normalisation, Signature, TensorField, classifier
@@ -21,15 +22,17 @@ from training.spec import Normalisation, Signature, TensorField, classifier
 CODE = Path(to_onnx.__file__).parents[1]
 
 
-# A conversion takes seconds: both layers of sst2-bilstm are that of sst2-lstm, `test_texts`
-# converts a GRU, and `test_language` a small model of the kind of shakespeare-gpt.
-ELSEWHERE = {"sst2-lstm", "sst2-gru", "shakespeare-gpt"}
+# A conversion takes seconds: both layers of sst2-bilstm are that of sst2-lstm and imdb-lstm, the
+# network of imdb-transformer is that of agnews-transformer, `test_texts` converts a GRU, and
+# `test_language` a small model of the kind of shakespeare-gpt.
+ELSEWHERE = {"sst2-lstm", "imdb-lstm", "imdb-transformer", "sst2-gru", "shakespeare-gpt"}
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ELSEWHERE])
 def test_every_recipe_exports_to_a_graph_that_equals_its_network(
-    recipe: str, tmp_path: Path
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    narrow(monkeypatch)
     checkpoint = untrained(recipe, tmp_path)
     extremes = samples.extreme(checkpoint, 16)
 

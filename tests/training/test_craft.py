@@ -128,12 +128,10 @@ def test_every_activation_keeps_the_shape_of_what_a_network_gives(
     architecture: str, name: str
 ) -> None:
     recipe = next(r for r in RECIPES.values() if r.architecture == architecture)
-    x = torch.zeros(2, 1, 28, 28)
+    side = int(recipe.architecture_config.get("side", 28))
+    x = torch.zeros(2, int(recipe.architecture_config.get("channels", 1)), side, side)
     if "inputs" in recipe.architecture_config:
         x = torch.zeros(2, int(recipe.architecture_config["inputs"]))
-    elif "side" in recipe.architecture_config:
-        side = int(recipe.architecture_config["side"])
-        x = torch.zeros(2, int(recipe.architecture_config.get("channels", 1)), side, side)
     given = build_model(architecture, recipe.architecture_config).eval()(x)
     model = build_model(architecture, recipe.with_activation(name)).eval()
     assert model(x).shape == given.shape

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from export.runners import torch_runner
-from tests.training.samples import slice_of, train_briefly
+from tests.training.samples import narrow, slice_of, train_briefly
 from tests.training.tiny import tiny
 from training import frechet, tasks
 from training.catalog import RECIPES
@@ -15,6 +15,11 @@ from training.checkpoint import load, save
 from training.data.dataset import Dataset
 
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow(monkeypatch)
 
 
 @pytest.fixture
