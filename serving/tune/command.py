@@ -18,7 +18,7 @@ from serving.bench.server import Unanswered
 from serving.bench.slo import Objective
 from serving.config import Proto, Refused, parse, to_text
 from serving.threads import available_cpus
-from serving.tune import report
+from serving.tune import report, variants
 from serving.tune.bench_server import BenchServer, Failed, serving
 from serving.tune.candidates import Candidate, layouts
 from serving.tune.choice import Point
@@ -96,7 +96,9 @@ def tune(
     A server of its own serves the model in one way after the other, and is asked over REST with
     binary tensors. The table is the Pareto front: more answers per second cost latency. Chosen is
     what gives the most within the objective; it is measured again beside the present configuration
-    before anything is said of it. Nothing else should run on the machine meanwhile.
+    before anything is said of it. Variants of the model in other precisions (`penstock export
+    --variants`) are then measured as the choice is served. Nothing else should run on the machine
+    meanwhile.
 
     The exit code is 0 if the objective can be met, 1 if not, and 2 for wrong usage.
     """
@@ -118,8 +120,14 @@ def tune(
     except (Failed, Unanswered, Died) as error:
         raise click.ClickException(str(error)) from error
     _tell(points, chosen, objective.text)
+    compared = _compare(model_repository, model, chosen, load)
     if json_file:
-        about = {"model": model, "slo": objective.text, "processors": available_cpus()}
+        about: dict[str, Any] = {
+            "model": model,
+            "slo": objective.text,
+            "processors": available_cpus(),
+        }
+        about["variants"] = variants.document(compared)
         json_file.write_text(json.dumps(report.document(points, chosen, about), indent=2) + "\n")
     if write and chosen and chosen.candidate:
         _write(model_repository / model, config, chosen.candidate, objective.text)
@@ -174,6 +182,19 @@ def _tell(points: Sequence[Point], chosen: Point | None, objective: str) -> None
     console.print()
     for sentence in report.reasons(points, chosen, objective):
         console.print(sentence, soft_wrap=True)
+
+
+def _compare(
+    repository: Path, model: str, chosen: Point | None, load: Load
+) -> list[variants.Compared]:
+    """Other precisions of the model, as the choice is served; each is told of as it is measured."""
+    compared = []
+    if chosen is not None:
+        found = list(variants.find(repository, model))
+        for each in variants.compare(repository, found, chosen, load):
+            click.echo(variants.sentence(each, chosen, load.objectives[0].text))
+            compared.append(each)
+    return compared
 
 
 def _write(folder: Path, config: Proto, candidate: Candidate, objective: str) -> None:

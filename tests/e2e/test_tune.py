@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from serving.config import parse, to_text
 from serving.tune.command import tune
 from tests.e2e.server import REPOSITORY
+from tests.serving.tune.variants import add_variant
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def tuned(repository: Path, *arguments: str) -> Result:
 def test_what_is_chosen_is_written_and_what_was_there_is_kept(
     repository: Path, tmp_path: Path
 ) -> None:
+    add_variant(repository, "digits-mlp", "digits-mlp-int8")
     path = repository / "digits-mlp" / "config.pbtxt"
     # A hundred times as long a wait as anything takes: whatever is tried, is better.
     config = parse(path.read_text(), "config.pbtxt")
@@ -46,6 +48,14 @@ def test_what_is_chosen_is_written_and_what_was_there_is_kept(
     assert path.with_name("config.pbtxt.untuned").read_text() == before
     assert len({json.dumps(each["candidate"]) for each in document["points"]}) > 5
     assert "times as many" in found.output
+    [variant] = document["variants"]
+    assert (variant["model"], variant["precision"], variant["loss"]) == (
+        "digits-mlp-int8",
+        "int8",
+        0.25,
+    )
+    assert variant["throughput"] > 0
+    assert "digits-mlp-int8 (int8, loses 0.25 points of accuracy): " in found.output
 
 
 @pytest.mark.parametrize(
