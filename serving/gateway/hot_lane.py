@@ -306,8 +306,12 @@ class HotLane(Guarded):
         rest += (
             f"content-length: {len(answer.content)}\r\ncontent-type: {answer.media_type}\r\n\r\n"
         )
-        lines += (rest.encode("latin-1"), answer.content)
-        self.transport.write(b"".join(lines))
+        lines.append(rest.encode("latin-1"))
+        if len(answer.content) > _LARGE:
+            self.transport.writelines((b"".join(lines), answer.content))
+        else:
+            lines.append(answer.content)
+            self.transport.write(b"".join(lines))
         call.response_complete = True
         self._call = None
         if not call.keep_alive:

@@ -10,6 +10,8 @@ from serving.http2.stream import Stream
 
 _TOO_WIDE: Final = "a window beyond 2^31-1"
 _LAST: Final = frames.END_HEADERS | frames.END_STREAM
+# What is written at a time of a large message, in as many frames as it takes.
+_AT_ONCE: Final = 256 * 1024
 
 
 class Sender:
@@ -102,27 +104,34 @@ class Sender:
         self.pump()
 
     def pump(self) -> None:
-        """Send what waits and fits, a frame of each stream in turn."""
+        """Send what waits and fits, a frame of each stream in turn; of one alone, several."""
         moved = True
         while moved and not self.paused:
             moved = False
-            for stream in list(self._waiting.values()):
+            waiting = list(self._waiting.values())
+            most = _AT_ONCE if len(waiting) == 1 else self.frame_size
+            for stream in waiting:
                 if not self.paused and self._room:
-                    moved = self._one_frame(stream) or moved
+                    moved = self._send_some(stream, most) or moved
 
     def forget(self, stream: Stream) -> None:
         """Nobody waits for what is pending any more."""
         stream.pending.clear()
         self._waiting.pop(stream.id, None)
 
-    def _one_frame(self, stream: Stream) -> bool:
+    def _send_some(self, stream: Stream, most: int) -> bool:
+        """Send up to `most` bytes of what waits in `stream`; False where nothing fits."""
         waiting = stream.pending[0]
-        size = min(len(waiting), self.frame_size, self._room, stream.room)
+        size = min(len(waiting), most, self._room, stream.room)
         if size <= 0:
             return False
         self._room -= size
         stream.room -= size
-        self.write(frames.head(size, Kind.DATA, 0, stream.id) + waiting[:size])
+        parts: list[bytes | memoryview] = []
+        for start in range(0, size, self.frame_size):
+            piece = waiting[start : min(start + self.frame_size, size)]
+            parts += (frames.head(len(piece), Kind.DATA, 0, stream.id), piece)
+        self.write(b"".join(parts))
         if size < len(waiting):
             stream.pending[0] = waiting[size:]
             return True
