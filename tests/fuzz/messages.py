@@ -4,6 +4,7 @@ import json
 import os
 import random
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from tritonclient.grpc import service_pb2
 
 from serving.errors import InvalidArgument
 from serving.shared_memory import Region, Regions
-from serving.wire import proto, proto_stream, rest
+from serving.types import InferenceRequest
+from serving.wire import proto, proto_fast, proto_stream, rest
 from tests.fuzz.fuzzer import Target
 from tests.fuzz.structure import in_json, in_message
 from tests.fuzz.vocabulary import DATATYPES, JSON_WORDS
@@ -49,7 +51,27 @@ def _proto_seeds() -> list[bytes]:
 
 def _decode_proto(content: bytes) -> object:
     message = parsed(service_pb2.ModelInferRequest, content)
+    read = proto_fast.read(content)
+    if isinstance(read, proto_fast.Repeated):
+        whole = _said(lambda: proto.decode_infer(message))
+        repeated = _said(lambda: proto_fast.decode(read, None, None)[0])
+        if whole != repeated:
+            raise AssertionError(f"{whole} was read as {repeated}")
     return proto_stream.wants_empty_final(message), proto.decode_infer(message)
+
+
+def _said(decode: Callable[[], InferenceRequest]) -> object:
+    """What a request says, or why it is refused."""
+    try:
+        request = decode()
+    except InvalidArgument as error:
+        return error.message
+    tensors = [
+        # As text, in which NaN equals NaN.
+        f"{tensor.name} {tensor.datatype} {tensor.array.shape} {tensor.array.tolist()}"
+        for tensor in request.inputs
+    ]
+    return request.model, request.version, request.id, request.outputs, tensors
 
 
 def parsed(kind: Any, content: bytes) -> Any:
