@@ -37,7 +37,7 @@ from bench.overload.record import Run, save
 from bench.record import RESULTS
 
 WIDTH: Final = 130
-LOADS: Final = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+LOADS: Final = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,7 +49,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--slo", type=float, default=100, help="the objective in milliseconds")
     parser.add_argument("--loads", nargs="+", type=float, default=LOADS, metavar="MULTIPLE")
-    parser.add_argument("--seconds", type=float, default=4, help="how long a load is measured")
+    parser.add_argument("--seconds", type=float, default=5, help="how long a load is measured")
     parser.add_argument("--warm-up", type=float, default=1, help="how long it runs before, seconds")
     parser.add_argument("--timeout", type=float, default=2, help="after which a client gives up")
     parser.add_argument("--blocks", type=int, default=12, help="of the residual network")
