@@ -11,6 +11,7 @@ from serving.gateway.server_timing import server_timing
 from serving.shared_memory import Regions
 from serving.types import InferenceRequest
 from serving.wire import rest as wire
+from serving.wire import rest_answers
 
 
 class Inference:
@@ -36,7 +37,7 @@ class Inference:
         began = time.monotonic_ns()
         request, encoding = await self._decode(model, version, content, header_length)
         response = await self._engine.infer(request)
-        parts, json_length = wire.encode_infer(response, encoding)
+        parts, json_length = rest_answers.encode_infer(response, encoding)
         headers: dict[str, str] = {}
         if accepted:
             packed, headers = await body.pack(parts, accepted)
@@ -52,7 +53,7 @@ class Inference:
 
     async def _decode(
         self, model: str, version: str, content: bytes | memoryview, header_length: str | None
-    ) -> tuple[InferenceRequest, wire.OutputEncoding]:
+    ) -> tuple[InferenceRequest, rest_answers.OutputEncoding]:
         try:
             length = None
             if header_length is not None:

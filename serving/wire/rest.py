@@ -1,8 +1,7 @@
-"""Inference over REST: JSON, the binary tensor extension and raw binary requests."""
+"""Requests over REST: JSON, the binary tensor extension and raw binary requests."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from serving.dtypes import Datatype
@@ -11,42 +10,20 @@ from serving.shared_memory import Regions
 from serving.types import (
     Array,
     InferenceRequest,
-    InferenceResponse,
     Parameters,
     RequestedOutput,
     Tensor,
     TensorSpec,
 )
-from serving.wire import json_fast, json_tensors, json_text, raw_tensors, shared_memory
+from serving.wire import json_fast, json_tensors, raw_tensors, shared_memory
 from serving.wire.elements import bytes_array
 from serving.wire.fields import TensorHeader, fault, show, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
-from serving.wire.shared_memory import Place, Places
-
-Buffer = bytes | memoryview
+from serving.wire.rest_answers import ALL_BINARY, ALL_JSON, Buffer, OutputEncoding
+from serving.wire.shared_memory import Place
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _DIGITS_OF_ANY_SIZE: Final = 19
-
-
-@dataclass(frozen=True, slots=True)
-class OutputEncoding:
-    """Which outputs travel as binary data: those that `binary` says, the rest by `default`.
-
-    Those with a place in shared memory do not travel at all.
-    """
-
-    default: bool
-    binary: Mapping[str, bool] = field(default_factory=dict)
-    places: Places = field(default_factory=dict)
-
-    def is_binary(self, output: str) -> bool:
-        """True if `output` shall follow the JSON as raw bytes."""
-        return self.binary.get(output, self.default)
-
-
-ALL_JSON: Final = OutputEncoding(default=False)
-ALL_BINARY: Final = OutputEncoding(default=True)
 
 
 class _Json(NamedTuple):
@@ -69,10 +46,8 @@ class _Head(NamedTuple):
     encoding: OutputEncoding
 
 
-# Heads by their text, thrown away all at once where clients never send the same. So are what
-# answers say before their data, by model, version and tensors.
+# Heads by their text, thrown away all at once where clients never send the same.
 _REMEMBERED: Final[dict[bytes, _Head]] = {}
-_SAID: Final[dict[tuple[Any, ...], bytes]] = {}
 _MOST_REMEMBERED: Final = 512
 _WORTH_REMEMBERING: Final = 2048
 
@@ -144,84 +119,6 @@ def decode_raw_infer(
     array = _raw_array(memoryview(body), spec, dims, is_batched, model)
     request = InferenceRequest(model, (Tensor(spec.name, spec.datatype, array),), version)
     return request, ALL_BINARY
-
-
-def encode_infer(
-    response: InferenceResponse, encoding: OutputEncoding
-) -> tuple[list[Buffer], int | None]:
-    """The body as buffers to be sent one after the other, and the size of its JSON part in bytes.
-
-    The size is None where nothing is binary: then the header `HEADER_LENGTH` is not sent. Raises
-    InvalidArgument for an output that JSON cannot carry or its place in shared memory cannot hold.
-    """
-    if encoding is ALL_BINARY and not response.parameters:
-        return _encode_binary(response)
-    if encoding.places:
-        shared_memory.deliver(response.outputs, encoding.places)
-    outputs = []
-    buffers: list[Buffer] = [b""]
-    for tensor in response.outputs:
-        output: dict[str, Any] = {
-            "name": tensor.name,
-            "datatype": tensor.datatype.wire,
-            "shape": tensor.array.shape,
-        }
-        if tensor.name in encoding.places:
-            pass  # its data has been delivered
-        elif encoding.is_binary(tensor.name):
-            raw = raw_tensors.encode(tensor)
-            output["parameters"] = {"binary_data_size": len(raw)}
-            buffers.append(raw)
-        else:
-            output["data"] = json_tensors.encode(tensor)
-        outputs.append(output)
-    document: dict[str, Any] = {"id": response.id} if response.id else {}
-    document["model_name"] = response.model
-    document["model_version"] = response.version
-    if response.parameters:
-        document["parameters"] = dict(response.parameters)
-    document["outputs"] = outputs
-    buffers[0] = json_text.dumps(document)
-    # As Triton has it, tensors of no elements alone are no binary data.
-    is_binary = any(len(buffer) for buffer in buffers[1:])
-    return buffers, len(buffers[0]) if is_binary else None
-
-
-def _encode_binary(response: InferenceResponse) -> tuple[list[Buffer], int | None]:
-    """As `encode_infer`, where all is binary: what stands before the data is likely to be known."""
-    buffers: list[Buffer] = [b""]
-    said: list[Any] = [response.model, response.version]
-    for tensor in response.outputs:
-        raw = raw_tensors.encode(tensor)
-        buffers.append(raw)
-        said += (tensor.name, tensor.datatype.wire, tensor.array.shape, len(raw))
-    key = tuple(said)
-    text = _SAID.get(key)
-    if text is None:
-        text = _say(response, [len(raw) for raw in buffers[1:]])
-        if len(_SAID) >= _MOST_REMEMBERED:
-            _SAID.clear()
-        _SAID[key] = text
-    if response.id:
-        text = b'{"id":%b,%b' % (json_text.dumps(response.id), text[1:])
-    buffers[0] = text
-    return buffers, len(text) if any(buffers[1:]) else None
-
-
-def _say(response: InferenceResponse, sizes: Sequence[int]) -> bytes:
-    """The JSON of an answer without an id, whose outputs follow in so many bytes."""
-    outputs = [
-        {
-            "name": tensor.name,
-            "datatype": tensor.datatype.wire,
-            "shape": tensor.array.shape,
-            "parameters": {"binary_data_size": size},
-        }
-        for tensor, size in zip(response.outputs, sizes, strict=True)
-    ]
-    return json_text.dumps(
-        {"model_name": response.model, "model_version": response.version, "outputs": outputs}
-    )
 
 
 def _head(text: bytes, regions: Regions | None) -> _Head:

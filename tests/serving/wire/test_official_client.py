@@ -11,7 +11,7 @@ from tritonclient.grpc._utils import _get_inference_request
 
 from serving.dtypes import Datatype
 from serving.types import Array, InferenceRequest, InferenceResponse, RequestedOutput, Tensor
-from serving.wire import proto, rest
+from serving.wire import proto, rest, rest_answers
 from tests.serving.wire.tensors import JSON_DATATYPES, assert_same, responses, tensor
 
 BINARY_AND_JSON = [(datatype, True) for datatype in Datatype] + [
@@ -135,7 +135,9 @@ def test_its_grpc_options_are_understood() -> None:
 def test_it_understands_our_http_outputs(datatype: Datatype, binary: bool) -> None:
     array = sample(datatype)
     response = InferenceResponse("m", "1", (Tensor("x", datatype, array),), id="r1")
-    buffers, header_length = rest.encode_infer(response, rest.OutputEncoding(binary))
+    buffers, header_length = rest_answers.encode_infer(
+        response, rest_answers.OutputEncoding(binary)
+    )
     result = parse_body(b"".join(buffers), header_length=header_length)
     expected = for_client(datatype, array)
     if datatype is Datatype.BYTES and not binary:
@@ -148,7 +150,7 @@ def test_it_understands_our_http_outputs(datatype: Datatype, binary: bool) -> No
 @settings(max_examples=100)
 @given(responses([d for d in Datatype if d is not Datatype.BF16], text_only=False))
 def test_it_understands_our_binary_outputs_of_any_shape(response: InferenceResponse) -> None:
-    buffers, header_length = rest.encode_infer(response, rest.ALL_BINARY)
+    buffers, header_length = rest_answers.encode_infer(response, rest_answers.ALL_BINARY)
     result = parse_body(b"".join(buffers), header_length=header_length)
     for output in response.outputs:
         assert_same(result.as_numpy(output.name), output.array)
@@ -165,8 +167,10 @@ def test_it_understands_our_grpc_outputs_of_any_shape(response: InferenceRespons
 
 def test_it_finds_binary_and_json_outputs_in_one_answer() -> None:
     outputs = tuple(tensor(name, Datatype.FP32, [1.5, 2.5]) for name in "abc")
-    encoding = rest.OutputEncoding(default=True, binary={"b": False})
-    buffers, header_length = rest.encode_infer(InferenceResponse("m", "1", outputs), encoding)
+    encoding = rest_answers.OutputEncoding(default=True, binary={"b": False})
+    buffers, header_length = rest_answers.encode_infer(
+        InferenceResponse("m", "1", outputs), encoding
+    )
     result = parse_body(b"".join(buffers), header_length=header_length)
     for name in "abc":
         assert result.as_numpy(name).tolist() == [1.5, 2.5]

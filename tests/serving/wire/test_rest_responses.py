@@ -9,13 +9,13 @@ import pytest
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
 from serving.types import InferenceResponse, Tensor
-from serving.wire import rest
+from serving.wire import rest_answers
 from tests.serving.wire.tensors import tensor
 
 
 def encoded(response: InferenceResponse, binary: bool = False) -> tuple[Any, bytes]:
     """The JSON of an encoded response, and the bytes behind it."""
-    buffers, size = rest.encode_infer(response, rest.OutputEncoding(binary))
+    buffers, size = rest_answers.encode_infer(response, rest_answers.OutputEncoding(binary))
     body = b"".join(buffers)
     end = len(body) if size is None else size
     return json.loads(body[:end]), body[end:]
@@ -24,7 +24,7 @@ def encoded(response: InferenceResponse, binary: bool = False) -> tuple[Any, byt
 def test_a_json_response_has_flat_data_and_no_header_length() -> None:
     output = tensor("out", Datatype.FP32, [[0.5, 0.1]])
     response = InferenceResponse("m", "7", (output,), id="r1", parameters={"k": True})
-    buffers, size = rest.encode_infer(response, rest.ALL_JSON)
+    buffers, size = rest_answers.encode_infer(response, rest_answers.ALL_JSON)
     assert size is None
     assert b"".join(buffers) == (
         b'{"id":"r1","model_name":"m","model_version":"7","parameters":{"k":true},"outputs":'
@@ -48,8 +48,8 @@ def test_an_id_that_was_not_given_is_not_sent() -> None:
 
 def test_numbers_that_are_not_finite_are_named() -> None:
     values = [np.nan, 1.5, np.inf, -np.inf, 0.1]
-    buffers, _ = rest.encode_infer(
-        InferenceResponse("m", "1", (tensor("x", Datatype.FP32, values),)), rest.ALL_JSON
+    buffers, _ = rest_answers.encode_infer(
+        InferenceResponse("m", "1", (tensor("x", Datatype.FP32, values),)), rest_answers.ALL_JSON
     )
     assert b'"data":[NaN,1.5,Infinity,-Infinity,0.1]' in buffers[0]
 

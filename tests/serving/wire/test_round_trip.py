@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2
 
 from serving.dtypes import Datatype
 from serving.types import InferenceRequest, InferenceResponse
-from serving.wire import proto, rest
+from serving.wire import proto, rest, rest_answers
 from tests.serving.wire.tensors import JSON_DATATYPES, assert_same, responses, tensor
 
 CONTENTS = {
@@ -39,10 +39,10 @@ def assert_carried(request: InferenceRequest, response: InferenceResponse) -> No
 
 
 def returned_over_rest(
-    response: InferenceResponse, encoding: rest.OutputEncoding
+    response: InferenceResponse, encoding: rest_answers.OutputEncoding
 ) -> InferenceRequest:
     """The outputs of an encoded response, sent back as the inputs of a request."""
-    buffers, json_length = rest.encode_infer(response, encoding)
+    buffers, json_length = rest_answers.encode_infer(response, encoding)
     body = b"".join(buffers)
     end = len(body) if json_length is None else json_length
     document = json.loads(body[:end])
@@ -64,13 +64,13 @@ def to_contents(response: InferenceResponse) -> Any:
 @settings(max_examples=200)
 @given(responses(JSON_DATATYPES, text_only=True))
 def test_every_tensor_survives_json(response: InferenceResponse) -> None:
-    assert_carried(returned_over_rest(response, rest.ALL_JSON), response)
+    assert_carried(returned_over_rest(response, rest_answers.ALL_JSON), response)
 
 
 @settings(max_examples=200)
 @given(responses(list(Datatype), text_only=False))
 def test_every_tensor_survives_the_binary_extension(response: InferenceResponse) -> None:
-    request = returned_over_rest(response, rest.ALL_BINARY)
+    request = returned_over_rest(response, rest_answers.ALL_BINARY)
     assert_carried(request, response)
     assert request.id == response.id
 
@@ -103,14 +103,14 @@ def test_every_tensor_survives_typed_protobuf_contents(response: InferenceRespon
 )
 def test_extreme_values_are_exact_in_json(datatype: Datatype, values: list[Any]) -> None:
     response = InferenceResponse("m", "1", (tensor("x", datatype, values),))
-    assert_carried(returned_over_rest(response, rest.ALL_JSON), response)
+    assert_carried(returned_over_rest(response, rest_answers.ALL_JSON), response)
 
 
 def test_a_transposed_output_is_sent_in_row_major_order() -> None:
     output = tensor("x", Datatype.INT32, [[1, 2, 3], [4, 5, 6]])
     turned = InferenceResponse("m", "1", (tensor("x", Datatype.INT32, output.array.T),))
     assert not turned.outputs[0].array.flags["C_CONTIGUOUS"]
-    for encoding in (rest.ALL_JSON, rest.ALL_BINARY):
+    for encoding in (rest_answers.ALL_JSON, rest_answers.ALL_BINARY):
         assert_carried(returned_over_rest(turned, encoding), turned)
     raw = proto.encode_infer(turned).raw_output_contents
     assert raw[0] == np.array([1, 4, 2, 5, 3, 6], np.int32).tobytes()

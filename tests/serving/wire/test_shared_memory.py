@@ -14,7 +14,7 @@ from serving.dtypes import Datatype
 from serving.errors import InvalidArgument, NotFound, ServingError, Unsupported
 from serving.shared_memory import OBJECTS, Regions
 from serving.types import InferenceRequest, InferenceResponse, Tensor
-from serving.wire import proto, rest
+from serving.wire import proto, rest, rest_answers
 from serving.wire.shared_memory import Places
 
 NUMBERS = np.arange(16, dtype=np.float32)
@@ -80,7 +80,9 @@ def encode(protocol: str, array: Any, places: Places, datatype: Datatype = Datat
     """What is told of the output `y`, its data or what stands for it."""
     response = InferenceResponse("m", "1", (Tensor("y", datatype, array),))
     if protocol == "rest":
-        parts, length = rest.encode_infer(response, rest.OutputEncoding(True, places=places))
+        parts, length = rest_answers.encode_infer(
+            response, rest_answers.OutputEncoding(True, places=places)
+        )
         assert length is None
         [output] = json.loads(b"".join(parts))["outputs"]
         return output
