@@ -146,7 +146,7 @@ def test_news_are_told_apart_by_their_topic(rest: httpx.Client) -> None:
     assert [each["label"] for each in answers["predictions"]] == list(news)
 
 
-@pytest.mark.parametrize("model", ["imdb-lstm"])
+@pytest.mark.parametrize("model", ["imdb-lstm", "imdb-transformer"])
 def test_of_a_whole_review_the_end_counts(rest: httpx.Client, model: str) -> None:
     middle = "He opens the door and walks along the street. " * 60
     ends = (
