@@ -69,10 +69,9 @@ def instance_sessions(proto: Proto) -> list[int]:
 def placements(proto: Proto) -> list[Placement]:
     """Where each session executes, in the order in which `instance_sessions` counts them."""
     shared = runtime_options(proto).share_session
-    cuda, tensorrt = cuda_options(proto), tensorrt_options(proto)
     return [
-        CPU if seat.gpu is None else Placement(seat.gpu, cuda, tensorrt)
-        for seat in _seats(proto)
+        placement
+        for seat, placement in _placed(proto)
         for _ in range(1 if shared else seat.instances)
     ]
 
@@ -96,7 +95,7 @@ def place(proto: Proto, gpus: Gpus) -> None:
 
 def recording_faults(proto: Proto) -> Iterator[Fault]:
     """What CUDA graphs, which are of fixed addresses and of one thread, do not go together with."""
-    recording = [each for each in placements(proto) if each.records_graphs]
+    recording = [placement for _, placement in _placed(proto) if placement.records_graphs]
     if not recording:
         return
     options, path = runtime_options(proto), "optimization.execution_accelerators"
@@ -151,6 +150,15 @@ def _gpu_faults(proto: Proto, group: Any, path: str, gpus: Gpus) -> Iterator[Fau
                     f"{named} specifies invalid or unsupported gpu id {gpu}. GPUs that may be used "
                     f"are: {', '.join(map(str, gpus.ids))}",
                 )
+
+
+def _placed(proto: Proto) -> list[tuple[_Seat, Placement]]:
+    """The seats, however many instances each has, and where they are."""
+    cuda, tensorrt = cuda_options(proto), tensorrt_options(proto)
+    return [
+        (seat, CPU if seat.gpu is None else Placement(seat.gpu, cuda, tensorrt))
+        for seat in _seats(proto)
+    ]
 
 
 def _seats(proto: Proto) -> list[_Seat]:
