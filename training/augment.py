@@ -4,15 +4,19 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, interpolate, pad
 
 from training.config import Augmentation
 
+GROWTH = 0.75  # of the training, in which images become as large as they are
+GRAIN = 4  # pixels; sides in between would not outlast the pooling
 
-def distort(images: Tensor, most: Augmentation) -> Tensor:
+
+def distort(images: Tensor, most: Augmentation, turn: Tensor | None = None) -> Tensor:
     """Rotates, stretches, shears and shifts each image of a float batch (B, C, H, W) by its own
-    random amounts; mirrors every other one and adds noise where asked to. What moves in from
-    outside is 0. Distort raw pixels, of which 0 is black."""
+    random amounts; mirrors every other one, crops and adds noise where asked to. What moves in from
+    outside is 0. Distort raw pixels, of which 0 is black. `turn` (B,) says whose epoch it is to be
+    mirrored, where images take turns."""
     batch, _, height, width = images.shape
 
     def draw(limit: float) -> Tensor:
@@ -27,9 +31,43 @@ def distort(images: Tensor, most: Augmentation) -> Tensor:
     theta = torch.stack((*row_x, *row_y), dim=1).view(batch, 2, 3)
     grid = affine_grid(theta, list(images.shape), align_corners=False)  # (B, H, W, 2)
     if most.mirror:
-        mirrored = torch.rand(batch, device=images.device) < 0.5
+        at_random = torch.rand(batch, device=images.device) < 0.5
+        mirrored = at_random if turn is None or not most.alternate else turn
         images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+    if most.crop:
+        images = _crop(images, most.crop)
     moved = grid_sample(images, grid, align_corners=False)
     if most.noise:
         moved = (moved + most.noise * torch.randn_like(moved)).clamp(0, 255)
     return moved
+
+
+def _crop(images: Tensor, most: int) -> Tensor:
+    """Each image out of a larger one, which goes on beyond its borders as in a mirror."""
+    batch, _, height, width = images.shape
+
+    def places(length: int) -> Tensor:
+        starts = torch.randint(2 * most + 1, (batch, 1), device=images.device)
+        return starts + torch.arange(length, device=images.device)  # (B, length)
+
+    rows, columns = places(height)[:, :, None], places(width)[:, None, :]
+    sample = torch.arange(batch, device=images.device)[:, None, None]
+    larger = pad(images, (most,) * 4, mode="reflect").permute(0, 2, 3, 1)  # (B, H', W', C)
+    return larger[sample, rows, columns].permute(0, 3, 1, 2)
+
+
+def shrink(images: Tensor, smallest: float, share: float) -> Tensor:
+    """Images (B, C, H, W) as small as they may be where `share` of the training is over: what is
+    coarse is learnt first, at less cost. They grow over three quarters of the training, by sides
+    that are whole multiples of GRAIN."""
+    grown = smallest + (1 - smallest) * min(1.0, share / GROWTH)
+    size = [round(grown * side) // GRAIN * GRAIN for side in images.shape[2:]]
+    if smallest == 1:
+        return images
+    return interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def coins(samples: int, seed: int) -> Tensor:
+    """One coin for each sample (N,), the same in each epoch and of each run with this seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(samples, generator=generator) < 0.5

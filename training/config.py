@@ -35,6 +35,9 @@ class Augmentation:
     shear: float = 0.1  # fraction of the height
     shift: float = 2.0  # pixels, for rows and columns apart
     mirror: bool = False  # left and right exchanged, in every other image
+    alternate: bool = False  # mirrored is each image in every other epoch, and not at random
+    smallest: float = 1.0  # side of the images at first, of their whole one
+    crop: int = 0  # whole pixels, for rows and columns apart; the border mirrors what moves in
     noise: float = 0.0  # deviation, in grey levels of 0 to 255, drawn for each pixel
 
 
@@ -46,6 +49,8 @@ class TrainConfig:
     warmup: float = 0.2  # fraction of all steps, on which the learning rate rises
     momentum: float = 0.9  # of adam and adamw: their first beta
     weight_decay: float = 5e-4  # on weight matrices and kernels; never on biases and norms
+    bias_scale: float = 1.0  # of the learning rate of biases and norms, beside that of the others
+    lookahead: int = 0  # steps after which weights go back to their slow average; 0: never
     label_smoothing: float = 0.1
     augmentation: Augmentation | None = None
     seed: int = 0
@@ -69,6 +74,8 @@ class TrainConfig:
         self._require("warmup", 0 <= self.warmup < 1, "in [0, 1)")
         self._require("momentum", 0 <= self.momentum < 1, "in [0, 1)")
         self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
+        self._require("bias_scale", 0 < self.bias_scale < math.inf, "above 0 and finite")
+        self._require("lookahead", self.lookahead >= 0, "0 or more")
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
         self._require("device", self.device in DEVICES, f"one of {', '.join(DEVICES)}")
         self._require("seed", 0 <= self.seed < 2**63, "in [0, 2^63)")

@@ -16,11 +16,14 @@ RANGE = 0.05  # of the uniform one, either way
 
 
 def optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """Weight decay is for weight matrices and kernels, not for biases and norms."""
+    """Weight decay is for weight matrices and kernels, not for biases and norms; `set_rate` knows
+    either group's learning rate."""
     parameters = list(model.parameters())
+    matrices = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": config.weight_decay, "scale": 1.0},
+        {"params": others, "weight_decay": 0.0, "scale": config.bias_scale},
     ]
     lr = config.lr
     match config.optimizer:
@@ -39,6 +42,12 @@ def optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
         case "adamw":
             return torch.optim.AdamW(groups, lr, betas=(config.momentum, SQUARES))
     return torch.optim.SGD(groups, lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def set_rate(optimizer: Optimizer, lr: float) -> None:
+    """For the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:

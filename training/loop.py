@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from training import batches, craft, provenance, tasks, validation
 from training import state as states
-from training.augment import distort
+from training.augment import coins, distort, shrink
 from training.catalog import RECIPES, build_model
 from training.checkpoint import Checkpoint, DatasetRef
 from training.config import TrainConfig
 from training.curve import Epoch
 from training.data.dataset import Array, Dataset
 from training.errors import ConfigError, DivergenceError
+from training.lookahead import Lookahead
+from training.models import whitening
 from training.spec import (
     Signature,
     autoencoder,
@@ -65,6 +67,7 @@ def train(
     torch.manual_seed(config.seed)
     model = build_model(recipe.architecture, architecture_config)
     craft.initialise(model, config.init)
+    whitening.fit(model, dataset)
     # Channels last: convolutions on CPUs run up to 1.5 times as fast.
     model.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     progress = Progress(model, craft.optimizer(model, config))
@@ -130,6 +133,7 @@ def fit(
     number = batches_per_epoch(len(train_x), config)
     size = len(train_x) if config.full_batch else min(config.batch_size, len(train_x))
     lengths = task.lengths(train_x)
+    heads = coins(len(train_x), config.seed).to(device)
     step, steps = len(history) * number, config.epochs * number
 
     for epoch in range(len(history) + 1, config.epochs + 1):
@@ -138,22 +142,25 @@ def fit(
         started = time.monotonic()
         model.train()
         losses = 0.0
+        slow = Lookahead(model)
         for index in batches.draw(len(train_x), size, number, lengths, device):
             x, y = train_x[index], train_y[index]  # (B, ...), (B,)
             if config.augmentation:
-                x = distort(x.float(), config.augmentation)
+                x = distort(x.float(), config.augmentation, heads[index] ^ (epoch % 2 == 0))
+                x = shrink(x, config.augmentation.smallest, (epoch - 1) / config.epochs)
             with precision:
                 outputs = task.outputs(forward, normalise(x), y)  # (B, ...)
                 loss = task.loss(outputs, y, config.label_smoothing)
 
             lr = craft.learning_rate(step, steps, config)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            craft.set_rate(optimizer, lr)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             craft.clip(model, config)
             optimizer.step()
             step += 1
+            if config.lookahead and (step % config.lookahead == 0 or step % number == 0):
+                slow.pull(config.lookahead, step / steps)
 
             # Without the smoothing, so that it compares with the test loss.
             plain = task.loss(outputs.detach().float(), y).item()

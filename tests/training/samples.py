@@ -12,7 +12,7 @@ from training.data.dataset import Dataset
 from training.loop import train
 
 # What a wide network shows in a minute, a narrow one shows in a second.
-NARROW = {"cifar10-resnet": {"width": 8}}
+NARROW = {"cifar10-resnet": {"width": 8, "wide": 16}}
 
 
 def narrow(patch: pytest.MonkeyPatch) -> None:
