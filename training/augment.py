@@ -6,17 +6,35 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate, pad
 
-from training.config import Augmentation
+from training.config import Augmentation, TrainConfig
 
 GROWTH = 0.75  # of the training, in which images become as large as they are
 GRAIN = 4  # pixels; sides in between would not outlast the pooling
 
 
+class Augmenter:
+    """The random distortions of one training run."""
+
+    def __init__(self, config: TrainConfig, samples: int, device: torch.device) -> None:
+        self._most, self._epochs = config.augmentation, config.epochs
+        # A coin for each sample, the same in every epoch and when a run goes on.
+        generator = torch.Generator().manual_seed(config.seed)
+        self._heads = (torch.rand(samples, generator=generator) < 0.5).to(device)  # (N,)
+
+    def __call__(self, x: Tensor, index: Tensor, epoch: int) -> Tensor:
+        """The samples (B, ...) from the places `index` (B,), as they are met in an epoch from 1."""
+        if self._most is None:
+            return x
+        turn = self._heads[index] ^ (epoch % 2 == 0)
+        distorted = distort(x.float(), self._most, turn)
+        return shrink(distorted, self._most.smallest, (epoch - 1) / self._epochs)
+
+
 def distort(images: Tensor, most: Augmentation, turn: Tensor | None = None) -> Tensor:
     """Rotates, stretches, shears and shifts each image of a float batch (B, C, H, W) by its own
     random amounts; mirrors every other one, crops and adds noise where asked to. What moves in from
-    outside is 0. Distort raw pixels, of which 0 is black. `turn` (B,) says whose epoch it is to be
-    mirrored, where images take turns."""
+    outside is 0, or with a crop a mirror image. Distort raw pixels, of which 0 is black. `turn`
+    (B,) says whose epoch it is to be mirrored, where images alternate."""
     batch, _, height, width = images.shape
 
     def draw(limit: float) -> Tensor:
@@ -43,7 +61,8 @@ def distort(images: Tensor, most: Augmentation, turn: Tensor | None = None) -> T
 
 
 def _crop(images: Tensor, most: int) -> Tensor:
-    """Each image out of a larger one, which goes on beyond its borders as in a mirror."""
+    """Each image out of a larger one, which goes on beyond its borders as in a mirror; at whole
+    pixels, so that nothing is blurred."""
     batch, _, height, width = images.shape
 
     def places(length: int) -> Tensor:
@@ -58,16 +77,10 @@ def _crop(images: Tensor, most: int) -> Tensor:
 
 def shrink(images: Tensor, smallest: float, share: float) -> Tensor:
     """Images (B, C, H, W) as small as they may be where `share` of the training is over: what is
-    coarse is learnt first, at less cost. They grow over three quarters of the training, by sides
-    that are whole multiples of GRAIN."""
-    grown = smallest + (1 - smallest) * min(1.0, share / GROWTH)
-    size = [round(grown * side) // GRAIN * GRAIN for side in images.shape[2:]]
+    coarse is learnt first, at less cost. They grow evenly until GROWTH of it is over, but for sides
+    that are no multiples of GRAIN."""
     if smallest == 1:
         return images
+    grown = smallest + (1 - smallest) * min(1.0, share / GROWTH)
+    size = [round(grown * side) // GRAIN * GRAIN for side in images.shape[2:]]
     return interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def coins(samples: int, seed: int) -> Tensor:
-    """One coin for each sample (N,), the same in each epoch and of each run with this seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(samples, generator=generator) < 0.5

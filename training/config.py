@@ -100,9 +100,11 @@ class TrainConfig:
 
 
 def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
-    """With all changes that are not None; another optimiser comes with its own learning rate."""
+    """With all changes that are not None; another optimiser comes with its own learning rate, the
+    same for all parameters."""
     named = {name: value for name, value in changes.items() if value is not None}
     optimizer = named.get("optimizer", config.optimizer)
-    if optimizer != config.optimizer and "lr" not in named:
-        named["lr"] = OPTIMIZERS.get(optimizer, config.lr)  # a name that is none is refused below
+    if optimizer != config.optimizer:
+        lr = OPTIMIZERS.get(optimizer, config.lr)  # a name that is none is refused below
+        named = {"lr": lr, "bias_scale": 1.0, **named}
     return replace(config, **named)

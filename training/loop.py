@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from training import batches, craft, provenance, tasks, validation
 from training import state as states
-from training.augment import coins, distort, shrink
+from training.augment import Augmenter
 from training.catalog import RECIPES, build_model
 from training.checkpoint import Checkpoint, DatasetRef
 from training.config import TrainConfig
@@ -133,7 +133,7 @@ def fit(
     number = batches_per_epoch(len(train_x), config)
     size = len(train_x) if config.full_batch else min(config.batch_size, len(train_x))
     lengths = task.lengths(train_x)
-    heads = coins(len(train_x), config.seed).to(device)
+    augment = Augmenter(config, len(train_x), device)
     step, steps = len(history) * number, config.epochs * number
 
     for epoch in range(len(history) + 1, config.epochs + 1):
@@ -144,10 +144,7 @@ def fit(
         losses = 0.0
         slow = Lookahead(model)
         for index in batches.draw(len(train_x), size, number, lengths, device):
-            x, y = train_x[index], train_y[index]  # (B, ...), (B,)
-            if config.augmentation:
-                x = distort(x.float(), config.augmentation, heads[index] ^ (epoch % 2 == 0))
-                x = shrink(x, config.augmentation.smallest, (epoch - 1) / config.epochs)
+            x, y = augment(train_x[index], index, epoch), train_y[index]  # (B, ...), (B,)
             with precision:
                 outputs = task.outputs(forward, normalise(x), y)  # (B, ...)
                 loss = task.loss(outputs, y, config.label_smoothing)

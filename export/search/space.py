@@ -69,6 +69,10 @@ SPACES: Mapping[str, Mapping[str, Choice | Range]] = {
         "hidden": Choice((64, 128, 192)), "directions": Choice((1, 2)), "dropout": _DROPOUT,
         "word_dropout": Range(0.0, 0.3),
     },
+    "residual": {
+        "width": Choice((16, 32, 48, 64)), "wide": Choice((32, 64, 96, 128, 192)),
+        "activation": _ACTIVATION,
+    },
     "stroke-cnn": {"kernels": Choice((2, 4, 8, 16)), "activation": _ACTIVATION},
     "textbook-cnn": {
         "width": Choice((16, 24, 32, 48)), "hidden": Choice((32, 64, 128)),

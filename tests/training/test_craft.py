@@ -38,6 +38,7 @@ def test_gradient_descent_takes_all_samples_for_each_step(digits: Dataset) -> No
 def test_another_optimiser_comes_with_its_learning_rate_unless_one_is_named() -> None:
     assert changed(DIGITS, optimizer="adam").lr == OPTIMIZERS["adam"]
     assert changed(DIGITS, optimizer="adam", lr=0.5).lr == 0.5
+    assert changed(TrainConfig(bias_scale=64.0), optimizer="adam").bias_scale == 1
     assert changed(DIGITS, optimizer=None, epochs=3) == replace(DIGITS, epochs=3)
 
 
@@ -63,6 +64,14 @@ def test_every_schedule_peaks_at_the_learning_rate_and_only_the_constant_one_sta
     assert (rates[-1] == 0.5) == (name == "constant")
     peak = rates.index(0.5)
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_biases_learn_at_a_rate_of_their_own() -> None:
+    layer = nn.Linear(2, 2)
+    optimizer = craft.optimizer(layer, TrainConfig(bias_scale=64.0))
+    craft.set_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert (rates[id(layer.weight)], rates[id(layer.bias)]) == (0.5, 32)
 
 
 def gradients(config: TrainConfig) -> torch.Tensor:

@@ -6,16 +6,13 @@ import pytest
 import torch
 
 from tests.training.samples import slice_of, train_briefly
-from training.augment import distort
 from training.catalog import RECIPES
-from training.config import Augmentation, TrainConfig
+from training.config import TrainConfig
 from training.craft import learning_rate
 from training.curve import Epoch
 from training.data.dataset import Dataset
 from training.errors import ConfigError, DivergenceError
 from training.loop import batches_per_epoch, pick_device, train
-
-STILL = Augmentation(rotation=0, scale=0, shear=0, shift=0)
 
 
 @pytest.mark.parametrize("recipe", ["digits-mlp", "mnist-cnn"])
@@ -76,19 +73,3 @@ def test_cuda_without_cuda_is_an_error() -> None:
     assert pick_device("auto") == "cpu"
     with pytest.raises(ConfigError, match="--device cuda"):
         pick_device("cuda")
-
-
-def test_no_distortion_changes_nothing() -> None:
-    images = torch.rand(3, 1, 28, 28)
-    torch.testing.assert_close(distort(images, STILL), images)
-
-
-def test_a_shift_moves_at_most_so_many_pixels_and_brings_in_black() -> None:
-    images = torch.zeros(64, 1, 28, 28)
-    images[:, :, 10:18, 10:18] = 255
-    moved = distort(images, replace(STILL, shift=2))
-    assert not torch.equal(moved[0], moved[1])
-    assert (moved[:, :, 12:16, 12:16] > 254).all()
-    outside = moved.clone()
-    outside[:, :, 8:20, 8:20] = 0
-    assert outside.max() < 1
