@@ -128,13 +128,13 @@ RECIPES: Mapping[str, Recipe] = {
         config=TrainConfig(epochs=10),
     ),
     "fashion-cnn": Recipe(
-        summary="clothing, a small residual net",
+        summary="clothing, convolutional",
         dataset="fashion-mnist",
-        architecture="residual",
+        architecture="cnn",
         architecture_config={
-            "channels": 1, "width": 32, "wide": 64, "classes": 10, "activation": "gelu",
+            "channels": 1, "width": 24, "hidden": 128, "classes": 10, "activation": "relu",
         },
-        config=replace(_FEW_EPOCHS, epochs=10, augmentation=replace(_ALTERNATING, smallest=0.75)),
+        config=TrainConfig(epochs=12, lookahead=5, augmentation=replace(_ALTERNATING, crop=1)),
     ),
     "cifar10-cnn": Recipe(
         summary="CIFAR-10, the convolutional net of every textbook",
