@@ -31,8 +31,6 @@ from serving.errors import LoadFailed
 from serving.nvml import NoNvml, Nvml
 
 MODELS: Final = ("mnist-cnn", "cifar10-resnet", "agnews-transformer")
-# Where a model is not published yet, a smaller one of its kind.
-STAND_INS: Final = {"cifar10-resnet": "cifar10-cnn"}
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 WIDTH: Final = 150  # of what goes to no terminal
 CAPTION: Final = (
@@ -55,15 +53,10 @@ class Measured:
         return Spread.of([rate / raw for rate, raw in pairs])
 
 
-def chosen(model: str, repository: Path) -> str:
-    """The model, or what stands for it where it is not in the repository."""
-    return model if (repository / model).is_dir() else STAND_INS.get(model, model)
-
-
 def measure(asked: argparse.Namespace, gpus: Gpus, console: Console) -> list[Measured]:
     """Every model at every batch size, each on a server of its own."""
     found = []
-    for model in dict.fromkeys(chosen(model, asked.repository) for model in asked.models):
+    for model in dict.fromkeys(asked.models):
         with TemporaryDirectory(prefix="bench-gpu-") as scratch:
             repository = Path(scratch) / "models"
             most = max(asked.batches)

@@ -80,12 +80,6 @@ _PICTURES = Augmentation(rotation=0, scale=0.05, shear=0, shift=2, mirror=True)
 _ALTERNATING = Augmentation(
     rotation=0, scale=0, shear=0, shift=0, mirror=True, alternate=True, crop=2
 )
-# What makes the most of few epochs, for nets that begin as the identity: high rates, highest for
-# biases, that an average of the weights and smooth labels bear.
-_FEW_EPOCHS = TrainConfig(
-    batch_size=500, lr=0.73, momentum=0.85, weight_decay=1.33e-3, bias_scale=64.0, lookahead=5,
-    label_smoothing=0.2,
-)  # fmt: skip
 
 
 def _sentences(
@@ -153,7 +147,10 @@ RECIPES: Mapping[str, Recipe] = {
         architecture_config={
             "channels": 3, "width": 64, "wide": 128, "classes": 10, "activation": "gelu",
         },
-        config=replace(_FEW_EPOCHS, epochs=8, augmentation=replace(_ALTERNATING, smallest=0.625)),
+        config=TrainConfig(
+            epochs=8, batch_size=500, lr=0.73, momentum=0.85, weight_decay=1.33e-3, bias_scale=64.0,
+            lookahead=5, label_smoothing=0.2, augmentation=replace(_ALTERNATING, smallest=0.625),
+        ),
     ),
     "binary-cnn": Recipe(
         summary="automobile or truck, 64x64 pixels, one sigmoid",

@@ -55,12 +55,6 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
         prepared("nothing", MODELS, tmp_path / "models", most=1, tokens=1)
 
 
-def test_what_is_not_published_yet_has_a_stand_in(tmp_path: Path) -> None:
-    assert gpu.chosen("cifar10-resnet", tmp_path) == "cifar10-cnn"
-    (tmp_path / "cifar10-resnet").mkdir()
-    assert gpu.chosen("cifar10-resnet", tmp_path) == "cifar10-resnet"
-
-
 def test_figures_of_a_cpu_are_not_kept_as_those_of_a_gpu() -> None:
     with pytest.raises(SystemExit, match="there is no GPU whose figures could be kept"):
         gpu.main(["--device", "cpu", "--save"])
