@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
+from serving.memo import Memo
 from serving.shared_memory import Regions
 from serving.types import (
     Array,
@@ -46,9 +47,8 @@ class _Head(NamedTuple):
     encoding: OutputEncoding
 
 
-# Heads by their text, thrown away all at once where clients never send the same.
-_REMEMBERED: Final[dict[bytes, _Head]] = {}
-_MOST_REMEMBERED: Final = 512
+# Heads by their text.
+_REMEMBERED: Final[Memo[bytes, _Head]] = Memo(512)
 _WORTH_REMEMBERING: Final = 2048
 
 
@@ -145,9 +145,7 @@ def _remember(text: bytes, head: _Head) -> None:
         return
     if any(type(source) is not int for _, source in head.inputs):
         return
-    if len(_REMEMBERED) >= _MOST_REMEMBERED:
-        _REMEMBERED.clear()
-    _REMEMBERED[text] = head
+    _REMEMBERED.keep(text, head)
 
 
 def _decode_inputs(

@@ -1,19 +1,18 @@
 """Answers over REST: JSON, and the tensors that follow it as raw bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
-from serving.types import InferenceResponse
+from serving.memo import Memo
+from serving.types import InferenceResponse, Tensor
 from serving.wire import json_tensors, json_text, raw_tensors, shared_memory
 from serving.wire.shared_memory import Places
 
 Buffer: TypeAlias = bytes | memoryview
 
-# What answers say before their data, by model, version and tensors; thrown away all at once where
-# no two are alike.
-_SAID: Final[dict[tuple[Any, ...], bytes]] = {}
-_MOST_SAID: Final = 512
+# What answers say before their data, by model, version and tensors.
+_SAID: Final[Memo[tuple[Any, ...], bytes]] = Memo(512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +50,7 @@ def encode_infer(
     outputs = []
     buffers: list[Buffer] = [b""]
     for tensor in response.outputs:
-        output: dict[str, Any] = {
-            "name": tensor.name,
-            "datatype": tensor.datatype.wire,
-            "shape": tensor.array.shape,
-        }
+        output = _described(tensor)
         if tensor.name in encoding.places:
             pass  # its data has been delivered
         elif encoding.is_binary(tensor.name):
@@ -65,13 +60,7 @@ def encode_infer(
         else:
             output["data"] = json_tensors.encode(tensor)
         outputs.append(output)
-    document: dict[str, Any] = {"id": response.id} if response.id else {}
-    document["model_name"] = response.model
-    document["model_version"] = response.version
-    if response.parameters:
-        document["parameters"] = dict(response.parameters)
-    document["outputs"] = outputs
-    buffers[0] = json_text.dumps(document)
+    buffers[0] = _document(response, outputs)
     # As Triton has it, tensors of no elements alone are no binary data.
     is_binary = any(len(buffer) for buffer in buffers[1:])
     return buffers, len(buffers[0]) if is_binary else None
@@ -88,27 +77,33 @@ def _encode_binary(response: InferenceResponse) -> tuple[list[Buffer], int | Non
     key = tuple(said)
     text = _SAID.get(key)
     if text is None:
-        text = _say(response, [len(raw) for raw in buffers[1:]])
-        if len(_SAID) >= _MOST_SAID:
-            _SAID.clear()
-        _SAID[key] = text
+        outputs = [
+            _described(tensor) | {"parameters": {"binary_data_size": len(raw)}}
+            for tensor, raw in zip(response.outputs, buffers[1:], strict=True)
+        ]
+        text = _document(replace(response, id=""), outputs)
+        _SAID.keep(key, text)
     if response.id:
         text = b'{"id":%b,%b' % (json_text.dumps(response.id), text[1:])
     buffers[0] = text
     return buffers, len(text) if any(buffers[1:]) else None
 
 
-def _say(response: InferenceResponse, sizes: Sequence[int]) -> bytes:
-    """The JSON of an answer without an id, whose outputs follow in so many bytes."""
-    outputs = [
-        {
-            "name": tensor.name,
-            "datatype": tensor.datatype.wire,
-            "shape": tensor.array.shape,
-            "parameters": {"binary_data_size": size},
-        }
-        for tensor, size in zip(response.outputs, sizes, strict=True)
-    ]
-    return json_text.dumps(
-        {"model_name": response.model, "model_version": response.version, "outputs": outputs}
-    )
+def _described(tensor: Tensor) -> dict[str, Any]:
+    """What an answer says of an output, wherever its data are."""
+    return {
+        "name": tensor.name,
+        "datatype": tensor.datatype.wire,
+        "shape": tensor.array.shape,
+    }
+
+
+def _document(response: InferenceResponse, outputs: Sequence[Mapping[str, Any]]) -> bytes:
+    """The JSON of an answer with these outputs."""
+    document: dict[str, Any] = {"id": response.id} if response.id else {}
+    document["model_name"] = response.model
+    document["model_version"] = response.version
+    if response.parameters:
+        document["parameters"] = dict(response.parameters)
+    document["outputs"] = outputs
+    return json_text.dumps(document)
