@@ -89,7 +89,8 @@ def _engines(context: click.Context, option: click.Parameter, value: str) -> tup
     show_default=True,
     metavar="auto|PRECISION,...",
     help="Of a checkpoint: precisions to publish, of fp32, int8 and fp16; each of the others is a "
-    "model of its own, NAME-int8. auto: those that are right and faster on this machine.",
+    "model of its own, NAME-int8. auto: those that are right and faster on this machine, fp16 on "
+    "its GPU if it has one.",
 )
 @click.option(
     "--max-loss",

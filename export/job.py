@@ -29,6 +29,10 @@ class Tolerance:
     relative: float = 1e-4
 
 
+# Of half precision, whose numbers have 11 bits, against fp32.
+HALF_TOLERANCE = Tolerance(absolute=2e-2, relative=2e-2)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """`name` None stands for the recipe's, `version` None for the next free one, and
