@@ -49,6 +49,8 @@ FLOORS: Final = (
     ("serving.config", "serving.wire", "serving.metrics", "serving.storage"),
     ("serving.engine.gpu_memory", "serving.engine.places"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
+    ("serving.engine.parity",),
+    ("serving.engine.acceleration",),
     (
         "serving.engine.cache",
         "serving.engine.classification",
@@ -70,7 +72,7 @@ FLOORS: Final = (
     ),
     ("serving.engine.decoupled", "serving.engine.generation"),
     ("serving.engine.assemble",),
-    ("serving.engine.override", "serving.engine.snapshot"),
+    ("serving.engine.opening", "serving.engine.override", "serving.engine.snapshot"),
     ("serving.engine.loading",),
     ("serving.engine.dependents", "serving.engine.registry"),
     ("serving.engine.rollout",),

@@ -1,7 +1,7 @@
 """Where each session of a resolved configuration executes, and which instances share it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from tritonclient.grpc import model_config_pb2
@@ -37,6 +37,16 @@ class Placement:
             self.cuda.get("enable_cuda_graph"),
             (self.tensorrt or {}).get("trt_cuda_graph_enable"),
         )
+
+    @property
+    def accelerator(self) -> str:
+        """What has to be built, for minutes, before it executes there; "" for nothing."""
+        return "" if self.tensorrt is None else "TensorRT"
+
+    @property
+    def plain(self) -> "Placement":
+        """The same place without the accelerator."""
+        return replace(self, tensorrt=None)
 
     def __str__(self) -> str:
         if self.gpu is None:

@@ -48,6 +48,11 @@ class ModelFolder:
     copy: Copy | None = field(default=None, repr=False, compare=False)
 
     @property
+    def lasts(self) -> bool:
+        """Whether it can be read after the load for which it was found."""
+        return self.copy is None or self.copy.lasts
+
+    @property
     def place(self) -> str:
         """Where whoever looks after the model finds it."""
         return self.told(str(self.path))

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from serving.config import ModelConfig
 from serving.engine import gpu_memory
+from serving.engine.acceleration import Builder
 from serving.engine.backends.thread_plan import thread_plan
 from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close
 from serving.engine.registry import UNLOADED, Record, Registry, Served
@@ -45,6 +46,7 @@ class Rollout:
         self._assemble = assemble
         # Not the loop's own threads: those serve requests, and a load may take them for minutes.
         self._pool = ThreadPoolExecutor(threads, "penstock-load")
+        self._builder = Builder()
         self._drains: set[asyncio.Task[None]] = set()
         self._stopped = False
 
@@ -100,6 +102,9 @@ class Rollout:
         record.plan, record.override = plan, plan.override
         if opened:
             self._tell(record.name, opened, time.monotonic() - begin)
+        for servable in opened.values():
+            if servable.opened.acceleration is not None:
+                self._builder.build(servable.opened.acceleration)
 
     def withdraw(self, record: Record, reason: str = UNLOADED) -> set["asyncio.Task[None]"]:
         """Take the model out of service; done with the tasks, all that was accepted is answered."""
@@ -113,6 +118,7 @@ class Rollout:
         """Wait until everything that was taken out of service is closed."""
         if self._drains:
             await asyncio.wait(self._drains)
+        await self._builder.close()
         self._pool.shutdown(wait=False)
 
     def _unless_stopped(self, work: Callable[..., T], *arguments: object) -> T:
@@ -177,6 +183,8 @@ class Rollout:
     def _drain_soon(
         self, servable: Servable, done: Callable[[], None] = lambda: None
     ) -> "asyncio.Task[None]":
+        if servable.opened.acceleration is not None:
+            servable.opened.acceleration.cancel()
         task = asyncio.create_task(_drain(servable, done))
         self._drains.add(task)
         task.add_done_callback(self._drains.discard)
