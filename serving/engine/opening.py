@@ -40,7 +40,11 @@ class Opening:
             try:
                 session = self._open_at(plain[0])
             except LoadFailed as error:
-                logger.info("its accelerator is not built aside: %s", error.message)
+                logger.info(
+                    "%s is built before it serves, which it needs: %s",
+                    self._wanted[0].accelerator,
+                    error.message,
+                )
             else:
                 self._places = plain
                 return session

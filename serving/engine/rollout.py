@@ -167,8 +167,12 @@ class Rollout:
 
     def _tell(self, name: str, opened: Mapping[str, Servable], seconds: float) -> None:
         """Log what was loaded, and how much of the processors it takes."""
-        budget, configs = processors().for_models, [each.opened.config for each in opened.values()]
-        plans = {told_of(each, budget) for each in configs if not each.is_ensemble}
+        budget, versions = processors().for_models, [each.opened for each in opened.values()]
+        plans = {
+            told_of(each.config, budget, each.acceleration is not None)
+            for each in versions
+            if not each.config.is_ensemble
+        }
         threads = f": {', '.join(sorted(plans))}" if plans else ""
         logger.info("loaded %s version %s in %.2f s%s", name, ", ".join(opened), seconds, threads)
 
@@ -191,10 +195,14 @@ class Rollout:
         return task
 
 
-def told_of(config: ModelConfig, budget: int) -> str:
-    """How many instances, with how many threads, and on which GPUs if on any."""
+def told_of(config: ModelConfig, budget: int, plain: bool = False) -> str:
+    """How many instances, with how many threads, and on which GPUs if on any.
+
+    With `plain`, their accelerators are left out.
+    """
     plan = str(thread_plan(config.proto, budget))
-    gpus = dict.fromkeys(str(each) for each in config.placements if each.gpu is not None)
+    places = [place for place in config.placements if place.gpu is not None]
+    gpus = dict.fromkeys(str(place.plain if plain else place) for place in places)
     return f"{plan} on {', '.join(gpus)}" if gpus else plan
 
 

@@ -112,9 +112,11 @@ class Accelerating:
         return [str(session.placement) for session in self.sessions if not session.closed]
 
 
-async def settled(engine: EmbeddedEngine, name: str = "m") -> tuple[BuildState | None, str]:
+async def settled(
+    engine: EmbeddedEngine, name: str = "m", seconds: float = SECONDS
+) -> tuple[BuildState | None, str]:
     """What became of the accelerator, and what the index says, once nothing is built any more."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(seconds):
         while (state := (await engine.statistics(name))[0].acceleration) is BuildState.BUILDING:
             await engine.index()
     [entry] = [entry for entry in await engine.index(ready_only=True) if entry.name == name]

@@ -1,6 +1,7 @@
 """A version serves without its accelerator at once, and by it once that is built and right."""
 
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests import sequence_models
 from tests.serving import graphs
 from tests.serving.engine.accelerating import ASKS, Accelerating, add, settled, times
 from tests.serving.engine.models import tensor
-from tests.serving.engine.numbered import PLAIN, index
+from tests.serving.engine.numbered import PLAIN, SECONDS, index
 
 SERVES = "serves on GPU 0; builds TensorRT aside"
 
@@ -206,8 +207,13 @@ async def test_the_server_stops_while_an_accelerator_is_built(
     with caplog.at_level(logging.INFO, "penstock.load"):
         async with engine_over(tmp_path, backend, "m"):
             await backend.building.reached(1)
+            assert backend.alive == ["GPU 0"]
     assert "an accelerator that is being built is given up" in caplog.text
-    assert len(backend.sessions) == 1
+    assert [session.closed for session in backend.sessions[:1]] == [True]
+    for each in threading.enumerate():
+        if each.name == "penstock-accelerate":
+            each.join(SECONDS)
+    assert backend.alive == []
 
 
 async def test_the_load_waits_for_the_accelerator_where_the_server_is_told_so(
