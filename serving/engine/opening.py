@@ -10,6 +10,7 @@ from serving.dtypes import Datatype
 from serving.engine.acceleration import Acceleration, Successor
 from serving.engine.backends.base import Session
 from serving.engine.backends.exchangeable import Exchangeable
+from serving.engine.backends.runtime import lets_others_run
 from serving.engine.parity import Reference
 from serving.engine.repository import ModelFolder
 from serving.engine.warmup import telling_inputs, warm_up
@@ -36,19 +37,29 @@ class Opening:
         alone can execute the graph, as one that holds an engine which was built before.
         """
         plain = [place.plain for place in self._wanted]
-        if aside and plain != self._wanted and self._config.backend == _EXCHANGED:
+        if aside and plain != self._wanted and self._can_build_aside():
             try:
                 session = self._open_at(plain[0])
             except LoadFailed as error:
-                logger.info(
-                    "%s is built before it serves, which it needs: %s",
-                    self._wanted[0].accelerator,
-                    error.message,
-                )
+                self._tell(f"nothing else can execute it: {error.message}")
             else:
                 self._places = plain
                 return session
         return self._open_at(self._wanted[0])
+
+    def _can_build_aside(self) -> bool:
+        if self._config.backend != _EXCHANGED:
+            return False
+        if not lets_others_run():
+            self._tell("this ONNX Runtime would stop all that serves meanwhile; 1.31 does not")
+            return False
+        return True
+
+    def _tell(self, why: str) -> None:
+        accelerated = next(place for place in self._wanted if place.accelerator)
+        logger.info(
+            "%s: %s is built before it serves: %s", self._config.name, accelerated.accelerator, why
+        )
 
     def others(self) -> Iterator[Session]:
         """All sessions but the first, each as it is opened."""

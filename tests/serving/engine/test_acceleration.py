@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -224,6 +225,21 @@ async def test_the_load_waits_for_the_accelerator_where_the_server_is_told_so(
     async with engine_over(tmp_path, backend, "m", accelerator_build=build) as engine:
         assert await settled(engine) == (None, "")
         assert backend.alive == ["GPU 0 by TensorRT"]
+
+
+async def test_a_runtime_that_would_stop_all_threads_builds_before_it_serves(
+    tmp_path: Path,
+    backend: Accelerating,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", "1.30.0")
+    add(tmp_path)
+    with caplog.at_level(logging.INFO, "penstock.load"):
+        async with engine_over(tmp_path, backend, "m") as engine:
+            assert await settled(engine) == (None, "")
+            assert backend.alive == ["GPU 0 by TensorRT"]
+    assert "m: TensorRT is built before it serves: this ONNX Runtime would stop" in caplog.text
 
 
 async def test_what_only_the_accelerator_can_execute_is_opened_with_it(tmp_path: Path) -> None:
