@@ -184,8 +184,10 @@ def _nothing(datatype: Datatype, shape: tuple[int, ...]) -> Array:
 
 
 def _plausible(datatype: Datatype, shape: tuple[int, ...]) -> Array:
-    if datatype.is_float or datatype in (Datatype.BOOL, Datatype.BYTES):
-        return _nothing(datatype, shape) if datatype is Datatype.BYTES else _noise(datatype, shape)
+    if datatype is Datatype.BYTES:
+        return _nothing(datatype, shape)
+    if datatype.is_float or datatype is Datatype.BOOL:
+        return _noise(datatype, shape)
     one = _BF16_ONE if datatype is Datatype.BF16 else 1
     return (np.random.default_rng().integers(0, 2, shape) * one).astype(datatype.numpy)
 
