@@ -14,6 +14,7 @@ from export.job import (
     ENGINES,
     MAX_BATCH_SIZE,
     MAX_LOSS,
+    MOST_ROWS,
     OPSET,
     OPSETS,
     PARTS,
@@ -63,7 +64,7 @@ def _engines(context: click.Context, option: click.Parameter, value: str) -> tup
 @options.place("the checkpoint's recipe, or the module's")
 @click.option(
     "--max-batch-size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_ROWS),
     show_default=f"that of the model's config.pbtxt, else {MAX_BATCH_SIZE}",
     help="Most rows in one execution.",
 )

@@ -9,6 +9,7 @@ The settings bear Triton's names:
     log_file            where it goes, fixed at start; empty: standard error
 """
 
+import contextlib
 import logging
 import sys
 import time
@@ -102,11 +103,31 @@ def _check(name: str, value: Value) -> None:
         raise Malformed(f"{name}: expected {expected}, got {value!r}")
 
 
+class _File(logging.FileHandler):
+    """A file that a full disk closes to lines; the server goes on, and says so once."""
+
+    _is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Called in place of raising what writing `record` raised."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._is_told:
+            self._is_told = True
+            with contextlib.suppress(OSError):
+                print(
+                    f"cannot write the log to {self.baseFilename}: {error.strerror}; lines of it "
+                    "are missing",
+                    file=sys.stderr,
+                )
+
+
 def _handler(file: str) -> logging.Handler:
     if not file:
         return logging.StreamHandler(sys.stderr)
     try:
-        return logging.FileHandler(file, encoding="utf-8")
+        return _File(file, encoding="utf-8")
     except OSError as error:
         raise ServingError(f"cannot write the log to {file}: {error.strerror}") from error
 

@@ -1,5 +1,6 @@
 """What the words of the command line mean: times, addresses, lists of loads, shapes."""
 
+import math
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ def rates(text: str) -> list[float]:
     """`100,200` or a range with both ends, `100:500:100`, of requests per second."""
     found = [value for part in text.split(",") for value in _range(part, text)]
     if any(value <= 0 for value in found):
-        raise ValueError(f"expected rates above 0, got {text!r}")
+        raise ValueError(f"expected numbers above 0, got {text!r}")
     return found
 
 
@@ -70,7 +71,9 @@ def _range(part: str, text: str) -> list[float]:
     try:
         first, *rest = (float(value) for value in part.split(":"))
     except ValueError:
-        raise ValueError(f"expected numbers such as 100,200 or 100:500:100, got {text!r}") from None
+        first, *rest = math.nan, 0.0
+    if not all(map(math.isfinite, (first, *rest))):
+        raise ValueError(f"expected numbers such as 100,200 or 100:500:100, got {text!r}")
     if not rest:
         return [first]
     last, step = rest[0], rest[1] if len(rest) > 1 else 1.0

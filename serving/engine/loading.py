@@ -34,6 +34,7 @@ from serving.engine.repository import (
     ModelFolder,
     Repository,
     check_passport,
+    is_version,
 )
 from serving.engine.sequences import read_initial_states
 from serving.engine.servable import Opened
@@ -276,10 +277,12 @@ def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:
     """The versions that the policy of a configuration serves; NoVersion if there is none."""
     versions = choose(parsed, folder.versions)
     if not versions:
+        is_inside = is_version(folder.name) and not folder.versions
         raise NoVersion(
             f"{folder.place}: no version to serve: the folder has "
             f"{', '.join(map(str, folder.versions)) or 'none'}; versions are folders named 1, "
             "2, … which the version policy of config.pbtxt chooses from"
+            + ("; is the repository rather the folder that the model lies in?" if is_inside else "")
         )
     return versions
 

@@ -230,8 +230,10 @@ def _read_folder(name: str, origin: str, copy: Copy) -> ModelFolder:
     path = repository / name
     _stay_inside(path, repository)
     versions = sorted(int(folder) for folder in folders(path) if is_version(folder))
+    _refuse_pipes(path)
     for version in versions:
         _stay_inside(path / str(version), repository)
+        _refuse_pipes(path / str(version))
     config = path / CONFIG_FILENAME
     text = _read_text(config, repository) if CONFIG_FILENAME in listing(path) else None
     return ModelFolder(name, repository, tuple(versions), text, origin, copy)
@@ -247,6 +249,13 @@ def _stay_inside(path: Path, repository: Path) -> None:
             f"{path}: leads to {target}, outside of the repository; copy it into the repository, "
             "or name a folder that holds both as --model-repository"
         )
+
+
+def _refuse_pipes(path: Path) -> None:
+    """Who opens a pipe or a device for reading may wait for ever."""
+    for entry in map(path.joinpath, listing(path)):
+        if entry.exists() and not entry.is_file() and not entry.is_dir():
+            raise LoadFailed(f"{entry}: is a pipe, socket or device; replace it by a file")
 
 
 def _read_text(path: Path, repository: Path) -> str:

@@ -104,6 +104,8 @@ def tune(
     """
     if not objective.is_latency:
         raise click.UsageError(f"--slo {objective.text}: expected a latency, such as p99=10ms")
+    if model not in os.listdir(model_repository):
+        raise click.UsageError(f"{model_repository}: there is no model {model!r} in it")
     load = Load(
         connections=concurrency,
         duration=wishes["duration"],

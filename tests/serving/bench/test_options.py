@@ -28,7 +28,9 @@ def test_loads_are_a_list_or_a_range_with_both_ends(text: str, rates: list[float
     assert options.counts(text) == rates
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "x", "5:1:1", "1:5:0", "1:2:3:4", "1:9999999:1"])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "x", "5:1:1", "1:5:0", "1:2:3:4", "1:9999999:1", "nan", "1:nan:1", "1e999"]
+)
 def test_what_is_no_load_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         options.rates(text)
