@@ -18,7 +18,7 @@ from serving.types import (
 )
 from serving.wire import json_fast, json_tensors, json_text, raw_tensors, shared_memory
 from serving.wire.elements import bytes_array
-from serving.wire.fields import TensorHeader, fault, show, size_mismatch, tensor_header
+from serving.wire.fields import TensorHeader, check_many, fault, show, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
 from serving.wire.rest_answers import ALL_BINARY, ALL_JSON, Buffer, OutputEncoding
 from serving.wire.shared_memory import Place
@@ -304,6 +304,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 def _list(value: Any, where: str) -> list[Any]:
     if type(value) is not list:
         raise fault(where, "a list", value)
+    check_many(value, where)
     return value
 
 
