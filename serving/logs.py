@@ -29,6 +29,11 @@ _FORMATS: Final = [kind.value for kind in LogFormat]
 _MAX_LEVEL: Final = 2**32 - 1
 
 
+_ESCAPED: Final[dict[int, str]] = {
+    code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)
+} | {ord("\n"): "\n    "}
+
+
 class Logs:
     """The log of one server."""
 
@@ -103,6 +108,14 @@ def _check(name: str, value: Value) -> None:
         raise Malformed(f"{name}: expected {expected}, got {value!r}")
 
 
+class _Lines(logging.Formatter):
+    """Lines for people: what a client sent makes none that looks like one of ours, nor colours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """The record in one line, or in further ones that are indented."""
+        return super().formatMessage(record).translate(_ESCAPED)
+
+
 class _File(logging.FileHandler):
     """A file that a full disk closes to lines; the server goes on, and says so once."""
 
@@ -141,11 +154,11 @@ def _formatter(kind: LogFormat) -> logging.Formatter:
             datefmt="%Y-%m-%dT%H:%M:%S%z",
         )
     if kind is LogFormat.ISO8601:
-        formatter = logging.Formatter(
+        formatter = _Lines(
             "{asctime}.{msecs:03.0f}Z {levelname:<7} {name}: {message}",
             style="{",
             datefmt="%Y-%m-%dT%H:%M:%S",
         )
         formatter.converter = time.gmtime
         return formatter
-    return logging.Formatter("{asctime} {levelname:<7} {name}: {message}", style="{")
+    return _Lines("{asctime} {levelname:<7} {name}: {message}", style="{")

@@ -117,6 +117,17 @@ def test_a_line_is_for_people_by_default(file: Path) -> None:
     assert re.fullmatch(expected, line(file, "default"))
 
 
+@pytest.mark.parametrize("format", ["default", "ISO8601"])
+def test_what_clients_sent_makes_no_lines_of_its_own_and_no_colours(
+    file: Path, format: str
+) -> None:
+    installed(file).update({"log_format": format})
+    OWN.warning("failed to load '%s': %s", "a", "b\n2026 ERROR forged\r\x1b[31m\u2028\x00")
+    first, second = file.read_text().split("\n")[:-1]
+    assert first.endswith("failed to load 'a': b")
+    assert second == "    2026 ERROR forged\\r\\x1b[31m\\u2028\\x00"
+
+
 def test_a_line_may_tell_the_time_in_utc(file: Path) -> None:
     expected = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING penstock.test: careful\n"
     assert re.fullmatch(expected, line(file, "ISO8601"))

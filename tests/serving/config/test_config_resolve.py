@@ -201,6 +201,11 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             "openvino takes no parameters",
         ),
         (
+            "instance_group { count: 1 }\ninstance_group { count: 100000000 }",
+            "pbtxt:1: 100000001 instances are asked for, each with memory of its own: write at "
+            "most 1024",
+        ),
+        (
             "instance_group { passive: true }\ninstance_group { passive: true }",
             "pbtxt:1: every instance group is passive",
         ),
