@@ -1,10 +1,12 @@
 """What the words of the command line mean: times, addresses, lists of loads, shapes."""
 
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -17,6 +19,7 @@ T = TypeVar("T")
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|)")
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _MOST_STEPS: Final = 1000
+_MOST_CONNECTIONS: Final = 65_535  # each has a port of its own
 _PORTS: Final = {Protocol.BINARY: 8000, Protocol.JSON: 8000, Protocol.GRPC: 8001}
 _HEADER: Final = "--header"
 _SCHEMES: Final = ("http", "https", "grpc", "grpcs")
@@ -64,6 +67,8 @@ def counts(text: str) -> list[int]:
     found = rates(text)
     if any(not value.is_integer() for value in found):
         raise ValueError(f"expected whole numbers, got {text!r}")
+    if max(found) > _MOST_CONNECTIONS:
+        raise ValueError(f"expected at most {_MOST_CONNECTIONS} connections, got {text!r}")
     return [int(value) for value in found]
 
 
@@ -134,6 +139,20 @@ def address(url: str, protocol: Protocol | None) -> tuple[Protocol, str, int, bo
     return chosen, parts.hostname, port, is_tls, parts.path.rstrip("/")
 
 
+class _NewFile(click.Path):
+    """A file to be written in the end; that it cannot be is told before anything is measured."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            self.fail(f"{path}: there is no folder {folder}", param, ctx)
+        if not path.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"{path}: {folder} cannot be written into", param, ctx)
+        return path
+
+
+NEW_FILE: Final = _NewFile(dir_okay=False, writable=True)
 SECONDS: Final = _kind(seconds)
 POSITIVE_SECONDS: Final = _kind(positive_seconds)
 RATES: Final = _kind(rates)

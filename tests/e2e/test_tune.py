@@ -63,6 +63,7 @@ def test_what_is_chosen_is_written_and_what_was_there_is_kept(
     [
         (("digits-mlp", "--slo", "throughput=5/s"), "expected a latency, such as p99=10ms"),
         (("digits-mlp", "--slo", "p99=1s", "--batch-size", "65"), "'digits-mlp' takes 64 rows"),
+        (("digits-mlp", "--slo", "p99=1s", "--json", "none/x.json"), "there is no folder"),
         (("nobody", "--slo", "p99=1s"), "there is no model 'nobody' in it"),
     ],
 )

@@ -1,5 +1,8 @@
 """The words of the command line mean what they look like; others are told what was expected."""
 
+from pathlib import Path
+
+import click
 import pytest
 
 from serving.bench import options
@@ -36,6 +39,11 @@ def test_what_is_no_load_is_refused(text: str) -> None:
         options.rates(text)
 
 
+def test_connections_are_no_more_than_there_can_be() -> None:
+    with pytest.raises(ValueError, match="at most 65535 connections"):
+        options.counts("1,99999999999")
+
+
 def test_connections_are_whole_numbers() -> None:
     with pytest.raises(ValueError, match="whole numbers"):
         options.counts("1.5")
@@ -52,6 +60,13 @@ def test_a_shape_belongs_to_an_input(text: str, shape: tuple[str, tuple[int, ...
 def test_what_is_no_shape_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="NAME:1,28,28"):
         options.shape(text)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_it_is_measured(tmp_path: Path) -> None:
+    chosen = options.NEW_FILE.convert(str(tmp_path / "new.json"), None, None)
+    assert chosen == tmp_path / "new.json"
+    with pytest.raises(click.BadParameter, match=f"there is no folder {tmp_path}/none"):
+        options.NEW_FILE.convert(str(tmp_path / "none" / "new.json"), None, None)
 
 
 @pytest.mark.parametrize("text", ["Authorization", "a b: c", "a: b\r\nc: d"])
