@@ -230,11 +230,13 @@ def _read_folder(name: str, origin: str, copy: Copy) -> ModelFolder:
     path = repository / name
     _stay_inside(path, repository)
     versions = sorted(int(folder) for folder in folders(path) if is_version(folder))
-    _refuse_pipes(path)
-    for version in versions:
-        _stay_inside(path / str(version), repository)
-        _refuse_pipes(path / str(version))
     config = path / CONFIG_FILENAME
+    _refuse_pipe(config)
+    for version in versions:
+        folder = path / str(version)
+        _stay_inside(folder, repository)
+        for entry in listing(folder):
+            _refuse_pipe(folder / entry)
     text = _read_text(config, repository) if CONFIG_FILENAME in listing(path) else None
     return ModelFolder(name, repository, tuple(versions), text, origin, copy)
 
@@ -251,11 +253,10 @@ def _stay_inside(path: Path, repository: Path) -> None:
         )
 
 
-def _refuse_pipes(path: Path) -> None:
+def _refuse_pipe(path: Path) -> None:
     """Who opens a pipe or a device for reading may wait for ever."""
-    for entry in map(path.joinpath, listing(path)):
-        if entry.exists() and not entry.is_file() and not entry.is_dir():
-            raise LoadFailed(f"{entry}: is a pipe, socket or device; replace it by a file")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise LoadFailed(f"{path}: is a pipe, socket or device; replace it by a file")
 
 
 def _read_text(path: Path, repository: Path) -> str:
