@@ -1,5 +1,8 @@
 """The front door: every command of `penstock`, each loaded only when it is called."""
 
+import errno
+import io
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple
@@ -101,6 +104,19 @@ class _Penstock(click.Group):
             raise _missing(error.name, cmd_name) from error
         assert isinstance(command, click.Command)
         return command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click has it, whatever the output can spell, and where a disk has no room for it."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = error.filename or "the output"
+            click.echo(f"Error: {where}: cannot be written: {error.strerror}", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any, Final, Protocol
 
 from bench import load_grpc, load_rest
 from bench.cases import LARGE, OVER_GRPC, SMALL, Case, Request
 from bench.load import Sent
-from bench.machine import Cores, busy_seconds, cpu_seconds
+from bench.machine import Cores, Unavailable, busy_seconds, cpu_seconds
 from bench.models import Subject
-from bench.peers.base import QUIET, ROOT, Peer, Running
+from bench.peers.base import QUIET, ROOT, Peer, Running, last_words
 
 # Where a CPU's best batch lies for models of this size; bigger ones leave the caches.
 BATCHES: Final = (1, 4, 8, 16, 32, 64)
@@ -85,10 +86,11 @@ class Server:
     def check(self, case: Case) -> None:
         expected = self.subjects[case.kind].expected
         request = self._request(case)
-        if case.kind in OVER_GRPC:
-            self.answers[case.kind] = load_grpc.check(self.running.grpc, request, expected)
-        else:
-            load_rest.check(self.running.http, request, expected)
+        with self._named():
+            if case.kind in OVER_GRPC:
+                self.answers[case.kind] = load_grpc.check(self.running.grpc, request, expected)
+            else:
+                load_rest.check(self.running.http, request, expected)
 
     def window(self, case: Case, seconds: int) -> Window:
         request = self._request(case)
@@ -103,7 +105,17 @@ class Server:
                 self.running.http, request, case.connections, seconds, self.cores.load
             )
 
-        return _watched(send, self.running.pid, self.cores.server)
+        with self._named():
+            return _watched(send, self.running.pid, self.cores.server)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Unavailable with the server's name and last words where it cannot be reached."""
+        try:
+            yield
+        except (OSError, HTTPException, Unavailable) as reason:
+            said = last_words(self.running.log)
+            raise Unavailable(f"{self.name}: {reason}; the end of its log:\n{said}") from reason
 
     def _request(self, case: Case) -> Request:
         return self.peer.request(case.kind, self.subjects[case.kind])

@@ -24,6 +24,7 @@ from serving.dtypes import Datatype, from_config
 from serving.engine.backends.ort_providers import on_gpu
 from serving.engine.backends.runtime import CPU, load_runtime
 from serving.engine.embedded import EmbeddedEngine
+from serving.engine_settings import AcceleratorBuild
 from serving.settings import PassportPolicy, Settings
 from serving.threads import processors
 from serving.types import Array, InferenceRequest, Tensor
@@ -141,6 +142,7 @@ class InProcess:
         settings = Settings(
             model_repository=(subject.repository,),
             device=device,
+            accelerator_build=AcceleratorBuild.LOAD,
             passport_policy=PassportPolicy.OFF,
         )
         self._subject = subject
@@ -207,7 +209,12 @@ class OverNetwork:
 @contextmanager
 def ways(subject: Subject, device: Wish, gpu: int | None) -> Iterator[list[Way]]:
     """All of them; server and engine end with the block."""
-    flags = (f"--device={device}", "--passport-policy=off", "--http-max-input-size=1073741824")
+    flags = (
+        f"--device={device}",
+        "--accelerator-build=load",
+        "--passport-policy=off",
+        "--http-max-input-size=1073741824",
+    )
     with (
         ours.serve(subject.repository, *flags) as running,
         closing(InProcess(subject, device)) as engine,

@@ -8,11 +8,13 @@ import numpy as np
 from export.errors import AccuracyRefused, DataRefused
 from export.runners import Runner
 from serving.passport import AccuracyProof, ErrorProof
+from serving.types import Array
 from training import frechet
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
+from training.tokens import PADDING
 
-BATCH = 256
+BATCH = 64  # what attention computes of more texts is larger than caches
 SCORED_BY_ERROR = ("reconstruction", "decoding", "forecast", "generation")
 ROUNDING = 1e-5  # the share by which sums of another order may differ
 
@@ -90,17 +92,17 @@ def measure(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> floa
 
 def count_right(candidate: Runner, dataset: Dataset) -> int:
     right = 0
-    for rows in _batches(dataset):
-        best = candidate(dataset.test_x[rows])["probabilities"].argmax(axis=-1)
-        right += int(np.count_nonzero(best == dataset.test_y[rows]))
+    for x, y in _batches(dataset):
+        best = candidate(x)["probabilities"].argmax(axis=-1)
+        right += int(np.count_nonzero(best == y))
     return right
 
 
 def squared_error(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -> float:
     """Over the whole test set, in the terms of training."""
     total = 0.0
-    for rows in _batches(dataset):
-        answer, wanted = candidate(dataset.test_x[rows]), dataset.test_y[rows]
+    for x, wanted in _batches(dataset):
+        answer = candidate(x)
         found = answer[checkpoint.signature.outputs[-1].name]
         if checkpoint.task == "forecast":
             off = (found - wanted) / np.array(checkpoint.normalisation.std)
@@ -112,11 +114,21 @@ def squared_error(candidate: Runner, dataset: Dataset, checkpoint: Checkpoint) -
 
 def pixel_distance(candidate: Runner, dataset: Dataset) -> float:
     """Fréchet's, of the pictures made of the test latents to the test pictures."""
-    made = [candidate(dataset.test_x[rows])["image"] for rows in _batches(dataset)]
+    made = [candidate(x)["image"] for x, _ in _batches(dataset)]
     pixels = np.concatenate(made).reshape(len(dataset.test_y), -1)
     return frechet.distance(pixels, dataset.test_y.reshape(pixels.shape) / 255)
 
 
-def _batches(dataset: Dataset) -> Iterator[slice]:
-    for start in range(0, len(dataset.test_y), BATCH):
-        yield slice(start, min(start + BATCH, len(dataset.test_y)))
+def _batches(dataset: Dataset) -> Iterator[tuple[Array, Array]]:
+    """All test samples with their targets, batch by batch.
+
+    Texts come in the order of their lengths and without the padding that no row of a batch needs,
+    so that a short one does not take the time of the longest."""
+    order, x = np.arange(len(dataset.test_y)), dataset.test_x
+    is_text = dataset.field.shape == (-1,)
+    if is_text:
+        lengths = np.max((x != PADDING) * np.arange(1, x.shape[1] + 1), axis=1, initial=1)
+        order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        yield (x[rows, : lengths[rows[-1]]] if is_text else x[rows]), dataset.test_y[rows]

@@ -14,6 +14,7 @@ from export.job import (
     ENGINES,
     MAX_BATCH_SIZE,
     MAX_LOSS,
+    MOST_ROWS,
     OPSET,
     OPSETS,
     PARTS,
@@ -63,7 +64,7 @@ def _engines(context: click.Context, option: click.Parameter, value: str) -> tup
 @options.place("the checkpoint's recipe, or the module's")
 @click.option(
     "--max-batch-size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_ROWS),
     show_default=f"that of the model's config.pbtxt, else {MAX_BATCH_SIZE}",
     help="Most rows in one execution.",
 )
@@ -89,7 +90,8 @@ def _engines(context: click.Context, option: click.Parameter, value: str) -> tup
     show_default=True,
     metavar="auto|PRECISION,...",
     help="Of a checkpoint: precisions to publish, of fp32, int8 and fp16; each of the others is a "
-    "model of its own, NAME-int8. auto: those that are right and faster on this machine.",
+    "model of its own, NAME-int8. auto: those that are right and faster on this machine, fp16 on "
+    "its GPU if it has one.",
 )
 @click.option(
     "--max-loss",

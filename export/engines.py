@@ -16,14 +16,15 @@ import onnx
 from onnx import helper
 
 from export import accuracy, engine_key, engine_target, parity, quantise, samples
+from export.candidates import Baseline, calibration_batches
 from export.engine_build import build
 from export.engine_key import Profile, Target
 from export.engine_run import Engine, Memory
 from export.errors import AccuracyRefused, EngineRefused
-from export.job import Job, Tolerance
+from export.job import HALF_TOLERANCE, Job
 from export.onnx_model import Outputs
 from export.runners import Runner, feed, onnx_runner
-from export.variants import Baseline, calibration_batches, loss_of
+from export.variants import loss_of
 from serving.config import Proto
 from serving.passport import AccuracyProof, EngineProof, ErrorProof, ParityProof
 from serving.types import Array
@@ -33,8 +34,6 @@ from training.tokens import longest
 PLAN: Final = "model.plan"
 CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "penstock", "tensorrt")
 
-# Half floats have 11 bits; int8 is held to the right answers alone.
-_HALF: Final = Tolerance(absolute=2e-2, relative=2e-2)
 _NODE: Final = "EPContext"  # of ONNX Runtime's own domain
 _DOMAIN: Final = "com.microsoft"
 _PROVIDER: Final = "TensorrtExecutionProvider"  # which takes no engine of another one
@@ -169,7 +168,7 @@ def _compared(runner: Runner, base: Baseline, job: Job, precision: str) -> Parit
     """What the engine's answers are from ONNX Runtime's; nothing of int8, which rounds them all."""
     if precision == "int8":
         return None
-    tolerance = job.tolerance if precision == "fp32" else _HALF
+    tolerance = job.tolerance if precision == "fp32" else HALF_TOLERANCE
     real = samples.real(base.dataset.test_x, base.max_batch_size)
     sizes = parity.batch_sizes(base.max_batch_size)
     names = parity.Names("TensorRT", "ONNX Runtime")

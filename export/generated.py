@@ -4,6 +4,7 @@ Of variable dimensions and of the numbers that integers may be, such as those of
 says nothing. So several guesses are made, and the first one that the model runs on is taken.
 """
 
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +103,13 @@ def sample(path: Path, specs: Sequence[TensorSpec], count: int) -> tuple[Feeds, 
     FileRefused where they are not those of `specs`, whose `dims` are those of one row."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise FileRefused(f"{path}: cannot be read as an .npz file of arrays: {error}") from error
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        # NumPy says of what it does not know that it may be a pickle, and how to trust it.
+        why = error if isinstance(error, OSError) else "it is none, or a broken one"
+        raise FileRefused(f"{path}: cannot be read as an .npz file of arrays: {why}") from error
     lengths = {array.shape[:1] for array in arrays.values()}
-    if set(arrays) != {spec.name for spec in specs} or len(lengths) != 1 or () in lengths:
+    if set(arrays) != {spec.name for spec in specs} or len(lengths) != 1 or lengths & {(), (0,)}:
         wanted = ", ".join(f"{spec.name} [N, {str(list(spec.dims))[1:]}" for spec in specs)
         raise FileRefused(f"{path}: must hold N rows for each input and no other array: {wanted}")
     ((rows,),) = lengths

@@ -7,7 +7,7 @@ import click
 
 from export import options
 from export.errors import ExportError
-from export.job import MAX_BATCH_SIZE, ImportJob, Tolerance
+from export.job import MAX_BATCH_SIZE, MOST_ROWS, ImportJob, Tolerance
 
 
 @click.command("import")
@@ -15,7 +15,7 @@ from export.job import MAX_BATCH_SIZE, ImportJob, Tolerance
 @options.place("the file's")
 @click.option(
     "--max-batch-size",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MOST_ROWS),
     show_default=f"that of the model's config.pbtxt, else {MAX_BATCH_SIZE}, or 0 where rows "
     "depend on each other",
     help="Most rows in one execution; 0 for a model that shall not batch.",

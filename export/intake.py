@@ -6,6 +6,7 @@ of unknown origin could state any, `../../etc/passwd` or a link to it, and so ha
 away its contents: a path that leaves the model's folder is refused, and so is any link on it.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -110,4 +111,9 @@ def _copy(source: Path, target: Path, follow: bool) -> None:
             f"{source}: does not exist, but the model keeps weights there: copy it beside the model"
         ) from None
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FileRefused(
+                f"{target.parent}: has no room for a copy of {source} ({error.strerror}): choose "
+                "another folder for such by TMPDIR"
+            ) from error
         raise FileRefused(f"{source}: cannot be read ({error.strerror})") from error

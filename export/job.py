@@ -10,6 +10,7 @@ REPOSITORY = Path("model_repository")
 OPSET = 18
 OPSETS = (18, 24)
 MAX_BATCH_SIZE = 64
+MOST_ROWS = 65_536  # that may be asked for: the gates hold a batch of so many in memory
 AUTO = "auto"
 PRECISIONS = ("fp32", "int8", "fp16")
 ENGINES = ("fp32", "fp16", "int8")  # what TensorRT may compute in
@@ -27,6 +28,10 @@ class Tolerance:
 
     absolute: float = 1e-4
     relative: float = 1e-4
+
+
+# Of half precision, whose numbers have 11 bits, against fp32.
+HALF_TOLERANCE = Tolerance(absolute=2e-2, relative=2e-2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""An ONNX model as a function, by ONNX Runtime on the CPU; needs no torch."""
+"""An ONNX model as a function, by ONNX Runtime; needs no torch."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -16,26 +16,32 @@ import onnxruntime
 
 Outputs: TypeAlias = Mapping[str, Array]
 Feed: TypeAlias = Mapping[str, Array]
+CPU: Final = "CPUExecutionProvider"
+CUDA: Final = "CUDAExecutionProvider"
 
 
 class OnnxModel:
     """A session for the model in a file, or in memory, on `threads` threads (0: one a core).
 
-    GateRefused, with the runtime's words, where it cannot be loaded."""
+    GateRefused, with the runtime's words, where it cannot be loaded, or not for `provider`."""
 
-    def __init__(self, model: bytes | Path, threads: int = 0) -> None:
+    def __init__(self, model: bytes | Path, threads: int = 0, provider: str = CPU) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised; the runtime would print them as well
         options.intra_op_num_threads = threads
         # torch takes turns with it: threads that wait for work must leave the cores to torch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         data = model if isinstance(model, bytes) else os.fspath(model)
+        if provider == CUDA and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's libraries from their wheels
         try:
             self._session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
+                data, options, providers=list(dict.fromkeys((provider, CPU))), enable_fallback=0
             )
         except Exception as error:  # its errors have no common base
             raise GateRefused(f"ONNX Runtime cannot load the model: {error}") from error
+        if provider not in self._session.get_providers():  # it goes on without, unasked
+            raise GateRefused(f"ONNX Runtime's {provider} does not load")
         self.inputs = [given.name for given in self._session.get_inputs()]
         self.outputs = [output.name for output in self._session.get_outputs()]
 

@@ -42,7 +42,7 @@ def place(default_name: str) -> Callable[[Command], Command]:
         ),
         click.option(
             "--version",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, 10**18 - 1),
             show_default="the next free one",
             help="Version to publish; one that exists is never overwritten.",
         ),

@@ -19,12 +19,13 @@ from export import (
     samples,
     variants,
 )
+from export.candidates import Baseline
 from export.engines import Made
 from export.job import MAX_BATCH_SIZE, Job, Tolerance
 from export.publish import Dropped, Model, Published, check, check_name, publish
 from export.runners import Runner, onnx_runner, torch_runner
 from export.to_onnx import main_input, to_onnx
-from export.variants import Baseline, Variant
+from export.variants import Variant
 from serving import passport as passports
 from serving.passport import AccuracyProof, ErrorProof, ParityProof
 from training import catalog
@@ -42,7 +43,7 @@ STEPS = (
     "Measure the accuracy",
     "Publish",
 )
-VARIANTS_STEP = "Quantise, and measure right answers and speed"
+VARIANTS_STEP = "Make variants, and measure speed and right answers"
 ENGINES_STEP = "Build TensorRT engines, and compare them with ONNX Runtime"
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final
 
@@ -80,11 +81,14 @@ class Report:
         show(f"Next       penstock serve --model-repository {repository}", markup=False)
 
     def _variant(self, variant: Published | Dropped) -> None:
+        show = partial(self._console.print, markup=False)
         if isinstance(variant, Dropped):
-            text, style = f"Dropped    {variant.precision}: {variant.reason}", "yellow"
-        else:
-            text, style = _kept(variant), "bold green"
-        self._console.print(text, style=style, markup=False)
+            show(f"Dropped    {variant.precision}: {variant.reason}", style="yellow")
+            return
+        show(_kept(variant), style="bold green")
+        proof, name = variant.passport.variant, variant.passport.model
+        if proof and speed.slower(proof.speed):
+            show(f"Not faster {name} than fp32 here; it was asked for by name", style="yellow")
 
     def _rows(self, proof: RowsProof) -> None:
         if proof.batches:

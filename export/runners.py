@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from export.onnx_model import OnnxModel, Outputs
+from export.onnx_model import CPU, OnnxModel, Outputs
 from serving.types import Array
 from training import tasks
 from training.checkpoint import Checkpoint
@@ -56,10 +56,10 @@ def _answer(checkpoint: Checkpoint, model: nn.Module, x: Tensor) -> dict[str, Te
     return {"logits": logits, "probabilities": logits.softmax(dim=-1)}
 
 
-def onnx_runner(model: bytes, threads: int = 0) -> Runner:
-    """Runs on the CPU, on `threads` threads (0: one a core). GateRefused where ONNX Runtime cannot
-    load the model or run a batch."""
-    loaded = OnnxModel(model, threads)
+def onnx_runner(model: bytes, threads: int = 0, provider: str = CPU) -> Runner:
+    """Runs by `provider`, on the CPU on `threads` threads (0: one a core). GateRefused where ONNX
+    Runtime cannot load the model or run a batch."""
+    loaded = OnnxModel(model, threads, provider)
     inputs = loaded.inputs
 
     def run(raw: Array) -> Outputs:

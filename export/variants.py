@@ -8,49 +8,27 @@ measured and served row by row. `auto` keeps what is faster besides, at every ba
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
-from typing import Final, Literal
 
-import numpy as np
-import onnxruntime
-
-from export import accuracy, parity, quantise, rows, samples, speed
+from export import accuracy, candidates, samples, speed
+from export.candidates import Baseline, Candidate, Precision
 from export.errors import AccuracyRefused, GateRefused, VariantRefused
 from export.job import AUTO, Job
-from export.onnx_model import Outputs
 from export.publish import Dropped
 from export.runners import Runner, onnx_runner
-from export.samples import Samples
 from serving.passport import AccuracyProof, ErrorProof, RowsProof, SpeedProof, VariantProof
 from serving.types import Array
 from training.checkpoint import Checkpoint
-from training.data.dataset import Dataset
-
-CALIBRATION: Final = 512  # training samples
-CALIBRATION_BATCH: Final = 64
-SEED: Final = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """The fp32 model that a variant is made of, and what was measured of it."""
-
-    checkpoint: Checkpoint
-    dataset: Dataset
-    graph: bytes
-    measured: AccuracyProof | ErrorProof
-    max_batch_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """A model that passed its gates. `max_batch_size` is 1 where rows depend on each other."""
 
-    precision: Literal["int8"]
+    precision: Precision
     graph: bytes
     max_batch_size: int
     measured: AccuracyProof | ErrorProof
-    rows: RowsProof
+    rows: RowsProof | None
     proof: VariantProof
 
 
@@ -63,125 +41,63 @@ def check(job: Job, checkpoint: Checkpoint) -> None:
 
 def make(job: Job, base: Baseline) -> Iterator[Variant | Dropped]:
     """What becomes of each precision but fp32. With `auto` it is dropped for what GateRefused is
-    raised for without."""
+    raised for without, and where it is not faster."""
     for precision in _wanted(job):
         if missing := _missing(precision, job, base.checkpoint):
             yield Dropped(precision, missing)
             continue
         try:
-            made = _int8(base, job)
+            yield _made(precision, base, job)
         except GateRefused as refused:
             if AUTO not in job.variants:
                 raise
             yield Dropped(precision, str(refused))
-            continue
-        slow = speed.slower(made.proof.speed) if AUTO in job.variants else ""
-        yield Dropped(precision, f"not faster: {slow}") if slow else made
 
 
-def _wanted(job: Job) -> tuple[str, ...]:
-    every = ("int8", "fp16")
-    return every if AUTO in job.variants else tuple(p for p in every if p in job.variants)
+def _wanted(job: Job) -> tuple[Precision, ...]:
+    auto = AUTO in job.variants
+    return tuple(each for each in candidates.MAKERS if auto or each in job.variants)
 
 
-def _missing(precision: str, job: Job, checkpoint: Checkpoint) -> str:
+def _missing(precision: Precision, job: Job, checkpoint: Checkpoint) -> str:
     """What there is not; empty if all is there."""
-    if precision == "fp16":
-        return "; ".join(_missing_for_fp16())
-    if job.part:
-        return "there are no training samples in terms of a part to take the ranges from"
     if checkpoint.task == "language":
         return "language models are exported in fp32 only"
+    if job.part and precision == "int8":
+        return "there are no training samples in terms of a part to take the ranges from"
     return ""
 
 
-def _missing_for_fp16() -> Iterator[str]:
-    """It pays on a GPU alone, where it has to be measured and then served."""
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        yield (
-            f"ONNX Runtime {onnxruntime.__version__} here has no CUDAExecutionProvider "
-            "(pip install 'penstock[gpu]')"
-        )
-    if not Path("/dev/nvidiactl").exists():
-        yield "no NVIDIA GPU is seen here"
-    yield "graphs are not converted to fp16, and --tensorrt fp16 builds an engine that is"
-
-
-def _int8(base: Baseline, job: Job) -> Variant:
-    graph, method, count = _quantised(base)
-    tried = _rows(graph, base, job)
-    largest = base.max_batch_size if tried.independent else 1
-    candidate = onnx_runner(graph) if largest > 1 else one_by_one(onnx_runner(graph))
-    value = accuracy.measure(candidate, base.dataset, base.checkpoint)
+def _made(precision: Precision, base: Baseline, job: Job) -> Variant | Dropped:
+    """The speed is measured before the right answers, which of many texts take minutes: what is
+    to be dropped need not be counted."""
+    candidate = candidates.MAKERS[precision](base, job)
+    speeds = tuple(_speed(candidate, base))
+    if AUTO in job.variants and (slow := speed.slower(speeds)):
+        return Dropped(precision, _not_faster(slow, candidate))
+    value = accuracy.measure(candidate.runner(), base.dataset, base.checkpoint)
     loss = loss_of(value, base.measured)
     if not loss <= job.max_loss:
-        raise AccuracyRefused(_refusal(value, loss, base.measured, job.max_loss))
+        raise AccuracyRefused(_refusal(precision, value, loss, base.measured, job.max_loss))
     return Variant(
-        precision="int8",
-        graph=graph,
-        max_batch_size=largest,
+        precision=precision,
+        graph=candidate.graph,
+        max_batch_size=candidate.max_batch_size,
         measured=base.measured.model_copy(update={"value": value}),
-        rows=tried,
+        rows=candidate.rows,
         proof=VariantProof(
-            precision="int8",
-            method=method,
-            calibration_n=count,
+            precision=precision,
+            method=candidate.method,
+            calibration_n=candidate.calibration_n,
             fp32_sha256=sha256(base.graph).hexdigest(),
             fp32_value=base.measured.value,
             loss=loss,
             max_loss=job.max_loss,
-            speed=tuple(_speed(graph, base, alone=largest == 1)),
-            machine=speed.machine(),
+            parity=candidate.parity,
+            speed=speeds,
+            machine=candidate.place.machine,
         ),
     )
-
-
-def _quantised(base: Baseline) -> tuple[bytes, Literal["static", "dynamic"], int]:
-    """The graph, the way it was made in, and how many training samples that took."""
-    if _is_dynamic(base):
-        return quantise.dynamic(base.graph), "dynamic", 0
-    batches = calibration_batches(base)
-    count = sum(len(batch) for feed in batches for batch in feed.values())
-    return quantise.static(base.graph, batches), "static", count
-
-
-def calibration_batches(base: Baseline) -> list[dict[str, Array]]:
-    """Training samples to take ranges from, by the input's name."""
-    name = base.checkpoint.signature.inputs[0].name
-    drawn = base.dataset.train_x[_calibration(base.dataset)]
-    batches = np.array_split(drawn, max(1, len(drawn) // CALIBRATION_BATCH))
-    return [{name: batch} for batch in batches]
-
-
-def _is_dynamic(base: Baseline) -> bool:
-    return base.checkpoint.task == "text" or quantise.is_recurrent(base.graph)
-
-
-def _calibration(dataset: Dataset) -> Array:
-    """Places of training samples from all over the set, which may be sorted."""
-    random = np.random.default_rng(SEED)
-    total = len(dataset.train_x)
-    return np.sort(random.choice(total, min(CALIBRATION, total), replace=False))
-
-
-def _rows(graph: bytes, base: Baseline, job: Job) -> RowsProof:
-    rows_there = samples.real(base.dataset.test_x, base.max_batch_size)
-    sizes = parity.batch_sizes(base.max_batch_size)
-    return rows.check(onnx_runner(graph), rows_there, sizes, job.tolerance)
-
-
-def one_by_one(runner: Runner) -> Runner:
-    """Each row by itself, without the padding that it has among others."""
-
-    def run(raw: Array) -> Outputs:
-        given = _samples(raw)
-        return parity.stack([runner(given.alone(index)) for index in range(len(raw))])
-
-    return run
-
-
-def _samples(raw: Array) -> Samples:
-    return Samples("real", raw, ("",) * len(raw), padded=raw.dtype == np.int64)
 
 
 def loss_of(value: float, fp32: AccuracyProof | ErrorProof) -> float:
@@ -191,27 +107,33 @@ def loss_of(value: float, fp32: AccuracyProof | ErrorProof) -> float:
     return round(100 * (value / fp32.value - 1), 6) if fp32.value else 100 * value
 
 
-def _refusal(value: float, loss: float, fp32: AccuracyProof | ErrorProof, max_loss: float) -> str:
+def _refusal(
+    precision: str, value: float, loss: float, fp32: AccuracyProof | ErrorProof, max_loss: float
+) -> str:
     if isinstance(fp32, AccuracyProof):
         return (
-            f"int8 is right on {value:.2%} of {fp32.n} test samples, fp32 on {fp32.value:.2%}: "
-            f"{loss:.2f} points less, and at most {max_loss:g} may be lost"
+            f"{precision} is right on {value:.2%} of {fp32.n} test samples, fp32 on "
+            f"{fp32.value:.2%}: {loss:.2f} points less, and at most {max_loss:g} may be lost"
         )
     return (
-        f"int8 has an error of {value:.6g} over {fp32.n} test samples, fp32 {fp32.value:.6g}: "
-        f"{loss:.2f} % more, and at most {max_loss:g} % may be added"
+        f"{precision} has an error of {value:.6g} over {fp32.n} test samples, fp32 "
+        f"{fp32.value:.6g}: {loss:.2f} % more, and at most {max_loss:g} % may be added"
     )
 
 
-def _speed(graph: bytes, base: Baseline, alone: bool) -> Iterator[SpeedProof]:
+def _not_faster(slow: str, candidate: Candidate) -> str:
+    lacking = candidate.place.lacking
+    return f"not faster: {slow}" + (f"; on a GPU it may be: {lacking}" if lacking else "")
+
+
+def _speed(candidate: Candidate, base: Baseline) -> Iterator[SpeedProof]:
     """At one row and at the largest batch, which a variant without batches takes row by row."""
-    fp32, variant = (onnx_runner(each, threads=1) for each in (base.graph, graph))
-    if alone:
-        variant = one_by_one(variant)
+    where = candidate.place
+    fp32, variant = onnx_runner(base.graph, 1, where.provider), candidate.runner(threads=1)
     real = samples.real(base.dataset.test_x, base.max_batch_size)
     for size in sorted({1, base.max_batch_size}):
         batch = real.alone(0) if size == 1 else real.batch(slice(0, size))
-        yield speed.compare(_on(fp32, batch), _on(variant, batch), size)
+        yield speed.compare(_on(fp32, batch), _on(variant, batch), size, where.clock)
 
 
 def _on(runner: Runner, batch: Array) -> Callable[[], object]:

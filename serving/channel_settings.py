@@ -21,10 +21,12 @@ class ChannelSettings:
     )
     grpc_keepalive_time: int = field(
         default=7_200_000,
-        metadata=flag("How long after the last message to ask a client whether it is there.", int),
+        metadata=flag(
+            "Milliseconds after the last message to ask a client whether it is there.", int
+        ),
     )
     grpc_keepalive_timeout: int = field(
-        default=20_000, metadata=flag("How long to wait for its answer.", int)
+        default=20_000, metadata=flag("Milliseconds to wait for its answer.", int)
     )
     grpc_keepalive_permit_without_calls: bool = field(
         default=False, metadata=flag("Whether to ask while there are no calls.", bool)
@@ -35,7 +37,9 @@ class ChannelSettings:
     )
     grpc_http2_min_recv_ping_interval_without_data: int = field(
         default=300_000,
-        metadata=flag("How often a client may ping while there is nothing else to send.", int),
+        metadata=flag(
+            "Milliseconds between the pings of a client while there is nothing else to send.", int
+        ),
     )
     grpc_http2_max_ping_strikes: int = field(
         default=2,
@@ -44,14 +48,14 @@ class ChannelSettings:
     grpc_max_connection_age: int = field(
         default=0,
         metadata=flag(
-            "How long a connection may live, so that clients find new servers; 0: for ever.",
+            "Milliseconds a connection may live, so that clients find new servers; 0: for ever.",
             click.IntRange(0),
         ),
     )
     grpc_max_connection_age_grace: int = field(
         default=0,
         metadata=flag(
-            "How long its last calls may take beyond that; 0: for ever.", click.IntRange(0)
+            "Milliseconds that its last calls may take beyond that; 0: for ever.", click.IntRange(0)
         ),
     )
 

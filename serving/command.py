@@ -15,6 +15,7 @@ from serving.gateway.server import serve as run_server
 from serving.logs import Logs
 from serving.settings import Settings, options
 from serving.supervision import server as several
+from serving.threads import leave
 from serving.types import ModelMetadata
 
 
@@ -41,6 +42,7 @@ def serve(**values: Any) -> None:
             event_loop.run(_serve(settings, logs))
     except ServingError as error:
         raise click.ClickException(error.message) from error
+    leave()
 
 
 async def _serve(settings: Settings, logs: Logs) -> None:

@@ -77,7 +77,13 @@ def _name(model: Path, output: Path | None) -> str:
 def _write(text: str, output: Path, force: bool) -> None:
     try:
         with output.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                if output.is_file():  # half of it would be taken for the whole
+                    output.unlink()
+                raise
     except FileExistsError:
         raise click.ClickException(f"{output} exists; --force replaces it") from None
     except OSError as error:

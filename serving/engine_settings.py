@@ -26,6 +26,17 @@ class EngineKind(Enum):
     TRITON = "triton"
 
 
+class AcceleratorBuild(Enum):
+    """When TensorRT's engines are built.
+
+    `background` while the model serves on CUDA, which is then swapped for them if their answers
+    are its own; `load` while the load waits for them, which compares nothing.
+    """
+
+    BACKGROUND = "background"
+    LOAD = "load"
+
+
 def addresses(text: str) -> str:
     """`text`, if it is a list HOST:PORT[,HOST:PORT...]; BadParameter for anything else."""
     for one in text.split(","):
@@ -62,6 +73,14 @@ class EngineSettings:
             "else the CPU (auto), the CPU alone (cpu), or GPUs, without which the server does not "
             "start: cuda, cuda:N[,M...] for those alone, or tensorrt. See docs/gpu.md.",
             device,
+        ),
+    )
+    accelerator_build: AcceleratorBuild = field(
+        default=AcceleratorBuild.BACKGROUND,
+        metadata=flag(
+            "When TensorRT's engines are built: while the model serves on CUDA (background), or "
+            "while its load waits (load). See docs/gpu.md.",
+            click.Choice(AcceleratorBuild, case_sensitive=False),
         ),
     )
     triton_url: tuple[str, ...] = field(

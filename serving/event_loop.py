@@ -1,6 +1,7 @@
 """The event loop that a process of the server runs on."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -11,6 +12,9 @@ from serving import heap
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run `main` to its end, on uvloop's loop where it exists, which answers twice as much."""
     heap.keep_free_memory()
+    # What has been imported stays. To look through it again and again would stop all answers for
+    # as long as tens of batches take.
+    gc.freeze()
     factory = None
     if sys.platform != "win32":
         import uvloop

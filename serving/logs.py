@@ -9,6 +9,7 @@ The settings bear Triton's names:
     log_file            where it goes, fixed at start; empty: standard error
 """
 
+import contextlib
 import logging
 import sys
 import time
@@ -26,6 +27,11 @@ Value: TypeAlias = bool | int | str
 _ACCESS: Final = "penstock.access"
 _FORMATS: Final = [kind.value for kind in LogFormat]
 _MAX_LEVEL: Final = 2**32 - 1
+
+
+_ESCAPED: Final[dict[int, str]] = {
+    code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)
+} | {ord("\n"): "\n    "}
 
 
 class Logs:
@@ -102,11 +108,39 @@ def _check(name: str, value: Value) -> None:
         raise Malformed(f"{name}: expected {expected}, got {value!r}")
 
 
+class _Lines(logging.Formatter):
+    """Lines for people: what a client sent makes none that looks like one of ours, nor colours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """The record in one line, or in further ones that are indented."""
+        return super().formatMessage(record).translate(_ESCAPED)
+
+
+class _File(logging.FileHandler):
+    """A file that a full disk closes to lines; the server goes on, and says so once."""
+
+    _is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Called in place of raising what writing `record` raised."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._is_told:
+            self._is_told = True
+            with contextlib.suppress(OSError):
+                print(
+                    f"cannot write the log to {self.baseFilename}: {error.strerror}; lines of it "
+                    "are missing",
+                    file=sys.stderr,
+                )
+
+
 def _handler(file: str) -> logging.Handler:
     if not file:
         return logging.StreamHandler(sys.stderr)
     try:
-        return logging.FileHandler(file, encoding="utf-8")
+        return _File(file, encoding="utf-8")
     except OSError as error:
         raise ServingError(f"cannot write the log to {file}: {error.strerror}") from error
 
@@ -120,11 +154,11 @@ def _formatter(kind: LogFormat) -> logging.Formatter:
             datefmt="%Y-%m-%dT%H:%M:%S%z",
         )
     if kind is LogFormat.ISO8601:
-        formatter = logging.Formatter(
+        formatter = _Lines(
             "{asctime}.{msecs:03.0f}Z {levelname:<7} {name}: {message}",
             style="{",
             datefmt="%Y-%m-%dT%H:%M:%S",
         )
         formatter.converter = time.gmtime
         return formatter
-    return logging.Formatter("{asctime} {levelname:<7} {name}: {message}", style="{")
+    return _Lines("{asctime} {levelname:<7} {name}: {message}", style="{")

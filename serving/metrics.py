@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from serving.gpu_metrics import gpu_metrics
 from serving.host_metrics import HostMetrics
 from serving.metrics_settings import MetricsConfig, MetricsSettings
-from serving.statistics import CacheStatistics, Histogram, VersionStatistics
+from serving.statistics import BuildState, CacheStatistics, Histogram, VersionStatistics
 from serving.summaries import Summaries, Summary
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -252,6 +252,7 @@ class _ModelMetrics(Collector):
             self._versions,
         )
         yield self._load()
+        yield from self._accelerations()
         yield from self._summaries()
         yield from self._first_response()
         yield from self._histograms()
@@ -263,6 +264,16 @@ class _ModelMetrics(Collector):
             lambda version: (version.wait or 0) / (version.objective or self._objective),
             [version for version in self._versions if version.wait is not None],
         )
+
+    def _accelerations(self) -> Iterator[Metric]:
+        name = "penstock_accelerator_build"
+        family = Metric(name, "1 for what became of the accelerator that is built aside", "gauge")
+        for version in self._versions:
+            for state in BuildState if version.acceleration else ():
+                labels = _labels(version) | {"state": state.value}
+                family.add_sample(name, labels, int(state is version.acceleration))
+        if family.samples:
+            yield family
 
     def _failures(self) -> Metric:
         name = "nv_inference_request_failure"

@@ -135,8 +135,8 @@ class Spread(_Part):
 
 
 class SpeedProof(_Part):
-    """Runs of the variant and of its fp32 model by turns, `n` of each, in processor time of the one
-    thread that they run on.
+    """Runs of the variant and of its fp32 model by turns, `n` of each: in processor time of the one
+    thread that they run on, or, on a GPU, in the time that passed.
 
     `speedup` is over the pairs: how many times the variant fits into the fp32 run beside it.
     """
@@ -151,17 +151,20 @@ class SpeedProof(_Part):
 class VariantProof(_Part):
     """What a model of lower precision is held against: the fp32 model of the same checkpoint.
 
-    `loss` and `max_loss` are points of accuracy, or per cent of the error; `calibration_n` is the
-    number of training samples that the ranges were taken from, 0 where each run takes its own.
+    `loss` and `max_loss` are points of accuracy, or per cent of the error. `method` is that of
+    int8's ranges, or `mixed` where some operators stay in fp32, as with fp16; `calibration_n` is
+    the number of training samples that ranges were taken from. `parity` is how far fp16 is from
+    fp32 over test samples, and is missing of int8.
     """
 
-    precision: Literal["int8"]
-    method: Literal["static", "dynamic"]
+    precision: Literal["int8", "fp16"]
+    method: Literal["static", "dynamic", "mixed"]
     calibration_n: int = Field(ge=0)
     fp32_sha256: Sha256
     fp32_value: float = Field(ge=0)
     loss: float
     max_loss: float = Field(ge=0)
+    parity: ParityProof | None = None
     speed: tuple[SpeedProof, ...] = Field(min_length=1)
     machine: str
 

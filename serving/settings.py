@@ -347,6 +347,7 @@ _EMBEDDED_ONLY: Final = frozenset(
         "max_queue_size",
         "backend_config",
         "device",
+        "accelerator_build",
         "passport_policy",
     }
 )

@@ -49,6 +49,18 @@ class ServerFailure(Enum):
     FAILED = "failed"
 
 
+class BuildState(Enum):
+    """What became of the accelerator that is built aside for a version, by our own label values.
+
+    `building` the version serves without it meanwhile, `in_use` it took over, `refused` it failed
+    or answered otherwise, and the version goes on without it.
+    """
+
+    BUILDING = "building"
+    IN_USE = "in_use"
+    REFUSED = "refused"
+
+
 # What a version sums up over requests: the members of `inference_stats`, by their names there.
 DURATIONS: Final = (
     "success",
@@ -201,7 +213,8 @@ class VersionStatistics:
     the metrics. `wait` is how long a request that came now would wait until all before it have run,
     as far as is known (None where there is no queue), and `objective` within how long requests
     shall be answered (0: the model does not say), both in nanoseconds. `wasted_rows` and
-    `wasted_ns` are of requests that nobody waited for any more when they had run.
+    `wasted_ns` are of requests that nobody waited for any more when they had run. `acceleration` is
+    None where no accelerator is built aside.
     """
 
     model: str
@@ -231,6 +244,7 @@ class VersionStatistics:
     wasted_rows: int = 0
     wasted_ns: int = 0
     load_duration: int = 0
+    acceleration: BuildState | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     request_histogram: Histogram = field(default_factory=_durations)
     queue_histogram: Histogram = field(default_factory=_durations)

@@ -1,5 +1,6 @@
 """How many processors this process may really use: the container's share, not the host's count."""
 
+import atexit
 import os
 import sys
 import threading
@@ -15,6 +16,8 @@ _MOUNTS_V1 = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpu,cpuacct"))
 _MOUNTS_V2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 # A third of a processor's time beside a thread that does not give way, as Linux weighs them.
 _NICENESS = 5
+# Threads that are in a library's code, which nothing can interrupt.
+_ABANDONED: list[threading.Thread] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,24 @@ def give_way() -> None:
     with suppress(OSError):
         niceness = os.getpriority(os.PRIO_PROCESS, thread)
         os.setpriority(os.PRIO_PROCESS, thread, niceness + _NICENESS)
+
+
+def abandon(thread: threading.Thread) -> None:
+    """Have the process end without waiting for the daemon `thread`, see `leave`."""
+    _ABANDONED.append(thread)
+
+
+def leave() -> None:
+    """End the process with exit code 0, if a thread was abandoned that still runs.
+
+    As the interpreter would, but that nothing is taken away under the thread's feet: a library
+    whose own data went would end the process by a signal.
+    """
+    if any(thread.is_alive() for thread in _ABANDONED):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _affinity() -> int:

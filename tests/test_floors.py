@@ -14,7 +14,7 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 # From the ground up. A unit is a module, or a package whose modules may import each other; it
 # imports units of lower floors only.
 FLOORS: Final = (
-    ("serving.errors", "serving.heap", "serving.http2", "serving.inflight"),
+    ("serving.errors", "serving.heap", "serving.http2", "serving.memo", "serving.inflight"),
     ("serving.event_loop",),
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.values"),
@@ -49,6 +49,8 @@ FLOORS: Final = (
     ("serving.config", "serving.wire", "serving.metrics", "serving.storage"),
     ("serving.engine.gpu_memory", "serving.engine.places"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
+    ("serving.engine.parity",),
+    ("serving.engine.acceleration",),
     (
         "serving.engine.cache",
         "serving.engine.classification",
@@ -70,7 +72,7 @@ FLOORS: Final = (
     ),
     ("serving.engine.decoupled", "serving.engine.generation"),
     ("serving.engine.assemble",),
-    ("serving.engine.override", "serving.engine.snapshot"),
+    ("serving.engine.opening", "serving.engine.override", "serving.engine.snapshot"),
     ("serving.engine.loading",),
     ("serving.engine.dependents", "serving.engine.registry"),
     ("serving.engine.rollout",),

@@ -1,5 +1,6 @@
 """What is installed: every package, serving without torch, extras that name what they bring."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -66,6 +67,37 @@ def test_help_is_printed_without_importing_torch(command: list[str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Usage:")
+
+
+def test_an_output_on_a_full_disk_is_told_in_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "penstock", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    told = "Error: the output: cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
+def test_characters_that_the_output_cannot_spell_are_replaced() -> None:
+    program = (
+        "import penstock, rich.console\n"
+        "show = lambda *_: rich.console.Console().print('Publish …')\n"
+        "penstock.main.params[0].callback = show\n"
+        "penstock.main(['--version'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert b"Publish ?" in done.stdout, done.stderr
 
 
 def test_without_an_onnx_runtime_serving_names_the_extra_to_install() -> None:

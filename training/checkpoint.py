@@ -158,6 +158,9 @@ def check_writable(path: Path) -> None:
             )
     elif path.exists():
         raise CheckpointError(f"{path}: is a file; a checkpoint is a folder")
+    place = next(filter(Path.exists, path.absolute().parents))
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise CheckpointError(f"{path}: {place} cannot be written into. Choose another --output.")
 
 
 def _encode(checkpoint: Checkpoint) -> str:

@@ -45,15 +45,19 @@ def compare(
     def row(run: Run) -> None:
         click.echo(_row(run.name, run))
 
+    path = output or Path("runs", f"{recipe}-{what}.png")
+    try:
+        # Not after hours of training.
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written ({error.strerror})") from error
     click.echo(COLUMNS.format(what, "train loss", "test loss", "test accuracy", "seconds"))
     try:
         dataset = load_dataset(RECIPES[recipe].dataset, data_dir)
         runs = comparison.compare(what, recipe, config, dataset, row)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
-    path = output or Path("runs", f"{recipe}-{what}.png")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(comparison.draw(f"{recipe}: {what}, seed {config.seed}", runs))
     except OSError as error:
         raise click.ClickException(f"{path}: cannot be written ({error.strerror})") from error

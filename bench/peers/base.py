@@ -97,9 +97,13 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
         ended = process.poll() is not None
         if ended or time.monotonic() > deadline:
             reason = "ended" if ended else f"was not ready within {START_SECONDS:.0f} s"
-            said = log.read_text(errors="replace")[-_LEFT:]
-            raise Unavailable(f"the server {reason}; the end of its log:\n{said}")
+            raise Unavailable(f"the server {reason}; the end of its log:\n{last_words(log)}")
         time.sleep(0.02)
+
+
+def last_words(log: Path) -> str:
+    """The end of what a server wrote."""
+    return log.read_text(errors="replace")[-_LEFT:]
 
 
 def answers(url: str) -> bool:

@@ -28,7 +28,6 @@ _GIVE_UP: Final = 30.0  # seconds, where no timeout was asked for
 _INTERRUPTED: Final = 130  # the exit code of what Ctrl-C ended
 _FILE_WIDTH: Final = 140
 _MADE_UP: Final = ("random", "zero")
-_FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
@@ -165,7 +164,7 @@ _FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
 )
 @click.option(
     "--processes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
     help="Processes that share the load; one sends some ten thousand requests a second over REST, "
@@ -185,9 +184,15 @@ _FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
     show_default=True,
     help="Makes random inputs and arrivals repeatable.",
 )
-@click.option("--json", "json_file", type=_FILE, help="Write the result as a JSON document.")
-@click.option("--html", "html_file", type=_FILE, help="Write a page with the latency curve.")
-@click.option("--png", "png_file", type=_FILE, help="Write the latency curve as a picture.")
+@click.option(
+    "--json", "json_file", type=options.NEW_FILE, help="Write the result as a JSON document."
+)
+@click.option(
+    "--html", "html_file", type=options.NEW_FILE, help="Write a page with the latency curve."
+)
+@click.option(
+    "--png", "png_file", type=options.NEW_FILE, help="Write the latency curve as a picture."
+)
 @click.option(
     "--progress/--no-progress",
     default=True,

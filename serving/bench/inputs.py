@@ -128,7 +128,7 @@ def _stacked(group: Sequence[Sample]) -> Sample:
 def _read_npz(path: Path, model: Model) -> list[Sample]:
     """One sample a row of the arrays, which bear the inputs' names, and outputs' if expected."""
     with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+        arrays = {name: np.asarray(file[name]) for name in file.files}
     inputs = {spec.name: _rows(arrays, spec) for spec in model.inputs}
     outputs = {spec.name: _rows(arrays, spec) for spec in model.outputs if spec.name in arrays}
     counts = {name: len(rows) for name, rows in (inputs | outputs).items()}

@@ -1,9 +1,12 @@
 """What the words of the command line mean: times, addresses, lists of loads, shapes."""
 
+import math
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -16,6 +19,7 @@ T = TypeVar("T")
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|)")
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _MOST_STEPS: Final = 1000
+_MOST_CONNECTIONS: Final = 65_535  # each has a port of its own
 _PORTS: Final = {Protocol.BINARY: 8000, Protocol.JSON: 8000, Protocol.GRPC: 8001}
 _HEADER: Final = "--header"
 _SCHEMES: Final = ("http", "https", "grpc", "grpcs")
@@ -54,7 +58,7 @@ def rates(text: str) -> list[float]:
     """`100,200` or a range with both ends, `100:500:100`, of requests per second."""
     found = [value for part in text.split(",") for value in _range(part, text)]
     if any(value <= 0 for value in found):
-        raise ValueError(f"expected rates above 0, got {text!r}")
+        raise ValueError(f"expected numbers above 0, got {text!r}")
     return found
 
 
@@ -63,6 +67,8 @@ def counts(text: str) -> list[int]:
     found = rates(text)
     if any(not value.is_integer() for value in found):
         raise ValueError(f"expected whole numbers, got {text!r}")
+    if max(found) > _MOST_CONNECTIONS:
+        raise ValueError(f"expected at most {_MOST_CONNECTIONS} connections, got {text!r}")
     return [int(value) for value in found]
 
 
@@ -70,7 +76,9 @@ def _range(part: str, text: str) -> list[float]:
     try:
         first, *rest = (float(value) for value in part.split(":"))
     except ValueError:
-        raise ValueError(f"expected numbers such as 100,200 or 100:500:100, got {text!r}") from None
+        first, *rest = math.nan, 0.0
+    if not all(map(math.isfinite, (first, *rest))):
+        raise ValueError(f"expected numbers such as 100,200 or 100:500:100, got {text!r}")
     if not rest:
         return [first]
     last, step = rest[0], rest[1] if len(rest) > 1 else 1.0
@@ -131,6 +139,20 @@ def address(url: str, protocol: Protocol | None) -> tuple[Protocol, str, int, bo
     return chosen, parts.hostname, port, is_tls, parts.path.rstrip("/")
 
 
+class _NewFile(click.Path):
+    """A file to be written in the end; that it cannot be is told before anything is measured."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            self.fail(f"{path}: there is no folder {folder}", param, ctx)
+        if not path.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            self.fail(f"{path}: {folder} cannot be written into", param, ctx)
+        return path
+
+
+NEW_FILE: Final = _NewFile(dir_okay=False, writable=True)
 SECONDS: Final = _kind(seconds)
 POSITIVE_SECONDS: Final = _kind(positive_seconds)
 RATES: Final = _kind(rates)

@@ -83,7 +83,7 @@ class _HttpServer:
             connection.request("GET", quote(path), headers=dict(self._target.headers))
             answer = connection.getresponse()
             return answer.status, answer.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
             raise Unanswered(f"{self._target.url} cannot be reached: {error!s}") from error
         finally:
             connection.close()

@@ -7,6 +7,7 @@ own. The sentences before the cure are Triton's.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from serving.config.parameters import accelerator_tolerance
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
 
@@ -18,6 +19,10 @@ _KNOWN: Final = {
     "gpu_execution_accelerator": ("tensorrt", "cuda"),
     "cpu_execution_accelerator": ("openvino",),
 }
+# Of FP32, CUDA and TensorRT keep the 11 bits of TF32 unless they are told not to; half floats have
+# as many, also in between the operators, and BF16 has 8. What 8-bit integers round, no bits tell.
+_TF32: Final = 1e-2
+_TOLERANCES: Final = {"trt_int8_enable": 1e-1, "trt_bf16_enable": 5e-2, "trt_fp16_enable": 2e-2}
 _TRUE: Final = ("true", "on", "1")
 _FALSE: Final = ("false", "off", "0")
 
@@ -27,6 +32,15 @@ def tensorrt_options(proto: Proto) -> dict[str, str] | None:
     for accelerator in _of_gpus(proto, "tensorrt"):
         return dict(_tensorrt(accelerator.parameters))
     return None
+
+
+def tolerance(proto: Proto) -> float:
+    """How much an accelerator's answers may differ: as the model says, or as its precision does."""
+    said = accelerator_tolerance(proto)
+    if said is not None:
+        return said
+    options = tensorrt_options(proto) or {}
+    return next((t for option, t in _TOLERANCES.items() if options.get(option) == "1"), _TF32)
 
 
 def cuda_options(proto: Proto) -> dict[str, str]:

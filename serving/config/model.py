@@ -7,6 +7,7 @@ from tritonclient.grpc import model_config_pb2
 
 from serving import dtypes
 from serving.config import ensemble, parameters
+from serving.config.accelerators import tolerance
 from serving.config.ensemble import Step
 from serving.config.model_metrics import first_response_bounds
 from serving.config.parameters import RuntimeOptions
@@ -135,6 +136,11 @@ class ModelConfig:
     def latency_objective(self) -> int:
         """Within how many nanoseconds requests shall be answered or refused; 0: not said."""
         return parameters.latency_objective(self.proto)
+
+    @property
+    def accelerator_tolerance(self) -> float:
+        """How much an accelerator's answers may differ, absolutely and in shares of the value."""
+        return tolerance(self.proto)
 
     @property
     def splits_large_requests(self) -> bool:

@@ -71,6 +71,13 @@ def reject_non_finite_inputs(proto: Proto) -> bool:
     return bool(_read(proto).get("reject_non_finite_inputs", False))
 
 
+def accelerator_tolerance(proto: Proto) -> float | None:
+    """Within which share of a value, and beside that within how much, an accelerator's answers may
+    differ; None where it is not said. Our own parameter."""
+    tolerance: float | None = _read(proto).get("accelerator_tolerance")
+    return tolerance
+
+
 def splits_large_requests(proto: Proto) -> bool:
     """Whether requests of more than `max_batch_size` rows run as several; our own parameter."""
     return bool(_read(proto).get("split_large_requests", False))
@@ -127,6 +134,16 @@ def _milliseconds(text: str) -> float:
         value = 0.0
     if not 0 < value < math.inf:
         raise ValueError("a number of milliseconds above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise ValueError("a number from 0 to below 1")
     return value
 
 
@@ -191,6 +208,7 @@ _READERS: Final[dict[str, Callable[[str], bool | float | str | tuple[str, ...] |
     "share_session_between_instances": _flag,
     "reject_non_finite_inputs": _flag,
     "latency_objective_ms": _milliseconds,
+    "accelerator_tolerance": _share,
     "split_large_requests": _flag,
     "generation_max_tokens": _tokens,
     # How `/predict` reads inputs and renders outputs.

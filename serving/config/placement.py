@@ -1,7 +1,7 @@
 """Where each session of a resolved configuration executes, and which instances share it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from tritonclient.grpc import model_config_pb2
@@ -14,6 +14,9 @@ from serving.devices import Gpus
 
 # What executes ONNX models; the others compute in Python.
 ON_GPUS: Final = ("onnxruntime", "generation")
+
+# Beyond that a mistyped count would take all memory before it is noticed.
+_MOST_INSTANCES: Final = 1024
 
 _Group: Final[Any] = model_config_pb2.ModelInstanceGroup
 
@@ -37,6 +40,16 @@ class Placement:
             self.cuda.get("enable_cuda_graph"),
             (self.tensorrt or {}).get("trt_cuda_graph_enable"),
         )
+
+    @property
+    def accelerator(self) -> str:
+        """What has to be built, for minutes, before it executes there; "" for nothing."""
+        return "" if self.tensorrt is None else "TensorRT"
+
+    @property
+    def plain(self) -> "Placement":
+        """The same place without the accelerator."""
+        return replace(self, tensorrt=None)
 
     def __str__(self) -> str:
         if self.gpu is None:
@@ -115,6 +128,13 @@ def recording_faults(proto: Proto) -> Iterator[Fault]:
 
 def instance_faults(proto: Proto, gpus: Gpus) -> Iterator[Fault]:
     """What Triton refuses in the instance groups of a configuration that `place` has seen."""
+    instances = sum(group.count for group in proto.instance_group)
+    if instances > _MOST_INSTANCES:
+        yield Fault(
+            "instance_group",
+            f"{instances} instances are asked for, each with memory of its own: write at most "
+            f"{_MOST_INSTANCES}",
+        )
     for index, group in enumerate(proto.instance_group):
         path, named = f"instance_group[{index}]", f"instance group {group.name} of model "
         kind = _Group.Kind.Name(group.kind) if group.kind in _Group.Kind.values() else ""

@@ -42,6 +42,8 @@ def _port(check: str, name: str, address: str, port: int) -> Finding:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
             probe.listen()
+    except UnicodeError:
+        return fault(check, f"{where}: not the name of a host", _address_advice(name))
     except OSError as error:
         return fault(check, f"{where}: {error.strerror}", _advice(error, name, port))
     return good(check, f"{where} is free")
@@ -55,4 +57,8 @@ def _advice(error: OSError, name: str, port: int) -> str:
         )
     if error.errno == errno.EACCES:
         return f"ports below 1024 need a right: choose one above by --{name}-port"
+    return _address_advice(name)
+
+
+def _address_advice(name: str) -> str:
     return f"--{name}-address must be an address of this machine, or 0.0.0.0 for all of them"

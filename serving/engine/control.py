@@ -15,6 +15,7 @@ from serving.config import from_json
 from serving.engine import dependents
 from serving.engine.loading import Override
 from serving.engine.override import check_files, unpack
+from serving.engine.places import Folder
 from serving.engine.registry import UNLOADED, Record, Registry
 from serving.engine.repository import Repository, is_model_name
 from serving.engine.rollout import Rollout
@@ -94,7 +95,9 @@ class ModelControl:
         try:
             folder = Path(scratch.name)
             await self._rollout.in_thread(unpack, given.files, folder / name)
-            await self._load(Repository([folder]), name, override, by_name=True)
+            await self._load(
+                Repository([Folder(folder, lasts=False)]), name, override, by_name=True
+            )
         finally:
             await asyncio.to_thread(scratch.cleanup)
 

@@ -24,6 +24,7 @@ from serving.engine.registry import Registry
 from serving.engine.repository import Repository, canonical_version
 from serving.engine.rollout import Rollout
 from serving.engine.servable import Opened, Servable
+from serving.engine_settings import AcceleratorBuild
 from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
 from serving.location import Location
 from serving.settings import ModelControlMode, Settings
@@ -75,6 +76,7 @@ class EmbeddedEngine:
             Completion(not settings.auto_complete, settings.default_max_batch_size),
             settings.model_load_retry_count,
             self._gpus,
+            builds_aside=settings.accelerator_build is AcceleratorBuild.BACKGROUND,
         )
         rollout = Rollout(loader, self._registry, self._assemble, settings.model_load_thread_count)
         self._control = ModelControl(self._repository, self._registry, rollout)

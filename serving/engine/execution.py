@@ -20,7 +20,6 @@ class Execution:
     def __init__(self, config: ModelConfig) -> None:
         self._config = config
         self._batches = config.max_batch_size > 0
-        self._reshapes = bool(config.input_reshapes or config.output_reshapes)
 
     def __call__(self, batch: Batch[Admitted, Session]) -> Executed[dict[str, Array]]:
         """The outputs that each request asked for, in a worker thread."""
@@ -62,7 +61,7 @@ class Execution:
         translate: Callable[[Reshape, Shape], Shape],
     ) -> dict[str, Array]:
         changed = dict(arrays)
-        if not self._reshapes:
+        if not reshapes:
             return changed
         skip = 1 if self._batches else 0  # the batch dimension stays
         for name in arrays.keys() & reshapes.keys():

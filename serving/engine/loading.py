@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 from serving.config import (
     Completion,
@@ -27,11 +28,13 @@ from serving.engine.backends.identity import IdentityBackend
 from serving.engine.backends.ort import OrtBackend
 from serving.engine.backends.repeat import RepeatBackend
 from serving.engine.gpu_memory import told
+from serving.engine.opening import Opening
 from serving.engine.repository import (
     CONFIG_FILENAME,
     ModelFolder,
     Repository,
     check_passport,
+    is_version,
 )
 from serving.engine.sequences import read_initial_states
 from serving.engine.servable import Opened
@@ -116,16 +119,20 @@ class Loader:
         completion: Completion | None = None,
         retries: int = 0,
         gpus: Callable[[], Gpus] = lambda: NONE,
+        builds_aside: bool = False,
     ) -> None:
         """A version that fails to open is tried again `retries` times.
 
         `gpus` tells what there is beside the CPU; it is asked for each plan, and may take long.
+        With `builds_aside` versions are opened without accelerators that have to be built, as far
+        as they can do without, and these are left to be built later.
         """
         self._backends = backends
         self._passports = passports
         self._completion = completion or Completion()
         self._retries = retries
         self._gpus = gpus
+        self._builds_aside = builds_aside
 
     def plan(self, repository: Repository, name: str, override: Override | None = None) -> Plan:
         """What is to be served of the model `name` as it lies in `repository` now.
@@ -229,24 +236,31 @@ class Loader:
         for warning in warnings:
             logger.warning("%s", folder.told(warning))
         path = folder.version_path(version)
-        backend = self._backends[resolved.backend]
-        first, *others = placements(resolved)
-        sessions = [backend.open(resolved, path, first)]
+        opening = Opening(partial(self._backends[resolved.backend].open, resolved, path), resolved)
+        sessions = [opening.first(self._builds_aside and folder.lasts)]
         try:
             config = complete(resolved, sessions[0].signature, plan.source, self._completion)
             instances = config.instance_sessions
-            sessions += [backend.open(resolved, path, other) for other in others]
+            sessions.extend(opening.others())
             labels, tokenizer = _labels(folder, config), folder.tokenizer(version)
             states = read_initial_states(config, folder)
             # Of equal sessions, the times of any will do.
             times = [warm_up(session, config, folder) for session in sessions][-1]
+            sessions, acceleration = opening.accelerated(sessions, config, folder, version)
         except BaseException:
             close(sessions)
             raise
-        shared = [sessions[index] for index in instances]
-        elapsed = time.monotonic_ns() - begin
         return Opened(
-            config, str(version), shared, labels, passport, states, times, elapsed, tokenizer
+            config,
+            str(version),
+            [sessions[index] for index in instances],
+            labels,
+            passport,
+            states,
+            times,
+            time.monotonic_ns() - begin,
+            tokenizer,
+            acceleration,
         )
 
 
@@ -263,10 +277,12 @@ def served_versions(folder: ModelFolder, parsed: Proto | None) -> list[int]:
     """The versions that the policy of a configuration serves; NoVersion if there is none."""
     versions = choose(parsed, folder.versions)
     if not versions:
+        is_inside = is_version(folder.name) and not folder.versions
         raise NoVersion(
             f"{folder.place}: no version to serve: the folder has "
             f"{', '.join(map(str, folder.versions)) or 'none'}; versions are folders named 1, "
             "2, … which the version policy of config.pbtxt chooses from"
+            + ("; is the repository rather the folder that the model lies in?" if is_inside else "")
         )
     return versions
 

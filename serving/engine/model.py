@@ -72,6 +72,8 @@ class ModelVersion(OneResponse):
         """The counters as they stand."""
         self._statistics.pending = self._batcher.waiting
         self._statistics.wait = self._batcher.wait
+        if self._opened.acceleration is not None:
+            self._statistics.acceleration = self._opened.acceleration.state
         return self._statistics
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from serving.engine.repository import CONFIG_FILENAME, is_version
 from serving.errors import InvalidArgument
+
+_MOST_PARTS: Final = 32
 
 
 def check_files(files: Mapping[str, bytes], has_config: bool) -> None:
@@ -42,6 +45,8 @@ def _fault(path: str) -> str:
         return "backslashes and control characters are refused"
     if PurePosixPath(path).is_absolute() or any(part in ("", ".", "..") for part in parts):
         return "the path must be relative, without empty parts, '.' and '..'"
+    if len(parts) > _MOST_PARTS:
+        return f"the path must have at most {_MOST_PARTS} parts"
     if len(parts) == 1:
         return "the parameter 'config' holds the configuration" if path == CONFIG_FILENAME else ""
     return "" if is_version(parts[0]) else f"{parts[0]!r} is not a version"

@@ -16,6 +16,10 @@ class Copy(Protocol):
     def path(self) -> Path:
         """The folder that holds the model's."""
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it can be read after the load for which it was got."""
+
 
 class Place(Protocol):
     """A repository; what it is called, str() tells."""
@@ -35,6 +39,7 @@ class Folder:
     """A repository in a folder of this machine, in which its models are read."""
 
     path: Path
+    lasts: bool = True
 
     def __str__(self) -> str:
         return str(self.path)

@@ -120,7 +120,8 @@ class Record:
     def state(self, version: str) -> tuple[ModelState, str] | None:
         """The version's state and the reason for it; None if it was never loaded."""
         if version in self.serving:
-            return ModelState.READY, ""
+            acceleration = self.serving[version].servable.opened.acceleration
+            return ModelState.READY, acceleration.reason if acceleration else ""
         if version in self._loading:
             return ModelState.LOADING, ""
         if version in self._draining:

@@ -48,6 +48,11 @@ class ModelFolder:
     copy: Copy | None = field(default=None, repr=False, compare=False)
 
     @property
+    def lasts(self) -> bool:
+        """Whether it can be read after the load for which it was found."""
+        return self.copy is None or self.copy.lasts
+
+    @property
     def place(self) -> str:
         """Where whoever looks after the model finds it."""
         return self.told(str(self.path))
@@ -225,9 +230,13 @@ def _read_folder(name: str, origin: str, copy: Copy) -> ModelFolder:
     path = repository / name
     _stay_inside(path, repository)
     versions = sorted(int(folder) for folder in folders(path) if is_version(folder))
-    for version in versions:
-        _stay_inside(path / str(version), repository)
     config = path / CONFIG_FILENAME
+    _refuse_pipe(config)
+    for version in versions:
+        folder = path / str(version)
+        _stay_inside(folder, repository)
+        for entry in listing(folder):
+            _refuse_pipe(folder / entry)
     text = _read_text(config, repository) if CONFIG_FILENAME in listing(path) else None
     return ModelFolder(name, repository, tuple(versions), text, origin, copy)
 
@@ -242,6 +251,12 @@ def _stay_inside(path: Path, repository: Path) -> None:
             f"{path}: leads to {target}, outside of the repository; copy it into the repository, "
             "or name a folder that holds both as --model-repository"
         )
+
+
+def _refuse_pipe(path: Path) -> None:
+    """Who opens a pipe or a device for reading may wait for ever."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise LoadFailed(f"{path}: is a pipe, socket or device; replace it by a file")
 
 
 def _read_text(path: Path, repository: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from serving.config import ModelConfig
 from serving.engine import gpu_memory
+from serving.engine.acceleration import Builder
 from serving.engine.backends.thread_plan import thread_plan
 from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close
 from serving.engine.registry import UNLOADED, Record, Registry, Served
@@ -45,6 +46,7 @@ class Rollout:
         self._assemble = assemble
         # Not the loop's own threads: those serve requests, and a load may take them for minutes.
         self._pool = ThreadPoolExecutor(threads, "penstock-load")
+        self._builder = Builder()
         self._drains: set[asyncio.Task[None]] = set()
         self._stopped = False
 
@@ -100,6 +102,9 @@ class Rollout:
         record.plan, record.override = plan, plan.override
         if opened:
             self._tell(record.name, opened, time.monotonic() - begin)
+        for servable in opened.values():
+            if servable.opened.acceleration is not None:
+                self._builder.build(servable.opened.acceleration)
 
     def withdraw(self, record: Record, reason: str = UNLOADED) -> set["asyncio.Task[None]"]:
         """Take the model out of service; done with the tasks, all that was accepted is answered."""
@@ -113,6 +118,7 @@ class Rollout:
         """Wait until everything that was taken out of service is closed."""
         if self._drains:
             await asyncio.wait(self._drains)
+        await self._builder.close()
         self._pool.shutdown(wait=False)
 
     def _unless_stopped(self, work: Callable[..., T], *arguments: object) -> T:
@@ -161,8 +167,12 @@ class Rollout:
 
     def _tell(self, name: str, opened: Mapping[str, Servable], seconds: float) -> None:
         """Log what was loaded, and how much of the processors it takes."""
-        budget, configs = processors().for_models, [each.opened.config for each in opened.values()]
-        plans = {told_of(each, budget) for each in configs if not each.is_ensemble}
+        budget, versions = processors().for_models, [each.opened for each in opened.values()]
+        plans = {
+            told_of(each.config, budget, each.acceleration is not None)
+            for each in versions
+            if not each.config.is_ensemble
+        }
         threads = f": {', '.join(sorted(plans))}" if plans else ""
         logger.info("loaded %s version %s in %.2f s%s", name, ", ".join(opened), seconds, threads)
 
@@ -177,16 +187,22 @@ class Rollout:
     def _drain_soon(
         self, servable: Servable, done: Callable[[], None] = lambda: None
     ) -> "asyncio.Task[None]":
+        if servable.opened.acceleration is not None:
+            servable.opened.acceleration.cancel()
         task = asyncio.create_task(_drain(servable, done))
         self._drains.add(task)
         task.add_done_callback(self._drains.discard)
         return task
 
 
-def told_of(config: ModelConfig, budget: int) -> str:
-    """How many instances, with how many threads, and on which GPUs if on any."""
+def told_of(config: ModelConfig, budget: int, plain: bool = False) -> str:
+    """How many instances, with how many threads, and on which GPUs if on any.
+
+    With `plain`, their accelerators are left out.
+    """
     plan = str(thread_plan(config.proto, budget))
-    gpus = dict.fromkeys(str(each) for each in config.placements if each.gpu is not None)
+    places = [place for place in config.placements if place.gpu is not None]
+    gpus = dict.fromkeys(str(place.plain if plain else place) for place in places)
     return f"{plan} on {', '.join(gpus)}" if gpus else plan
 
 

@@ -79,10 +79,11 @@ def _sequences(opened: Opened, default_max_queue: int, forecast: Forecast) -> Sc
 
 
 def _forecast(opened: Opened) -> Forecast:
-    """What is known from the warm-up."""
+    """What is known from the warm-up, and from that of the sessions that take over later."""
     forecast = Forecast()
-    for rows, duration in opened.run_times.items():
-        forecast.learn(rows, duration)
+    forecast.restart(opened.run_times)
+    if opened.acceleration is not None:
+        opened.acceleration.watch(forecast.restart)
     return forecast
 
 

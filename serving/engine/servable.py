@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 from serving.config import ModelConfig
+from serving.engine.acceleration import Acceleration
 from serving.engine.backends.base import Session
 from serving.passport import Passport
 from serving.statistics import VersionStatistics
@@ -19,7 +20,8 @@ class Opened:
     are what the states of a sequence are as it begins, by their inputs and without a batch.
     `run_times` are how many nanoseconds a run of so many rows took while the version warmed up,
     `load_duration` how many its load took. `tokenizer` is the text of the version's file of that
-    name, for whoever makes inputs of texts; the engine makes no use of it.
+    name, for whoever makes inputs of texts; the engine makes no use of it. `acceleration` has the
+    sessions that are to take the place of these, if any are.
     """
 
     config: ModelConfig
@@ -31,6 +33,7 @@ class Opened:
     run_times: Mapping[int, int] = field(default_factory=dict)
     load_duration: int = 0
     tokenizer: str = ""
+    acceleration: Acceleration | None = None
 
 
 class Servable(Protocol):

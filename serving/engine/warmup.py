@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ logger = logging.getLogger("penstock.load")
 
 FOLDER: Final = "warmup"
 
+_BF16_ONE: Final = 0x3F80
+
 # A batch size is warm once it ran twice: the first run allocates, the second settles.
 _RUNS: Final = 2
 
@@ -53,8 +55,30 @@ def warm_sizes(config: ModelConfig) -> list[int]:
 
 def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
     """Inputs of `rows` rows that fit the graph; variable dimensions are 1."""
+    return _inputs(config, rows, _nothing)
+
+
+def telling_inputs(
+    config: ModelConfig, folder: ModelFolder
+) -> Iterator[tuple[int, dict[str, Array]]]:
+    """Inputs by which two sessions can be told apart, each with how many rows it has.
+
+    The samples of `model_warmup`, or else at every batch size that is likely what a model can take
+    for real: floats from 0 to 1, and of indices, masks and lengths 0 or 1.
+    """
+    samples = config.warmup_samples
+    for sample in samples:
+        yield sample.rows or 1, _sample_inputs(config, folder, sample)
+    if not samples:
+        for rows in warm_sizes(config):
+            yield rows, _inputs(config, rows, _plausible)
+
+
+def _inputs(
+    config: ModelConfig, rows: int, fill: Callable[[Datatype, tuple[int, ...]], Array]
+) -> dict[str, Array]:
     sent = [
-        Tensor(spec.name, spec.datatype, _zeros(config, spec, rows))
+        Tensor(spec.name, spec.datatype, fill(spec.datatype, _shape(config, spec, rows)))
         for spec in config.inputs
         if not spec.optional
     ]
@@ -62,12 +86,15 @@ def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
 
 
 def _hidden_zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
-    return {spec.name: _zeros(config, spec, rows) for spec in config.hidden_inputs}
+    return {
+        spec.name: _nothing(spec.datatype, _shape(config, spec, rows))
+        for spec in config.hidden_inputs
+    }
 
 
-def _zeros(config: ModelConfig, spec: TensorSpec, rows: int) -> Array:
+def _shape(config: ModelConfig, spec: TensorSpec, rows: int) -> tuple[int, ...]:
     dims = tuple(1 if dim == -1 else dim for dim in spec.dims)
-    return _nothing(spec.datatype, (rows, *dims) if config.max_batch_size else dims)
+    return (rows, *dims) if config.max_batch_size else dims
 
 
 def _run_zeros(session: Session, config: ModelConfig, path: Path) -> dict[int, int]:
@@ -154,6 +181,15 @@ def _sample_array(given: WarmupInput, folder: ModelFolder) -> Array:
 def _nothing(datatype: Datatype, shape: tuple[int, ...]) -> Array:
     empty: Any = b"" if datatype is Datatype.BYTES else 0
     return np.full(shape, empty, dtype=datatype.numpy)
+
+
+def _plausible(datatype: Datatype, shape: tuple[int, ...]) -> Array:
+    if datatype is Datatype.BYTES:
+        return _nothing(datatype, shape)
+    if datatype.is_float or datatype is Datatype.BOOL:
+        return _noise(datatype, shape)
+    one = _BF16_ONE if datatype is Datatype.BF16 else 1
+    return (np.random.default_rng().integers(0, 2, shape) * one).astype(datatype.numpy)
 
 
 def _noise(datatype: Datatype, shape: tuple[int, ...]) -> Array:

@@ -33,6 +33,19 @@ _DESCRIPTION: Final = """
 Open Inference Protocol v2 with Triton's extensions, and `/predict` for people.
 Every error is `{"error": "what was wrong, where, and what was expected"}`.
 """
+# As the documentation shows them: what most people come for goes first.
+_TAGS: Final = {
+    "predict": "An image, a text or numbers, typed by hand.",
+    "inference": "Tensors, as clients of the Open Inference Protocol and of Triton send them.",
+    "generate": "Texts, at once or token by token.",
+    "metadata": "What the server and its models are.",
+    "health": "Who is alive, who is ready.",
+    "statistics": "What each model has done, and how long it took.",
+    "repository": "Models, loaded and unloaded.",
+    "shared memory": "Tensors that clients on this machine pass without copying.",
+    "trace": "Which requests are followed.",
+    "logging": "What is logged.",
+}
 
 
 def create_app(
@@ -65,6 +78,9 @@ def create_app(
 def _described(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The OpenAPI document: schemas have names, and no route a status that it never answers."""
     document = describe()
+    routes = [route for path in document["paths"].values() for route in path.values()]
+    used = {tag for route in routes for tag in route["tags"]}
+    document["tags"] = [{"name": tag, "description": _TAGS[tag]} for tag in _TAGS if tag in used]
     document["components"] = {"schemas": schemas.COMPONENTS}
     for path in document["paths"].values():
         for operation in path.values():

@@ -28,6 +28,16 @@ MAX_HEAD: Final = 64 * 1024
 _OTHER_FILES: Final = 256
 
 
+class _Trailers(list[tuple[bytes, bytes]]):
+    """Takes what follows a chunked body, and forgets it: proxies look for headers before it."""
+
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        """As a list does, but for keeping it."""
+
+
+_TRAILERS: Final = _Trailers()
+
+
 class Connections:
     """The connections of one port: at most `limit`, each silent for at most `patience` seconds.
 
@@ -159,6 +169,7 @@ class Guarded(HttpToolsProtocol):
             raise ValueError("too large a head ends the parsing")
         self._body_follows()
         self.begin_request()
+        self.headers = _TRAILERS
 
     def begin_request(self) -> None:
         """The head of a request has been parsed, and is not too large."""

@@ -2,6 +2,8 @@
 
 from typing import Final, NamedTuple
 
+from serving.memo import Memo
+
 _END: Final = b"\r\n\r\n"
 _LONGEST: Final = 2048
 _MOST: Final = 512
@@ -23,10 +25,10 @@ class Head(NamedTuple):
 
 
 class Heads:
-    """The heads that came lately; thrown away all at once where clients never repeat any."""
+    """The heads that came lately."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Head] = {}
+        self._known: Memo[bytes, Head] = Memo(_MOST)
 
     def find(self, data: bytes) -> tuple[Head, int] | None:
         """The known head with which `data` begins, and where its body does."""
@@ -42,6 +44,4 @@ class Heads:
         lines = len(head.fields) + 2
         if not text.startswith(b"POST ") or not lines == text.count(b"\n") == text.count(b"\r\n"):
             return
-        if len(self._known) >= _MOST:
-            self._known.clear()
-        self._known[text] = head
+        self._known.keep(text, head)

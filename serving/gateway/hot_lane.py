@@ -7,6 +7,7 @@ parser to the engine; whatever asks for more goes the whole way. Both ways end i
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from serving.errors import Code, ServingError
+from serving.errors import Code, InvalidArgument, ServingError
 from serving.gateway import answers
 from serving.gateway.answers import Answer
 from serving.gateway.authorisation import Authorisation
@@ -26,7 +27,7 @@ from serving.gateway.inference import Inference
 from serving.gateway.large_body import LargeBody
 from serving.inflight import Inflight
 from serving.restrictions import Group
-from serving.wire.rest import HEADER_LENGTH
+from serving.wire.rest import HEADER_LENGTH, parse_header_length
 
 logger = logging.getLogger("penstock.rest")
 
@@ -35,7 +36,6 @@ _TARGET: Final = re.compile(rb"/v2/models/([\w.+-]+)(?:/versions/([\w.+-]+))?/in
 _HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 # With so much of a body still to come, to have it come to its place is worth the change.
 _LARGE: Final = 64 * 1024
-_DIGITS: Final = 10
 # What these ask for, the framework does.
 _ELSEWHERE: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 
@@ -149,8 +149,7 @@ class HotLane(Guarded):
     def _pass(self, head: Head, start: int, data: bytes) -> None:
         """Begin with a request whose body begins at `start`, past the parser."""
         self._unset_keepalive_if_required()
-        self._incoming = self._call = call = _Call(head, self._lane.inflight.take(head.size))
-        self.cycle = call  # type: ignore[assignment]
+        self._take(head)
         self._is_past_parser = True
         self._body_follows()
         self._take_body(data[start:])
@@ -172,8 +171,9 @@ class HotLane(Guarded):
     def _take_large_body(self, call: _Call) -> None:
         """Have the rest of the body come to where it stays."""
         begun = b"".join(call.chunks)
-        length = call.head.header_length or ""
-        aligned = int(length) if length.isdecimal() and len(length) < _DIGITS else 0
+        aligned = 0
+        with contextlib.suppress(InvalidArgument):  # which is told when the body is there
+            aligned = parse_header_length(call.head.header_length or "0", call.head.size)
 
         def done(content: memoryview) -> None:
             self.transport.set_protocol(self)
@@ -185,7 +185,7 @@ class HotLane(Guarded):
         self.transport.set_protocol(body)
 
     def _go_to_start(self, call: _Call) -> None:
-        """The body is there that came past the parser."""
+        """The body is there, however it came."""
         self._is_past_parser = False
         self._incoming = None
         self._head_follows()
@@ -205,6 +205,10 @@ class HotLane(Guarded):
             return
         if chunk is not None:
             self._lane.heads.learn(chunk, head)
+        self._take(head)
+
+    def _take(self, head: Head) -> None:
+        """Begin with a request; its body follows."""
         self._incoming = self._call = call = _Call(head, self._lane.inflight.take(head.size))
         self.cycle = call  # type: ignore[assignment]
 
@@ -244,12 +248,10 @@ class HotLane(Guarded):
     def on_message_complete(self) -> None:
         """Answer."""
         self._is_parsing = False
-        call, self._incoming = self._incoming, None
-        if call is None:
+        if self._incoming is None:
             super().on_message_complete()
         else:
-            self._head_follows()
-            self._start(call)
+            self._go_to_start(self._incoming)
 
     def _start(self, call: _Call) -> None:
         call.task = self.loop.create_task(self._answer(call))

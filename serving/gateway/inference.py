@@ -38,11 +38,7 @@ class Inference:
         request, encoding = await self._decode(model, version, content, header_length)
         response = await self._engine.infer(request)
         parts, json_length = rest_answers.encode_infer(response, encoding)
-        headers: dict[str, str] = {}
-        if accepted:
-            packed, headers = await body.pack(parts, accepted)
-        else:
-            packed = b"".join(parts)
+        packed, headers = await body.pack(parts, accepted)
         if response.timing is not None:
             elapsed = time.monotonic_ns() - began
             headers["Server-Timing"] = server_timing(response.timing, elapsed)

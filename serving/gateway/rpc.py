@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
-from serving.errors import Decoupled, InvalidArgument, ServingError
+from serving.errors import Decoupled, InvalidArgument
 from serving.gateway import (
     calls,
     cuda_shared_memory,
@@ -20,6 +20,7 @@ from serving.gateway import (
     log_settings,
     repository,
     shared_memory,
+    sockets,
     streaming,
     trace_settings,
     traced,
@@ -142,11 +143,9 @@ class RpcServer:
         address = self._settings.grpc_address
         try:
             number = await port.open()
-        except (OSError, RuntimeError) as error:
-            raise ServingError(
-                f"cannot listen on {address}:{self._settings.grpc_port}: {error}; choose another "
-                "with --grpc-port"
-            ) from error
+        except (OSError, RuntimeError, UnicodeError) as error:
+            wanted = self._settings.grpc_port
+            raise sockets.unavailable(address, wanted, "--grpc-port", error) from error
         try:
             yield f"{address}:{number}"
         finally:

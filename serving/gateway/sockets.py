@@ -1,8 +1,16 @@
 """Ports, before anybody listens on them."""
 
+import errno
 import socket
+from typing import Final
 
 from serving.errors import ServingError
+
+_ADDRESSES: Final = {
+    "--http-port": "--http-address",
+    "--grpc-port": "--grpc-address",
+    "--metrics-port": "--metrics-address, or --http-address",
+}
 
 
 def bind(address: str, port: int, flag: str, reuse: bool = False) -> socket.socket:
@@ -18,14 +26,21 @@ def bind(address: str, port: int, flag: str, reuse: bool = False) -> socket.sock
         if reuse:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind((address, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         bound.close()
         raise unavailable(address, port, flag, error) from error
     return bound
 
 
-def unavailable(address: str, port: int, flag: str, error: OSError) -> ServingError:
-    """What is said of a port that cannot be had."""
+def unavailable(address: str, port: int, flag: str, error: Exception) -> ServingError:
+    """What is said of a port that cannot be had, whatever bind, asyncio or grpcio raised."""
+    is_name = isinstance(error, socket.gaierror | UnicodeError)
+    # A UnicodeError speaks of the codec that host names are written by.
+    why = None if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+    if is_name or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+        cure = f"name an address of this machine with {_ADDRESSES[flag]}"
+    else:
+        cure = f"choose another with {flag}"
     return ServingError(
-        f"cannot listen on {address}:{port}: {error.strerror}; choose another with {flag}"
+        f"cannot listen on {address}:{port}: {why or 'not the name of a host'}; {cure}"
     )

@@ -7,13 +7,15 @@ import uuid
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from serving.storage.cache import Stamp, stamp
 
 
 class Tree:
     """A folder of links to files of the cache, removed with the last reference to this object."""
+
+    lasts: Final = True
 
     def __init__(self, among: "Trees", path: Path, files: Mapping[str, Path]) -> None:
         self.path = path

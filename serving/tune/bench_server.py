@@ -74,6 +74,8 @@ def serving(repository: str, model: str) -> Iterator[BenchServer]:
         *(sys.executable, "-m", "penstock", "serve"),
         f"--model-repository={repository}",
         "--model-control-mode=explicit",
+        # What is measured is what serves in the end.
+        "--accelerator-build=load",
         *(f"--{name}-address={_HOST}" for name in ("http", "grpc", "metrics")),
         *(f"--{name}-port=0" for name in ("http", "grpc", "metrics")),
     ]

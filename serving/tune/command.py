@@ -25,7 +25,6 @@ from serving.tune.choice import Point
 from serving.tune.measure import Load, Measurement
 from serving.tune.search import confirm, search
 
-_FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
 _CONFIG: Final = "config.pbtxt"
 _WIDTH: Final = 120
 
@@ -77,7 +76,9 @@ _WIDTH: Final = 120
     help="The dimensions, without the batch, of an input that has variable ones.",
 )
 @click.option("--write", is_flag=True, help=f"Write the choice to the model's {_CONFIG}.")
-@click.option("--json", "json_file", type=_FILE, help="Write all that was measured as JSON.")
+@click.option(
+    "--json", "json_file", type=options.NEW_FILE, help="Write all that was measured as JSON."
+)
 def tune(
     model: str,
     model_repository: Path,
@@ -104,6 +105,8 @@ def tune(
     """
     if not objective.is_latency:
         raise click.UsageError(f"--slo {objective.text}: expected a latency, such as p99=10ms")
+    if model not in os.listdir(model_repository):
+        raise click.UsageError(f"{model_repository}: there is no model {model!r} in it")
     load = Load(
         connections=concurrency,
         duration=wishes["duration"],

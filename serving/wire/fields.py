@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from collections.abc import Container
+from collections.abc import Container, Sized
 from typing import Any, Final, NamedTuple
 
 from serving.dtypes import Datatype, from_wire
@@ -11,6 +11,7 @@ from serving.types import request_label
 
 # The ranks and sizes that every supported numpy can represent.
 _MAX_RANK: Final = 32
+_MOST: Final = 4096
 _MAX_BYTES: Final = 2**63 - 1
 # A BYTES element is at least a pointer in an array.
 _POINTER: Final = 8
@@ -67,6 +68,15 @@ def tensor_name(name: object, field: str, seen: Container[str]) -> str:
     return name
 
 
+def check_many(given: Sized, field: str) -> None:
+    """Malformed for more inputs, outputs or parameters than any model has.
+
+    Each takes longer to check than to send, and nobody else is answered meanwhile.
+    """
+    if len(given) > _MOST:
+        raise fault(field, f"at most {_MOST}", len(given))
+
+
 def check_count(header: TensorHeader, given: int, field: str) -> None:
     """Malformed unless `given` elements fill the tensor exactly."""
     if given != header.elements:
@@ -88,10 +98,10 @@ def size_mismatch(
 
 
 def _shape(dims: Any, field: str) -> tuple[int, ...]:
+    if type(dims) is list and len(dims) > _MAX_RANK:
+        raise fault(f"{field}.shape", f"at most {_MAX_RANK} dimensions", len(dims))
     if type(dims) is not list or not all(type(dim) is int and dim >= 0 for dim in dims):
         raise fault(f"{field}.shape", "a list of non-negative integers", dims)
-    if len(dims) > _MAX_RANK:
-        raise fault(f"{field}.shape", f"at most {_MAX_RANK} dimensions", len(dims))
     return tuple(dims)
 
 

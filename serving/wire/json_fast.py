@@ -1,15 +1,16 @@
-"""JSON whose numbers never become Python objects: long flat `data` of inputs go into arrays.
+"""Numbers in JSON that never become Python objects: flat lists of an input's `data`.
 
-Parsing a tensor's numbers one by one costs more than a small model's inference. simdjson puts
-them into a buffer instead. It is used for what is usual only: everything else, and all that is
-wrong, is left to `json_text`, which knows the words for it.
+Parsing a tensor's numbers one by one costs more than a small model's inference. So the lists are
+taken out of the text: what is left of it is short, repeats from request to request, and is read as
+any JSON is. The lists are put into arrays by simdjson. That is for what is usual only: everything
+else, and all that is wrong, is left to `json_text` and `json_tensors`, which know the words for it.
 """
 
 from typing import Any, Final
 
 import numpy as np
 
-from serving.dtypes import from_wire
+from serving.dtypes import Datatype
 from serving.types import Array
 from serving.wire import json_text
 
@@ -22,114 +23,88 @@ else:
 
 # Below, a Python list is as quick.
 _LONG: Final = 512
-_MAX_DEPTH: Final = 32
-# simdjson looks for a key among all of them: an object of many would take the square of their time.
-_MAX_KEYS: Final = 64
+_KEY: Final = b'"data"'
+_SPACE: Final = b" \t\r\n"
+# As many keys are looked at.
+_MOST: Final = 64
 # A parser keeps some ten times as many bytes as its longest text has.
 _MAX_KEPT: Final = 4 * 1024 * 1024
 _BUFFERS: Final = {
-    **dict.fromkeys(("FP32", "FP64"), ("d", np.float64)),
-    **dict.fromkeys(("INT8", "INT16", "INT32", "INT64"), ("i", np.int64)),
-    **dict.fromkeys(("UINT8", "UINT16", "UINT32", "UINT64"), ("u", np.uint64)),
+    **dict.fromkeys((Datatype.FP32, Datatype.FP64), ("d", np.float64)),
+    **dict.fromkeys(
+        (Datatype.INT8, Datatype.INT16, Datatype.INT32, Datatype.INT64), ("i", np.int64)
+    ),
+    **dict.fromkeys(
+        (Datatype.UINT8, Datatype.UINT16, Datatype.UINT32, Datatype.UINT64), ("u", np.uint64)
+    ),
 }
-
 
 # One for all texts but the longest: it keeps its memory. It refuses a second text while anything of
 # the first is referred to, so nothing of its own kind may leave this module.
 _PARSER: Final[Any] = simdjson.Parser() if simdjson else None
 
 
-class _Unusual(Exception):
+class Unusual(Exception):
     """Something that this module does not read."""
 
 
-def loads(text: bytes) -> Any:
-    """As `json_text.loads`; but numeric `data` of `inputs` may come as a flat array.
+def take_out(text: bytes) -> tuple[bytes, list[bytes]]:
+    """What is left of a JSON text without the lists after its keys `data`, and these.
 
-    The array is of the type that `datatype` says, and holds exactly the numbers of the text.
+    In place of the list with index n stands `[n]`. Nothing of it is checked: only if what is left
+    is JSON, and each of the lists as well, have they been lists. Texts that are not worth it, and
+    those in which a quotation mark may be part of a string, stay whole.
     """
-    # With escapes, one key may hide in another.
     if simdjson is None or len(text) < _LONG or b"\\" in text:
-        return json_text.loads(text)
+        return text, []
+    parts: list[bytes] = []
+    lists: list[bytes] = []
+    end = position = 0  # of the last list, and of the search
+    for _ in range(_MOST):
+        key = text.find(_KEY, position)
+        if key < 0:
+            break
+        position = key + len(_KEY)
+        start = text.find(b"[", position)
+        if start < 0:
+            break
+        if text[position:start].strip(_SPACE) != b":":
+            continue
+        parts += (text[end:start], b"[%d]" % len(lists))
+        end = position = text.find(b"]", start) + 1
+        if not end:
+            return text, []
+        lists.append(text[start:end])
     json_text.check_size(text)
-    try:
-        return _Reader(text).document
-    except (_Unusual, LookupError, ValueError, TypeError, RuntimeError):
-        return json_text.loads(text)
+    return b"".join((*parts, text[end:])), lists
 
 
-class _Reader:
-    """Reads one text; `_lists` counts the lists found, so that none can hide inside another."""
+def numbers(text: bytes, datatype: Datatype) -> Array:
+    """The flat array of exactly the numbers of a JSON list; Unusual where there is anything else.
 
-    def __init__(self, text: bytes) -> None:
-        self._lists = 0
-        parser = _PARSER if len(text) <= _MAX_KEPT else simdjson.Parser()
-        root = parser.parse(text)
-        if not isinstance(root, simdjson.Object):
-            raise _Unusual
-        self.document = self._object(root, 0)
-        if json_text.occurs_more(text, b"[", self._lists):
-            raise _Unusual
-
-    def _object(self, value: Any, depth: int) -> dict[str, Any]:
-        if len(value) > _MAX_KEYS:
-            raise _Unusual
-        members: dict[str, Any] = {}
-        for name in value:
-            if name in members:
-                raise _Unusual
-            member = value[name]
-            if depth == 0 and name == "inputs" and isinstance(member, simdjson.Array):
-                self._lists += 1
-                members[name] = [self._input(item) for item in member]
-            else:
-                members[name] = self._plain(member, depth + 1)
-        return members
-
-    def _input(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, simdjson.Object) or len(value) > _MAX_KEYS:
-            raise _Unusual
-        members: dict[str, Any] = {}
-        for name in value:
-            if name in members:
-                raise _Unusual
-            member = value[name]
-            if name == "data" and isinstance(member, simdjson.Array):
-                self._lists += 1
-                members[name] = _numbers(member, value["datatype"])
-            else:
-                members[name] = self._plain(member, 2)
-        return members
-
-    def _plain(self, value: Any, depth: int) -> Any:
-        if depth > _MAX_DEPTH:
-            raise _Unusual
-        if isinstance(value, simdjson.Object):
-            return self._object(value, depth)
-        if isinstance(value, simdjson.Array):
-            self._lists += 1
-            return [self._plain(item, depth + 1) for item in value]
-        if type(value) is list:  # what was a list in a list
-            raise _Unusual
-        return value
-
-
-def _numbers(values: Any, datatype: Any) -> Array:
-    """The numbers of a list, exactly; ValueError or TypeError where there is anything else."""
+    Elements that the type cannot hold are unusual too.
+    """
     if datatype not in _BUFFERS:
-        raise _Unusual
+        raise Unusual
     kind, wide = _BUFFERS[datatype]
-    array = np.frombuffer(values.as_buffer(of_type=kind), wide)
-    wanted = from_wire(datatype).numpy
+    parser = _PARSER if len(text) <= _MAX_KEPT else simdjson.Parser()
+    try:
+        array = np.frombuffer(parser.parse(text).as_buffer(of_type=kind), wide)
+    except (ValueError, TypeError, RuntimeError):
+        raise Unusual from None
+    return _narrow(array, datatype.numpy)
+
+
+def _narrow(array: Array, wanted: "np.dtype[Any]") -> Array:
     if array.dtype == wanted:
         return array
     if wanted.kind == "f":
         with np.errstate(over="ignore"):
             narrow = array.astype(wanted)
         if not np.isfinite(narrow).all():
-            raise _Unusual
+            raise Unusual
         return narrow
     limits = np.iinfo(wanted)
     if array.size and (array.min() < limits.min or array.max() > limits.max):
-        raise _Unusual
+        raise Unusual
     return array.astype(wanted)

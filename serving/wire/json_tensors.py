@@ -39,8 +39,13 @@ def decode(data: Any, header: TensorHeader, field: str) -> Array:
     return numeric_array(values, header, field)
 
 
-def encode(tensor: Tensor) -> Any:
-    """What `json_text.dumps` turns into the tensor's flat `data`.
+def encode(tensor: Tensor) -> orjson.Fragment:
+    """What `json_text.dumps` turns into the tensor's flat `data`; raises as `text` does."""
+    return orjson.Fragment(text(tensor))
+
+
+def text(tensor: Tensor) -> bytes:
+    """The JSON of the tensor's flat `data`.
 
     Numbers that are not finite appear as NaN, Infinity and -Infinity. Raises InvalidArgument where
     only binary data can carry the output: FP16, BF16, and BYTES that are not UTF-8.
@@ -50,13 +55,13 @@ def encode(tensor: Tensor) -> Any:
     flat = np.ascontiguousarray(tensor.array).reshape(-1)
     if tensor.datatype is Datatype.BYTES:
         try:
-            return [element.decode() for element in flat.tolist()]
+            return json_text.dumps([element.decode() for element in flat.tolist()])
         except UnicodeDecodeError:
             raise _needs_binary(tensor, "its bytes are not UTF-8") from None
-    if not tensor.datatype.is_float:
-        return flat
-    text = json_text.dumps(flat)
-    return orjson.Fragment(_name_non_finite(text, flat) if b"null" in text else text)
+    written = json_text.dumps(flat)
+    if tensor.datatype.is_float and b"null" in written:
+        return _name_non_finite(written, flat)
+    return written
 
 
 def _flatten(data: list[Any], shape: tuple[int, ...], field: str) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from serving.errors import InvalidArgument
 from serving.types import Parameters, RequestedOutput
-from serving.wire.fields import fault, show, tensor_name
+from serving.wire.fields import check_many, fault, show, tensor_name
 
 _MAX_UINT64: Final = 2**64 - 1
 _MIN_INT64: Final = -(2**63)
@@ -40,6 +40,7 @@ def request_parameters(given: Mapping[str, Any], allowed: Container[str] = _NOTH
     `allowed` names reserved ones that mean something where the request came from. Raises
     InvalidArgument for other reserved names and for values that no parameter can hold.
     """
+    check_many(given, "parameters")
     for name, value in given.items():
         if name in _PROTOCOL:
             is_valid, expected = _PROTOCOL[name]

@@ -18,7 +18,7 @@ from serving.types import (
 )
 from serving.wire import raw_tensors, shared_memory
 from serving.wire.elements import bytes_array, numeric_array
-from serving.wire.fields import TensorHeader, check_count, size_mismatch, tensor_header
+from serving.wire.fields import TensorHeader, check_count, check_many, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
 from serving.wire.shared_memory import Place, Places
 
@@ -57,6 +57,8 @@ def decode_infer_with(
 
     Raises NotFound for an unknown region as well.
     """
+    check_many(message.inputs, "inputs")
+    check_many(message.outputs, "outputs")
     request = InferenceRequest(
         model=message.model_name,
         version=message.model_version,
@@ -198,6 +200,7 @@ def _parameters(messages: Mapping[str, Any], where: str) -> dict[str, Parameter]
     values: dict[str, Parameter] = {}
     if not messages:
         return values
+    check_many(messages, where)
     for name, message in messages.items():
         choice = message.WhichOneof("parameter_choice")
         if choice is None:

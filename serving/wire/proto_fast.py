@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
 from serving.errors import InvalidArgument
+from serving.memo import Memo
 from serving.shared_memory import Regions
 from serving.types import InferenceRequest, InferenceResponse, RequestedOutput, Tensor
 from serving.wire import proto, raw_tensors
@@ -25,7 +26,6 @@ _INPUT: Final = _Request.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | _BYTES
 _OUTPUT: Final = bytes([_Response.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | _BYTES])
 
 _LONGEST: Final = 1024
-# Thrown away all at once where clients never send the same.
 _MOST: Final = 64
 # A beginning is looked for by its length, so there must not be many.
 _MOST_LENGTHS: Final = 8
@@ -44,10 +44,10 @@ class Repeated(NamedTuple):
 Infer: TypeAlias = Message | Repeated
 
 # What has come once is only noted: to understand it takes longer than to read it once more.
-_NOTED: Final[set[bytes]] = set()
+_NOTED: Final[Memo[bytes, None]] = Memo(_MOST)
 _KNOWN: Final[dict[bytes, Repeated]] = {}
 _LENGTHS: Final[set[int]] = set()
-_SAID: Final[dict[tuple[Any, ...], bytes]] = {}
+_SAID: Final[Memo[tuple[Any, ...], bytes]] = Memo(_MOST)
 
 
 def read(content: bytes | bytearray) -> Infer:
@@ -95,11 +95,9 @@ def encode(response: InferenceResponse, places: Places) -> bytes:
         parts += (_OUTPUT, _varint(len(raw)), raw)  # type: ignore[arg-type]  # joined, that is all
     key = tuple(said)
     if key not in _SAID:
-        if len(_SAID) >= _MOST:
-            _SAID.clear()
         message = proto.encode_infer(response)
         message.ClearField("raw_output_contents")
-        _SAID[key] = message.SerializeToString()
+        _SAID.keep(key, message.SerializeToString())
     parts[0] = _SAID[key]
     return b"".join(parts)
 
@@ -135,9 +133,7 @@ def _learn(content: bytes, size: int, message: Any) -> None:
     if len(beginning) < length or not length:
         return
     if beginning not in _NOTED:
-        if len(_NOTED) >= _MOST:
-            _NOTED.clear()
-        _NOTED.add(beginning)
+        _NOTED.keep(beginning, None)
         return
     known = _understood(beginning, message)
     if known is None:

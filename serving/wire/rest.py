@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
+from serving.memo import Memo
 from serving.shared_memory import Regions
 from serving.types import (
     Array,
@@ -15,9 +16,9 @@ from serving.types import (
     Tensor,
     TensorSpec,
 )
-from serving.wire import json_fast, json_tensors, raw_tensors, shared_memory
+from serving.wire import json_fast, json_tensors, json_text, raw_tensors, shared_memory
 from serving.wire.elements import bytes_array
-from serving.wire.fields import TensorHeader, fault, show, size_mismatch, tensor_header
+from serving.wire.fields import TensorHeader, check_many, fault, show, size_mismatch, tensor_header
 from serving.wire.parameters import request_parameters, requested_output
 from serving.wire.rest_answers import ALL_BINARY, ALL_JSON, Buffer, OutputEncoding
 from serving.wire.shared_memory import Place
@@ -27,7 +28,7 @@ _DIGITS_OF_ANY_SIZE: Final = 19
 
 
 class _Json(NamedTuple):
-    """The data of an input, as JSON has it, or a flat array of all its numbers."""
+    """The data of an input as JSON has it: `[n]` for the list n of those taken out."""
 
     data: Any
 
@@ -46,9 +47,8 @@ class _Head(NamedTuple):
     encoding: OutputEncoding
 
 
-# Heads by their text, thrown away all at once where clients never send the same.
-_REMEMBERED: Final[dict[bytes, _Head]] = {}
-_MOST_REMEMBERED: Final = 512
+# Heads by their text, from which lists of numbers may have been taken.
+_REMEMBERED: Final[Memo[bytes, _Head]] = Memo(512)
 _WORTH_REMEMBERING: Final = 2048
 
 
@@ -85,16 +85,22 @@ def decode_infer(
         text, binary = bytes(body), memoryview(b"")
     else:
         text, binary = bytes(body[:header_length]), memoryview(body)[header_length:]
-    head = _REMEMBERED.get(text) if len(text) <= _WORTH_REMEMBERING else None
-    if head is None:
+    frame, lists = json_fast.take_out(text)
+    try:
+        head = _known_head(frame, lists, regions)
+        inputs = _read_inputs(head, lists, binary, model)
+    except (json_fast.Unusual, InvalidArgument):
+        if not lists:
+            raise
+        # What is wrong is told of the whole text.
         head = _head(text, regions)
-        _remember(text, head)
+        inputs = _read_inputs(head, [], binary, model)
     request = InferenceRequest(
         model=model,
         version=version,
         id=head.id,
         parameters=head.parameters,
-        inputs=_read_inputs(head, binary, model),
+        inputs=inputs,
         outputs=head.outputs,
     )
     return request, head.encoding
@@ -121,8 +127,28 @@ def decode_raw_infer(
     return request, ALL_BINARY
 
 
+def _known_head(text: bytes, lists: list[bytes], regions: Regions | None) -> _Head:
+    """The head of a text from which `lists` have been taken; it is likely to have come before.
+
+    A client that sends image after image repeats all but their numbers, byte by byte.
+    """
+    head = _REMEMBERED.get(text) if len(text) <= _WORTH_REMEMBERING else None
+    if head is not None:
+        return head
+    head = _head(text, regions)
+    sources = [source for _, source in head.inputs]
+    if lists and [source for source in sources if isinstance(source, _Json)] != [
+        _Json([index]) for index in range(len(lists))
+    ]:
+        raise json_fast.Unusual
+    is_repeated = lists or all(type(source) is int for source in sources)
+    if is_repeated and not head.encoding.places and len(text) <= _WORTH_REMEMBERING:
+        _REMEMBERED.keep(text, head)
+    return head
+
+
 def _head(text: bytes, regions: Regions | None) -> _Head:
-    document = _object(json_fast.loads(text), "request")
+    document = _object(json_text.loads(text), "request")
     identifier = document.get("id", "")
     if type(identifier) is not str:
         raise fault("id", "a string", identifier)
@@ -134,20 +160,6 @@ def _head(text: bytes, regions: Regions | None) -> _Head:
     inputs = _list(document.get("inputs"), "inputs")
     checked = request_parameters(parameters)
     return _Head(identifier, checked, _decode_inputs(inputs, regions), outputs, encoding)
-
-
-def _remember(text: bytes, head: _Head) -> None:
-    """Keep the head of a request whose data all follow it: the next one is likely to be the same.
-
-    A client that sends image after image repeats the JSON byte by byte.
-    """
-    if len(text) > _WORTH_REMEMBERING or head.encoding.places:
-        return
-    if any(type(source) is not int for _, source in head.inputs):
-        return
-    if len(_REMEMBERED) >= _MOST_REMEMBERED:
-        _REMEMBERED.clear()
-    _REMEMBERED[text] = head
 
 
 def _decode_inputs(
@@ -165,21 +177,26 @@ def _decode_inputs(
     return tuple(inputs.values())
 
 
-def _read_inputs(head: _Head, binary: memoryview, model: str) -> tuple[Tensor, ...]:
+def _read_inputs(
+    head: _Head, lists: Sequence[bytes], binary: memoryview, model: str
+) -> tuple[Tensor, ...]:
     inputs = []
     position = 0
     for index, (header, source) in enumerate(head.inputs):
         array: Array
         if isinstance(source, _Json):
-            array = json_tensors.decode(source.data, header, f"inputs[{index}].data")
+            data = (
+                json_fast.numbers(lists[source.data[0]], header.datatype) if lists else source.data
+            )
+            array = json_tensors.decode(data, header, f"inputs[{index}].data")
         elif isinstance(source, Place):
             array = raw_tensors.decode(source.read(), header, model, head.id)
         else:
-            data = binary[position : position + source]
+            raw = binary[position : position + source]
             position += source
-            if len(data) < source:
-                raise _incomplete(header, model, source - len(data))
-            array = raw_tensors.decode(data, header, model, head.id)
+            if len(raw) < source:
+                raise _incomplete(header, model, source - len(raw))
+            array = raw_tensors.decode(raw, header, model, head.id)
         inputs.append(Tensor(header.name, header.datatype, array))
     if position != len(binary):
         raise InvalidArgument(
@@ -287,6 +304,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 def _list(value: Any, where: str) -> list[Any]:
     if type(value) is not list:
         raise fault(where, "a list", value)
+    check_many(value, where)
     return value
 
 

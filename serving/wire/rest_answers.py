@@ -1,19 +1,25 @@
 """Answers over REST: JSON, and the tensors that follow it as raw bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
-from serving.types import InferenceResponse
+import orjson
+
+from serving.memo import Memo
+from serving.types import InferenceResponse, Tensor
 from serving.wire import json_tensors, json_text, raw_tensors, shared_memory
 from serving.wire.shared_memory import Places
 
 Buffer: TypeAlias = bytes | memoryview
 
-# What answers say before their data, by model, version and tensors; thrown away all at once where
-# no two are alike.
-_SAID: Final[dict[tuple[Any, ...], bytes]] = {}
-_MOST_SAID: Final = 512
+# What answers without id and parameters say around their data, by model, version and tensors.
+_SAID: Final[Memo[tuple[Any, ...], list[bytes]]] = Memo(512)
+# In place of data; within JSON, no string holds it as it is.
+_GAP: Final = b"\0"
+# As size of such data.
+_IN_JSON: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,71 +50,59 @@ def encode_infer(
     The size is None where nothing is binary: then the header `HEADER_LENGTH` is not sent. Raises
     InvalidArgument for an output that JSON cannot carry or its place in shared memory cannot hold.
     """
-    if encoding is ALL_BINARY and not response.parameters:
-        return _encode_binary(response)
     if encoding.places:
         shared_memory.deliver(response.outputs, encoding.places)
-    outputs = []
+    said: list[Any] = [response.model, response.version]
+    texts: list[bytes] = []
     buffers: list[Buffer] = [b""]
     for tensor in response.outputs:
-        output: dict[str, Any] = {
-            "name": tensor.name,
-            "datatype": tensor.datatype.wire,
-            "shape": tensor.array.shape,
-        }
+        size: int | None = _IN_JSON
         if tensor.name in encoding.places:
-            pass  # its data has been delivered
+            size = None  # its data has been delivered
         elif encoding.is_binary(tensor.name):
             raw = raw_tensors.encode(tensor)
-            output["parameters"] = {"binary_data_size": len(raw)}
+            size = len(raw)
             buffers.append(raw)
         else:
-            output["data"] = json_tensors.encode(tensor)
-        outputs.append(output)
-    document: dict[str, Any] = {"id": response.id} if response.id else {}
-    document["model_name"] = response.model
-    document["model_version"] = response.version
-    if response.parameters:
-        document["parameters"] = dict(response.parameters)
-    document["outputs"] = outputs
-    buffers[0] = json_text.dumps(document)
-    # As Triton has it, tensors of no elements alone are no binary data.
-    is_binary = any(len(buffer) for buffer in buffers[1:])
-    return buffers, len(buffers[0]) if is_binary else None
-
-
-def _encode_binary(response: InferenceResponse) -> tuple[list[Buffer], int | None]:
-    """As `encode_infer`, where all is binary: what stands before the data is likely to be known."""
-    buffers: list[Buffer] = [b""]
-    said: list[Any] = [response.model, response.version]
-    for tensor in response.outputs:
-        raw = raw_tensors.encode(tensor)
-        buffers.append(raw)
-        said += (tensor.name, tensor.datatype.wire, tensor.array.shape, len(raw))
-    key = tuple(said)
-    text = _SAID.get(key)
-    if text is None:
-        text = _say(response, [len(raw) for raw in buffers[1:]])
-        if len(_SAID) >= _MOST_SAID:
-            _SAID.clear()
-        _SAID[key] = text
+            texts.append(json_tensors.text(tensor))
+        said += (tensor.name, tensor.datatype.wire, tensor.array.shape, size)
+    text, *rest = _around(response, tuple(said))
+    if rest:
+        text += b"".join(chain.from_iterable(zip(texts, rest, strict=True)))
     if response.id:
         text = b'{"id":%b,%b' % (json_text.dumps(response.id), text[1:])
     buffers[0] = text
-    return buffers, len(text) if any(buffers[1:]) else None
+    # As Triton has it, tensors of no elements alone are no binary data.
+    return buffers, len(text) if any(map(len, buffers[1:])) else None
 
 
-def _say(response: InferenceResponse, sizes: Sequence[int]) -> bytes:
-    """The JSON of an answer without an id, whose outputs follow in so many bytes."""
-    outputs = [
-        {
-            "name": tensor.name,
-            "datatype": tensor.datatype.wire,
-            "shape": tensor.array.shape,
-            "parameters": {"binary_data_size": size},
-        }
-        for tensor, size in zip(response.outputs, sizes, strict=True)
+def _around(response: InferenceResponse, said: tuple[Any, ...]) -> list[bytes]:
+    """The JSON of an answer without its id, cut where data belong; likely to be known."""
+    around = None if response.parameters else _SAID.get(said)
+    if around is not None:
+        return around
+    document: dict[str, Any] = {"model_name": response.model, "model_version": response.version}
+    if response.parameters:
+        document["parameters"] = dict(response.parameters)
+    sizes = said[5::4]
+    document["outputs"] = [
+        _output(tensor, size) for tensor, size in zip(response.outputs, sizes, strict=True)
     ]
-    return json_text.dumps(
-        {"model_name": response.model, "model_version": response.version, "outputs": outputs}
-    )
+    around = json_text.dumps(document).split(_GAP)
+    if not response.parameters:
+        _SAID.keep(said, around)
+    return around
+
+
+def _output(tensor: Tensor, size: int | None) -> dict[str, Any]:
+    """What an answer says of an output whose data are so many bytes."""
+    output = {
+        "name": tensor.name,
+        "datatype": tensor.datatype.wire,
+        "shape": tensor.array.shape,
+    }
+    if size == _IN_JSON:
+        output["data"] = orjson.Fragment(_GAP)
+    elif size is not None:
+        output["parameters"] = {"binary_data_size": size}
+    return output

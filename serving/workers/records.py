@@ -22,6 +22,7 @@ _ENUMS: Final[Mapping[str, type[Enum]]] = {
     for kind in (
         Datatype,
         types.ModelState,
+        statistics.BuildState,
         statistics.FailureReason,
         statistics.ServerFailure,
     )

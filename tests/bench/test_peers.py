@@ -14,9 +14,9 @@ from bench.cases import JSON, Case
 from bench.contestants import Server
 from bench.lineup import FASTAPI, MANY, OURS, PEERS, PICTURE, base, prepare
 from bench.load import Wrong
-from bench.machine import Unavailable, tree
+from bench.machine import Cores, Unavailable, tree
 from bench.models import mnist
-from bench.peers.base import START_SECONDS, free_ports, launched
+from bench.peers.base import START_SECONDS, Running, free_ports, launched
 from tests.e2e.server import REPOSITORY
 
 # Starts a worker that outlives it, and answers every GET of the folder it is in.
@@ -62,6 +62,19 @@ def test_an_answer_that_is_refused_is_no_right_one(tmp_path: Path) -> None:
         pytest.raises(Wrong, match="/predict answers 422"),
     ):
         load_rest.check(running.http, request, subject.expected)
+
+
+def test_a_server_that_has_died_is_named_with_its_last_words(tmp_path: Path) -> None:
+    subject = mnist(REPOSITORY / "mnist-cnn" / "1" / "model.onnx", PICTURE, tmp_path)
+    log = tmp_path / "log"
+    log.write_text("Segmentation fault\n")
+    (port,) = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    gone = Running(os.getpid(), 0.0, log, http=address, grpc=address)
+    server = Server(PEERS[FASTAPI], gone, {JSON: subject}, Cores(server=0, load=0))
+
+    with pytest.raises(Unavailable, match=r"^fastapi: .*refused(.|\n)*Segmentation fault"):
+        server.check(Case(JSON, 1))
 
 
 def test_a_server_ends_with_the_workers_that_it_would_leave_behind(tmp_path: Path) -> None:

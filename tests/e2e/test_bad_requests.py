@@ -166,6 +166,21 @@ FAULTS: Final[dict[str, tuple[Request, tuple[int, str], str]]] = {
         "unexpected inference output 'classes' for model 'digits-mlp'; expected 'logits', "
         "'probabilities'",
     ),
+    "more inputs than any model has": (
+        Request(inputs=(Input(data=[]),) * 4097),
+        BAD,
+        "inputs: expected at most 4096, got 4097",
+    ),
+    "more outputs than any model has": (
+        Request(outputs=("logits",) * 4097),
+        BAD,
+        "outputs: expected at most 4096, got 4097",
+    ),
+    "more parameters than anybody needs": (
+        Request(parameters={f"p{number}": 1 for number in range(4097)}),
+        BAD,
+        "parameters: expected at most 4096, got 4097",
+    ),
     "an output twice": (
         Request(outputs=("logits", "logits")),
         BAD,

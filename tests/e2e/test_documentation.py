@@ -52,6 +52,12 @@ def test_every_route_is_documented(operations: dict[str, Any]) -> None:
         assert operation["tags"], name
 
 
+def test_every_tag_is_described(server: Server, operations: dict[str, Any]) -> None:
+    described = httpx.get(f"{server.url}/openapi.json").json()["tags"]
+    used = {tag for operation in operations.values() for tag in operation["tags"]}
+    assert {tag["name"] for tag in described} == used
+
+
 def test_every_operation_has_a_name_of_its_own(operations: dict[str, Any]) -> None:
     names = [operation["operationId"] for operation in operations.values()]
     assert len(set(names)) == len(names)

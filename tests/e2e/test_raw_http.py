@@ -63,6 +63,10 @@ CASES: Final[dict[str, tuple[bytes, list[int]]]] = {
     "a length beyond 64 bits": (request(INFER, "Content-Length: " + "9" * 40, body=BODY), [400]),
     "a length beside chunks": (request(INFER, sized(BODY), CHUNKED, body=BODY), [400]),
     "a chunk of no size": (request(INFER, CHUNKED, body=b"x\r\n" + BODY), [400]),
+    "what would be a header, behind the chunks": (
+        request(INFER, CHUNKED, CLOSE, body=b"2\r\n{}\r\n0\r\nContent-Encoding: br\r\n\r\n"),
+        [400],
+    ),
     "a chunk beyond 64 bits": (request(INFER, CHUNKED, body=b"f" * 17 + b"\r\n" + BODY), [400]),
     "a negative chunk": (request(INFER, CHUNKED, body=b"-1\r\n"), [400]),
     "spaces before a colon": (request(READY, "Content-Length : 3"), [400]),

@@ -1,6 +1,7 @@
 """A server that cannot do what it was told says what is wrong, where, and ends with exit code 1."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -34,6 +35,16 @@ def test_a_port_in_use_is_named_with_its_flag(tmp_path: Path, protocol: str) -> 
     assert f"choose another with --{protocol}-port" in said
 
 
+@pytest.mark.parametrize("address", ["8.8.8.8", "a..b"])
+def test_an_address_that_is_none_of_this_machine_is_named_with_its_flag(
+    tmp_path: Path, address: str
+) -> None:
+    add_identity(tmp_path)
+    said = failed_start(f"--grpc-address={address}", repository=tmp_path)
+    assert f"cannot listen on {address}:0: " in said
+    assert "name an address of this machine with --grpc-address" in said
+
+
 def empty(repository: Path) -> None:
     shutil.rmtree(repository / "digits-mlp")
 
@@ -48,6 +59,17 @@ def broken_model(repository: Path) -> None:
 
 def no_model(repository: Path) -> None:
     (repository / "digits-mlp" / "1" / "model.onnx").unlink()
+
+
+def pipe(repository: Path) -> None:
+    (repository / "digits-mlp" / "config.pbtxt").unlink()
+    os.mkfifo(repository / "digits-mlp" / "config.pbtxt")
+
+
+def unpacked(repository: Path) -> None:
+    """What lies in the model's folder, where the folder itself was to be."""
+    (repository / "digits-mlp" / "1").rename(repository / "1")
+    shutil.rmtree(repository / "digits-mlp")
 
 
 def edit_config(old: str, new: str) -> Edit:
@@ -77,6 +99,14 @@ BROKEN: dict[str, tuple[Edit, str]] = {
     "a broken model": (
         broken_model,
         r"{0}/digits-mlp/1/model.onnx: ONNX Runtime .*cannot load it: ",
+    ),
+    "a pipe, which nobody may ever write to": (
+        pipe,
+        r"{0}/digits-mlp/config.pbtxt: is a pipe, socket or device; replace it by a file",
+    ),
+    "a model's folder in place of the repository": (
+        unpacked,
+        r"{0}/1: no version .*; is the repository rather the folder that the model lies in\?",
     ),
     "a configuration that is none": (
         edit_config("max_batch_size: 64", "max_batch_size = 64"),

@@ -63,7 +63,8 @@ def test_what_is_chosen_is_written_and_what_was_there_is_kept(
     [
         (("digits-mlp", "--slo", "throughput=5/s"), "expected a latency, such as p99=10ms"),
         (("digits-mlp", "--slo", "p99=1s", "--batch-size", "65"), "'digits-mlp' takes 64 rows"),
-        (("nobody", "--slo", "p99=1s"), "unknown model: 'nobody'"),
+        (("digits-mlp", "--slo", "p99=1s", "--json", "none/x.json"), "there is no folder"),
+        (("nobody", "--slo", "p99=1s"), "there is no model 'nobody' in it"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(

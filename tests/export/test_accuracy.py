@@ -73,6 +73,24 @@ def test_a_checkpoint_that_cannot_be_held_to_its_word_is_refused(
         accuracy.check(onnx_runner(graph), digits, replace(trained, metrics=metrics))
 
 
+def test_texts_are_batched_by_their_length_and_each_keeps_its_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(accuracy, "BATCH", 2)
+    texts = [[5, 0, 7, 1], [1], [2, 5], [6, 1, 8], []]
+    x = np.array([[*text, *[0] * (6 - len(text))] for text in texts])
+    reviews = replace(tiny("sst2"), test_x=x, test_y=np.array([1, 0, 1, 0, 0]))
+    widths: list[tuple[int, ...]] = []
+
+    def knows_fives(raw: Array) -> Outputs:
+        widths.append(raw.shape)
+        there = (raw == 5).any(axis=1)
+        return {"probabilities": np.stack([~there, there], axis=1)}
+
+    assert accuracy.count_right(knows_fives, reviews) == 5
+    assert widths == [(2, 1), (2, 3), (1, 4)]
+
+
 def test_other_data_is_refused_by_both_hashes(trained: Checkpoint, digits: Dataset) -> None:
     other = replace(digits, test_x=digits.test_x[::-1])
 

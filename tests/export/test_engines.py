@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from export import engine_build, engine_key, engine_target, engines, model_config
+from export.candidates import Baseline
 from export.command import export
 from export.engine_key import Profile, Target
 from export.engine_run import Engine, Memory
 from export.errors import AccuracyRefused, EngineRefused, ParityRefused
 from export.job import Job
 from export.runners import onnx_runner
-from export.variants import Baseline
 from serving import passport
 from serving.config import Source, parse, placements, resolve
 from serving.devices import Gpus

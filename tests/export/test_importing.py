@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -336,7 +337,9 @@ def test_a_model_that_no_guess_suits_asks_for_a_sample_and_takes_it(
     assert published.passport.rows.batches[0].samples == "real"
 
 
-@pytest.mark.parametrize("arrays", [{"z": np.ones((2, 3))}, {"x": np.float32(1)}, {}])
+@pytest.mark.parametrize(
+    "arrays", [{"z": np.ones((2, 3))}, {"x": np.float32(1)}, {"x": np.ones((0, 3))}, {}]
+)
 def test_a_sample_of_other_inputs_is_refused(
     tmp_path: Path, take: Take, arrays: dict[str, Any]
 ) -> None:
@@ -344,6 +347,20 @@ def test_a_sample_of_other_inputs_is_refused(
 
     with pytest.raises(FileRefused, match=r"must hold N rows for each input.*x \[N, 3\]"):
         take(linear(), sample=tmp_path / "rows.npz")
+
+
+def test_a_sample_that_is_no_npz_file_is_refused_without_advice_to_trust_it(
+    tmp_path: Path, take: Take
+) -> None:
+    text, members = tmp_path / "text.npz", tmp_path / "members.npz"
+    text.write_text("hello")
+    with zipfile.ZipFile(members, "w") as file:
+        file.writestr("x.npy", b"no array")
+
+    with pytest.raises(FileRefused, match=r"cannot be read as an \.npz file of arrays: it is none"):
+        take(linear(), sample=text)
+    with pytest.raises(FileRefused, match="must hold N rows for each input"):
+        take(linear(), sample=members)
 
 
 def run(*arguments: object) -> Result:

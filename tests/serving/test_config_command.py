@@ -1,5 +1,6 @@
 """`penstock config`, as a person at the terminal meets it."""
 
+import resource
 from pathlib import Path
 
 import click
@@ -45,6 +46,19 @@ def test_a_file_in_a_repository_is_named_by_its_folder(file: Path) -> None:
     moved = file.rename(file.parent / "net/3/model.onnx")
 
     assert parse(run(moved).stdout, "printed").name == "net"
+
+
+def test_half_a_configuration_is_not_left_behind_by_a_full_disk(file: Path) -> None:
+    output = file.parent / "config.pbtxt"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        result = run(file, "--output", output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert (result.exit_code, output.exists()) == (1, False)
+    assert result.stderr == f"Error: {output}: cannot be written: File too large\n"
 
 
 def test_a_configuration_is_named_by_the_folder_it_is_written_into(file: Path) -> None:

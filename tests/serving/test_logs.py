@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def _as_before() -> Iterator[None]:
     yield
     for logger, (level, handlers) in zip(loggers, before, strict=True):
         for handler in set(logger.handlers) - set(handlers):
-            handler.close()
+            with suppress(OSError):  # of a full disk
+                handler.close()
         logger.setLevel(level)
         logger.handlers[:] = handlers
 
@@ -115,6 +117,17 @@ def test_a_line_is_for_people_by_default(file: Path) -> None:
     assert re.fullmatch(expected, line(file, "default"))
 
 
+@pytest.mark.parametrize("format", ["default", "ISO8601"])
+def test_what_clients_sent_makes_no_lines_of_its_own_and_no_colours(
+    file: Path, format: str
+) -> None:
+    installed(file).update({"log_format": format})
+    OWN.warning("failed to load '%s': %s", "a", "b\n2026 ERROR forged\r\x1b[31m\u2028\x00")
+    first, second = file.read_text().split("\n")[:-1]
+    assert first.endswith("failed to load 'a': b")
+    assert second == "    2026 ERROR forged\\r\\x1b[31m\\u2028\\x00"
+
+
 def test_a_line_may_tell_the_time_in_utc(file: Path) -> None:
     expected = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING penstock.test: careful\n"
     assert re.fullmatch(expected, line(file, "ISO8601"))
@@ -161,3 +174,13 @@ def test_the_file_is_not_the_clients_to_choose(file: Path) -> None:
 def test_a_file_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match=f"cannot write the log to {tmp_path}: Is a directory"):
         Logs(Settings(log_file=str(tmp_path)))
+
+
+def test_a_full_disk_is_told_of_once_and_stops_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    installed(Path("/dev/full"))
+    OWN.warning("first")
+    OWN.warning("second")
+
+    assert capsys.readouterr().err == (
+        "cannot write the log to /dev/full: No space left on device; lines of it are missing\n"
+    )

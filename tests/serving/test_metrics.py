@@ -7,7 +7,7 @@ import pytest
 
 from serving.metrics import Exposition
 from serving.metrics_settings import MetricsSettings
-from serving.statistics import Histogram, VersionStatistics
+from serving.statistics import BuildState, Histogram, VersionStatistics
 from serving.summaries import Summaries
 from serving.types import Timing
 
@@ -111,6 +111,21 @@ def test_the_first_response_is_counted_in_the_buckets_that_are_there() -> None:
 def test_how_long_the_load_took_is_told_in_seconds() -> None:
     samples = scrape(VersionStatistics("m", "1", load_duration=1_500_000_000))
     assert samples["nv_model_load_duration_secs", 'model="m",version="1"'] == 1.5
+
+
+def test_what_became_of_an_accelerator_is_told_of_versions_that_have_one_built_aside() -> None:
+    samples = scrape(VersionStatistics("m", "1", acceleration=BuildState.REFUSED))
+    found = {
+        labels: value
+        for (name, labels), value in samples.items()
+        if name == "penstock_accelerator_build"
+    }
+    assert found == {
+        'model="m",state="building",version="1"': 0,
+        'model="m",state="in_use",version="1"': 0,
+        'model="m",state="refused",version="1"': 1,
+    }
+    assert "penstock_accelerator_build" not in names(scrape(answered()))
 
 
 def test_a_models_tags_are_labels_of_all_that_is_told_of_it() -> None:

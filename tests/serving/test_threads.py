@@ -1,6 +1,8 @@
 """The processors that a container really has, whatever its host counts."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,25 @@ def test_one_processor_is_left_to_the_gateway_where_there_are_several(
 def test_the_budget_is_told_with_what_it_comes_from() -> None:
     assert str(Processors(8, 2.5)) == "2 (affinity to 8, a quota of 2.5)"
     assert str(Processors(8, None)) == "8 (affinity to 8, no quota)"
+
+
+LEAVES = """
+import atexit, sys, threading
+from serving import threads
+
+atexit.register(print, "the end")
+thread = threading.Thread(target=threading.Event().wait, daemon=True)
+thread.start()
+if "abandoned" in sys.argv:
+    threads.abandon(thread)
+threads.leave()
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("state", "code"), [("abandoned", 0), ("idle", 3)])
+def test_a_process_leaves_a_thread_that_was_abandoned_and_no_other(state: str, code: int) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", LEAVES, state], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (code, "the end\n")

@@ -139,6 +139,14 @@ def test_an_output_in_the_way_is_refused_before_training(tmp_path: Path) -> None
     assert "train loss" not in result.output
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("digits-mlp", "--output", tmp_path / "file" / "new")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'file'} cannot be written into" in result.output
+    assert "train loss" not in result.output
+
+
 def test_a_run_that_diverges_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     result = run("digits-mlp", "--lr", "1e30", "--output", tmp_path / "new")
     assert result.exit_code == 1

@@ -5,16 +5,15 @@ import io
 import lzma
 from pathlib import Path
 
-import numpy as np
 from tokenizers import Regex
 from tokenizers.normalizers import Lowercase, Replace, Sequence
 
 from training.data import tokens
 from training.data.dataset import Dataset
 from training.data.files import fetch, find
+from training.data.labelled_texts import Rows, dataset
 from training.data.remote import RemoteFile
 from training.errors import DataError
-from training.spec import UNCHANGED, TensorField
 
 _HOME = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv/"
 TRAIN = RemoteFile(
@@ -47,8 +46,6 @@ NORMALIZER = Sequence(
     [Lowercase(), Replace("<br />", " "), Replace(Regex(r"[;:\\]"), " "), Replace('"', "")]
 )
 
-Rows = tuple[list[str], list[int]]
-
 
 def load(data_dir: Path | None = None) -> Dataset:
     if path := find("ag_news", TOKENISED, data_dir):
@@ -57,17 +54,7 @@ def load(data_dir: Path | None = None) -> Dataset:
         train = parse(fetch("ag_news", TRAIN, data_dir).read_text("utf-8"), TRAIN.name)
     test = parse(fetch("ag_news", TEST, data_dir).read_text("utf-8"), TEST.name)
     tokenizer = tokens.learn(train[0], NORMALIZER, VOCABULARY, LENGTH)
-    return Dataset(
-        name="ag-news",
-        train_x=tokens.encode(tokenizer, train[0]),
-        train_y=np.array(train[1], np.int64),
-        test_x=tokens.encode(tokenizer, test[0]),
-        test_y=np.array(test[1], np.int64),
-        labels=LABELS,
-        field=TensorField("input_ids", "INT64", (-1,)),
-        normalisation=UNCHANGED,
-        tokenizer=tokenizer.to_str(),
-    )
+    return dataset("ag-news", train, test, LABELS, tokenizer)
 
 
 def parse(text: str, name: str) -> Rows:

@@ -5,15 +5,14 @@ import lzma
 import tarfile
 from pathlib import Path
 
-import numpy as np
 from tokenizers.normalizers import Lowercase, Replace, Sequence
 
 from training.data import tokens
 from training.data.dataset import Dataset
 from training.data.files import fetch, find
+from training.data.labelled_texts import Rows, dataset
 from training.data.remote import RemoteFile
 from training.errors import DataError
-from training.spec import UNCHANGED, TensorField
 
 _ARCHIVE_URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 ARCHIVE = RemoteFile(
@@ -45,8 +44,6 @@ LENGTH = 400  # tokens, of which a review has 227 at the middle; of longer ones 
 
 NORMALIZER = Sequence([Lowercase(), Replace("<br />", " ")])
 
-Rows = tuple[list[str], list[int]]
-
 
 def load(data_dir: Path | None = None) -> Dataset:
     packed = [find("imdb", file, data_dir) for file in PACKED]
@@ -55,17 +52,7 @@ def load(data_dir: Path | None = None) -> Dataset:
     else:
         train, test = read_archive(fetch("imdb", ARCHIVE, data_dir))
     tokenizer = tokens.learn(train[0], NORMALIZER, VOCABULARY, LENGTH, keep="end")
-    return Dataset(
-        name="imdb",
-        train_x=tokens.encode(tokenizer, train[0]),
-        train_y=np.array(train[1], np.int64),
-        test_x=tokens.encode(tokenizer, test[0]),
-        test_y=np.array(test[1], np.int64),
-        labels=LABELS,
-        field=TensorField("input_ids", "INT64", (-1,)),
-        normalisation=UNCHANGED,
-        tokenizer=tokenizer.to_str(),
-    )
+    return dataset("imdb", train, test, LABELS, tokenizer)
 
 
 def parse(lines: bytes) -> Rows:

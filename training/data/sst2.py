@@ -6,16 +6,15 @@ import io
 import zipfile
 from pathlib import Path
 
-import numpy as np
 from tokenizers import Regex
 from tokenizers.normalizers import Lowercase, Replace, Sequence
 
 from training.data import tokens
 from training.data.dataset import Dataset
 from training.data.files import fetch, find
+from training.data.labelled_texts import Rows, dataset
 from training.data.remote import RemoteFile
 from training.errors import DataError
-from training.spec import UNCHANGED, TensorField
 
 _ARCHIVE_URL = "https://dl.fbaipublicfiles.com/glue/data/SST-2.zip"
 ARCHIVE = RemoteFile(
@@ -53,25 +52,13 @@ NORMALIZER = Sequence(
     ]
 )
 
-Rows = tuple[list[str], list[int]]
-
 
 def load(data_dir: Path | None = None) -> Dataset:
     train, dev = (
         parse(text, file.name) for text, file in zip(_read(data_dir), (TRAIN, DEV), strict=True)
     )
     tokenizer = tokens.learn(train[0], NORMALIZER, VOCABULARY, LENGTH)
-    return Dataset(
-        name="sst2",
-        train_x=tokens.encode(tokenizer, train[0]),
-        train_y=np.array(train[1], np.int64),
-        test_x=tokens.encode(tokenizer, dev[0]),
-        test_y=np.array(dev[1], np.int64),
-        labels=LABELS,
-        field=TensorField("input_ids", "INT64", (-1,)),
-        normalisation=UNCHANGED,
-        tokenizer=tokenizer.to_str(),
-    )
+    return dataset("sst2", train, dev, LABELS, tokenizer)
 
 
 def parse(text: str, name: str) -> Rows:

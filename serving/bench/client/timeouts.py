@@ -22,12 +22,14 @@ class Timeouts(Generic[T]):
         self._order: deque[tuple[int, T]] = deque()
         self._waiting: set[T] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0
 
     def add(self, item: T, deadline: int) -> None:
         """Watch an item."""
         self._waiting.add(item)
         self._order.append((deadline, item))
-        if self._timer is None:
+        # A timer may be left of an item that is forgotten, and had more time.
+        if self._timer is None or deadline < self._rings_at:
             self._arm()
 
     def remove(self, item: T) -> None:
@@ -46,7 +48,10 @@ class Timeouts(Generic[T]):
             self._timer = None
 
     def _arm(self) -> None:
-        delay = (self._order[0][0] - time.monotonic_ns()) / 1e9
+        if self._timer:
+            self._timer.cancel()
+        self._rings_at = self._order[0][0]
+        delay = (self._rings_at - time.monotonic_ns()) / 1e9
         self._timer = self._loop.call_later(max(delay, 0.0), self._ring)
 
     def _ring(self) -> None:

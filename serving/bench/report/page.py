@@ -59,7 +59,7 @@ td.bad, li.bad { color: var(--bound) }
 table.wide td { text-align: left; white-space: normal }
 ul { margin: 0; padding-left: 18px }
 code { font: 13px ui-monospace, "SF Mono", Menlo, Consolas, monospace; word-break: break-word }
-svg { display: block; width: 100%; height: auto; font-family: inherit }
+svg { display: block; width: 100%; min-width: 36rem; height: auto; font-family: inherit }
 """
 
 

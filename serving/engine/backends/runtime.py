@@ -13,6 +13,8 @@ CUDA: Final = "CUDAExecutionProvider"
 TENSORRT: Final = "TensorrtExecutionProvider"
 OPENVINO: Final = "OpenVINOExecutionProvider"
 
+_LETS_OTHERS_RUN: Final = (1, 31)
+
 
 def load_runtime() -> Any:
     """The `onnxruntime` module; LoadFailed names the extra to install where there is none."""
@@ -24,3 +26,12 @@ def load_runtime() -> Any:
             "pip install 'penstock[cpu]', or 'penstock[gpu]' for NVIDIA GPUs"
         ) from error
     return onnxruntime
+
+
+def lets_others_run() -> bool:
+    """Whether Python's other threads run while a session is made.
+
+    Releases before 1.31 keep the interpreter's lock until it is made, however many minutes that is.
+    """
+    major, minor, *_ = load_runtime().__version__.split(".")
+    return (int(major), int(minor)) >= _LETS_OTHERS_RUN

@@ -109,7 +109,7 @@ class Batcher(Generic[T, R, S]):
 
         What runs counts in full, so that nothing but accepting and answering changes it.
         """
-        running = [self._duration(flight.batch.rows) for flight in self._flights]
+        running = [self._forecast.predict(sum(one.batch.rows)) or 0 for one in self._flights]
         if not self._queue:
             return max(running, default=0)
         free_at = 0 if self._idle else min(running)
@@ -204,10 +204,6 @@ class Batcher(Generic[T, R, S]):
         is_idle = bool(self._idle) and not self._queue
         return Line(self._queue.rows + entry.rows, batches, free_at, is_idle)
 
-    def _duration(self, rows: Sequence[int]) -> int:
-        """Nanoseconds that a batch of such requests will take; 0 while nothing is known."""
-        return self._forecast.predict(sum(rows)) or 0
-
     def _abandon(self, job: Job[T, R]) -> None:
         """The caller of `job` has gone."""
         if job.future.cancelled():
@@ -275,9 +271,9 @@ class Batcher(Generic[T, R, S]):
         rows = [entry.rows for entry in entries]
         steps = [entry.step for entry in entries if entry.step is not None]
         batch = Batch(worker.slot, items, rows, steps)
-        expected_at = self._clock() + self._duration(rows)
-        flight = Flight(worker, batch, entries, worker.idle_since, expected_at)
-        if self._is_short(sum(rows)):
+        now, duration = self._clock(), self._forecast.predict(sum(rows))
+        flight = Flight(worker, batch, entries, worker.idle_since, now + (duration or 0))
+        if self._loop_time is not None and self._loop_time.grant(self, duration, now):
             outcome = self._attempt(flight)
             worker.idle_since = flight.ended
             self._conclude(flight, outcome)
@@ -286,12 +282,6 @@ class Batcher(Generic[T, R, S]):
         self._flights.append(flight)
         worker.run(partial(self._fly, flight))
         return False
-
-    def _is_short(self, rows: int) -> bool:
-        """Whether a batch of so many rows may run on the loop."""
-        if self._loop_time is None:
-            return False
-        return self._loop_time.grant(self, self._forecast.predict(rows), self._clock())
 
     def _fly(self, flight: Flight[T, R, S]) -> None:
         """Run a batch, in a worker thread."""
@@ -348,10 +338,7 @@ class Batcher(Generic[T, R, S]):
             if not future.done():
                 company = flight.started - max(entry.at, flight.free_since)
                 answer = result, Timing(queue, *times, rows, max(0, company), entry.at)
-                if self._order is None:
-                    future.set_result(answer)
-                else:
-                    self._order.settle(future, partial(future.set_result, answer))
+                self._settle(future, future.set_result, answer)
         wasted = sum(times) * abandoned // (sum(flight.batch.rows) or 1)
         return BatchReport(rows, len(flight.entries), waited, *times, abandoned, wasted)
 
@@ -366,12 +353,16 @@ class Batcher(Generic[T, R, S]):
                 abandoned += entry.rows
             if not entry.item.future.done():
                 # A copy each: raising one object in several tasks would mix up their tracebacks.
-                tell = partial(entry.item.future.set_exception, copy.copy(error))
-                if self._order is None:
-                    tell()
-                else:
-                    self._order.settle(entry.item.future, tell)
+                future = entry.item.future
+                self._settle(future, future.set_exception, copy.copy(error))
         return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, abandoned, error=error)
+
+    def _settle(self, future: "asyncio.Future[Any]", tell: Callable[[E], None], outcome: E) -> None:
+        """Have `tell` tell the outcome of a request, when it is its turn."""
+        if self._order is None:
+            tell(outcome)
+        else:
+            self._order.settle(future, partial(tell, outcome))
 
     def _pass_over(self) -> None:
         """Some requests have left without an answer from an execution."""

@@ -1,5 +1,6 @@
 """How long the next execution will take, learned from those that have run."""
 
+from collections.abc import Mapping
 from typing import Final
 
 # How much the latest execution counts for: enough to follow a machine that gets busier, too
@@ -29,6 +30,12 @@ class Forecast:
             return
         self._means[size] = mean + _WEIGHT * (duration - mean)
         self._deviations[size] += _WEIGHT * (abs(duration - mean) - self._deviations[size])
+
+    def restart(self, durations: Mapping[int, int]) -> None:
+        """Forget all but that batches of so many rows take so many nanoseconds."""
+        self._means, self._deviations = {}, {}
+        for rows, duration in durations.items():
+            self.learn(rows, duration)
 
     def predict(self, rows: int) -> int | None:
         """Nanoseconds that a batch of `rows` rows will take; None while nothing is known.

@@ -166,11 +166,8 @@ class BatchQueue(Generic[T]):
         group = self._groups.get(key) or _Group(key=key)
         place = _Place(entry, group, level, 2 * level, entry.at)
         self._enter(place)
-        late_at = _late_at(entry, policy)
-        if late_at is not None or entry.deadline is not None:
-            self._set_alarm(place, _earliest(entry.deadline, late_at))
-        if self._delay:
-            self._urge(group)
+        self._set_alarm(place, _earliest(entry.deadline, _late_at(entry, policy)))
+        self._urge(group)
         # Behind all others, a newcomer changes no shorter prefix.
         is_last = group.order[-1] == place.lane
         if not is_last or (not group.full and self._complete(group)):

@@ -1,5 +1,8 @@
 """The words of the command line mean what they look like; others are told what was expected."""
 
+from pathlib import Path
+
+import click
 import pytest
 
 from serving.bench import options
@@ -28,10 +31,17 @@ def test_loads_are_a_list_or_a_range_with_both_ends(text: str, rates: list[float
     assert options.counts(text) == rates
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "x", "5:1:1", "1:5:0", "1:2:3:4", "1:9999999:1"])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "x", "5:1:1", "1:5:0", "1:2:3:4", "1:9999999:1", "nan", "1:nan:1", "1e999"]
+)
 def test_what_is_no_load_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         options.rates(text)
+
+
+def test_connections_are_no_more_than_there_can_be() -> None:
+    with pytest.raises(ValueError, match="at most 65535 connections"):
+        options.counts("1,99999999999")
 
 
 def test_connections_are_whole_numbers() -> None:
@@ -50,6 +60,13 @@ def test_a_shape_belongs_to_an_input(text: str, shape: tuple[str, tuple[int, ...
 def test_what_is_no_shape_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="NAME:1,28,28"):
         options.shape(text)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_it_is_measured(tmp_path: Path) -> None:
+    chosen = options.NEW_FILE.convert(str(tmp_path / "new.json"), None, None)
+    assert chosen == tmp_path / "new.json"
+    with pytest.raises(click.BadParameter, match=f"there is no folder {tmp_path}/none"):
+        options.NEW_FILE.convert(str(tmp_path / "none" / "new.json"), None, None)
 
 
 @pytest.mark.parametrize("text", ["Authorization", "a b: c", "a: b\r\nc: d"])

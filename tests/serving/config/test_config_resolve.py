@@ -164,6 +164,10 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             "parameter 'reject_non_finite_inputs' is 'ja', expected true or false",
         ),
         (
+            'parameters { key: "accelerator_tolerance" value { string_value: "1%" } }',
+            "parameter 'accelerator_tolerance' is '1%', expected a number from 0 to below 1",
+        ),
+        (
             'parameters { key: "latency_objective_ms" value { string_value: "0" } }',
             "parameter 'latency_objective_ms' is '0', expected a number of milliseconds above 0",
         ),
@@ -195,6 +199,11 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             "optimization { execution_accelerators { cpu_execution_accelerator {\n"
             'name: "openvino" parameters { key: "a" value: "b" } } } }',
             "openvino takes no parameters",
+        ),
+        (
+            "instance_group { count: 1 }\ninstance_group { count: 100000000 }",
+            "pbtxt:1: 100000001 instances are asked for, each with memory of its own: write at "
+            "most 1024",
         ),
         (
             "instance_group { passive: true }\ninstance_group { passive: true }",

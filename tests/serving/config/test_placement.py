@@ -4,7 +4,7 @@ import pytest
 
 from serving.config import CPU, Placement, Proto, Source, instance_sessions, parse, placements
 from serving.config import resolve as resolve_
-from serving.config.accelerators import cuda_options, tensorrt_options
+from serving.config.accelerators import cuda_options, tensorrt_options, tolerance
 from serving.devices import NONE, Gpus
 from serving.errors import LoadFailed
 
@@ -268,3 +268,30 @@ def test_what_cuda_graphs_do_not_go_together_with_is_refused(text: str, message:
 )
 def test_graphs_are_recorded_where_a_provider_is_told_to(text: str, records: bool) -> None:
     assert {each.records_graphs for each in placements(resolve(text))} == {records}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (accelerated("tensorrt"), 0.01),
+        (accelerated("tensorrt", precision_mode="FP16"), 0.02),
+        (accelerated("tensorrt", precision_mode="BF16"), 0.05),
+        (accelerated("tensorrt", precision_mode="INT8"), 0.1),
+        (
+            accelerated("tensorrt", precision_mode="INT8")
+            + 'parameters { key: "accelerator_tolerance" value { string_value: "0.5" } }',
+            0.5,
+        ),
+    ],
+)
+def test_how_far_an_accelerators_answers_may_differ_its_precision_says(
+    text: str, expected: float
+) -> None:
+    assert tolerance(parse(text, "c")) == expected
+
+
+def test_a_place_is_the_same_without_its_accelerator() -> None:
+    [fast] = placements(resolve(accelerated("tensorrt") + "instance_group { gpus: 1 }"))
+    assert (fast.accelerator, str(fast)) == ("TensorRT", "GPU 1 by TensorRT")
+    assert (fast.plain.accelerator, str(fast.plain)) == ("", "GPU 1")
+    assert CPU.plain == CPU

@@ -238,6 +238,13 @@ def test_an_address_of_another_machine_is_a_fault() -> None:
     assert "--http-address must be an address of this machine" in finding.advice
 
 
+def test_an_address_that_is_no_name_of_a_host_is_a_fault() -> None:
+    finding = checked(grpc_address="a..b")["port of grpc"]
+
+    assert (finding.verdict, finding.found) == (FAULT, "a..b:0: not the name of a host")
+    assert "--grpc-address must be an address of this machine" in finding.advice
+
+
 def test_ports_that_are_off_are_not_looked_at() -> None:
     assert list(checked(allow_grpc=False, allow_metrics=False)) == ["port of http"]
 

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from serving.config import CPU, Placement, parse
@@ -12,7 +13,13 @@ from serving.dtypes import Datatype
 from serving.engine.backends.gpus import find_gpus
 from serving.engine.backends.ort import OrtBackend
 from serving.engine.backends.ort_device import DeviceSession
+from serving.engine.backends.runtime import TENSORRT
+from serving.engine.embedded import EmbeddedEngine
+from serving.settings import PassportPolicy, Settings
+from serving.statistics import BuildState
+from serving.types import InferenceRequest, Tensor
 from tests.serving import graphs
+from tests.serving.engine.accelerating import add, settled
 
 found = cache(lambda: find_gpus(Wish()))
 
@@ -47,6 +54,25 @@ def test_every_gpu_answers_as_the_cpu_does(
             given = {"x": np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)}
             np.testing.assert_array_equal(session.run(given, ["y"]), on_cpu.run(given, ["y"]))
         session.close()
+
+
+async def test_tensorrt_takes_over_from_cuda(gpus: Gpus, tmp_path: Path) -> None:
+    if TENSORRT not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no TensorRT")
+    add(tmp_path)
+    settings = Settings(model_repository=(tmp_path,), passport_policy=PassportPolicy.OFF)
+    engine = EmbeddedEngine(settings)
+    try:
+        await engine.start()
+        state, reason = await settled(engine, seconds=600)
+        if "does not load" in reason:
+            pytest.skip(reason)
+        assert (state, reason) == (BuildState.IN_USE, "")
+        given = Tensor("x", Datatype.FP32, np.ones((3, 2), np.float32))
+        answer = await engine.infer(InferenceRequest("m", (given,)))
+        np.testing.assert_allclose(answer.outputs[0].array, np.full((3, 2), 2), rtol=0.01)
+    finally:
+        await engine.close()
 
 
 def test_the_arena_of_a_gpu_shrinks_where_the_configuration_says(gpus: Gpus, folder: Path) -> None:

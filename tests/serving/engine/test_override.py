@@ -34,6 +34,7 @@ ODD = [
     "9" * 40 + "/model.onnx",
     "config.pbtxt",
     "C:/model.onnx",
+    "/".join(["1"] * 33),
 ]
 PARTS = st.sampled_from(["1", "2", "..", ".", "", "model.onnx", "a", "/", "\\", "~", "C:"])
 

@@ -16,6 +16,7 @@ from serving import errors, types
 from serving.dtypes import Datatype
 from serving.errors import ServingError
 from serving.statistics import (
+    BuildState,
     CacheStatistics,
     FailureReason,
     ServerFailure,
@@ -138,7 +139,7 @@ def test_a_record_arrives_as_it_was_sent(record: Any) -> None:
 
 
 def test_statistics_arrive_with_all_that_is_counted() -> None:
-    sent = VersionStatistics("m", "1", tags={"team": "a"})
+    sent = VersionStatistics("m", "1", tags={"team": "a"}, acceleration=BuildState.REFUSED)
     sent.record_success(3, 1_000_000, TIMING)
     sent.record_execution(3, TIMING)
     sent.record_failure(FailureReason.CANCELED, 5)

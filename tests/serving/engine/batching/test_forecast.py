@@ -31,3 +31,16 @@ def test_one_stall_does_not_count_for_much_and_a_slower_machine_does() -> None:
     for _ in range(100):
         forecast.learn(1, 1100)
     assert forecast.predict(1) == pytest.approx(1100, rel=0.01)
+
+
+def test_what_was_learned_is_forgotten_when_something_else_runs() -> None:
+    forecast = Forecast()
+    for duration in (800, 900, 1000):
+        forecast.learn(8, duration)
+        forecast.learn(64, duration)
+    forecast.restart({8: 100})
+    assert [forecast.predict(rows) for rows in (8, 64)] == [100, 800]
+    # Nor does how much it varied tell anything.
+    known = Forecast()
+    known.learn(8, 100)
+    assert forecast.lead(8) == known.lead(8)
