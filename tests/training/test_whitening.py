@@ -44,4 +44,4 @@ def test_training_leaves_the_kernels_as_they_were_computed(
     _, model = train_briefly("cifar10-resnet", dataset)
     computed = Whitening(3, kernel=2)
     computed.fit(Normalise(dataset.normalisation)(torch.tensor(dataset.train_x)))
-    assert torch.equal(model.get_submodule("features.0").weight, computed.weight)
+    assert torch.equal(model.state_dict()["features.0.weight"], computed.weight)
