@@ -26,16 +26,17 @@ loadtest: $(VENV)/.loadtest ## put a server that it starts under load for 30 s, 
 sim: $(VENV)/.sim $(SIM_VENV)/.done ## stop, kill, freeze and cut off replicas behind a real Envoy, under load (ARGS: --help)
 	@$(BIN)/python -m deploy.sim $(ARGS)
 
-# The type checker keeps one processor busy for a minute; meanwhile the others begin to test.
-test: install-dev ## run ruff, the type checker and the whole test suite
-	@$(MAKE) --no-print-directory --jobs 2 lint pytest
+# Side by side: the environments, which wait for the network, and the type checker, which keeps one
+# processor busy for a minute, and the tests.
+test: ## run ruff, the type checker and the whole test suite
+	@$(MAKE) --no-print-directory --jobs 3 lint pytest
 
 # One process imports everything before all of them do, or each would compile it.
 pytest: install-dev
 	@$(BIN)/python -m pytest --collect-only --quiet --quiet > $(VENV)/collected || cat $(VENV)/collected
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-lint: install-dev ## run ruff and the type checker
+lint: $(VENV)/.dev ## run ruff and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
