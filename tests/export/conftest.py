@@ -10,7 +10,6 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from export import pipeline
 from export.job import OPSET
@@ -42,6 +41,8 @@ def _one_thread() -> Iterator[None]:
 def _operators_once() -> Iterator[None]:
     """For each conversion torch reads the sources of all operators that it can write, which takes
     longer than the conversion of a small network. They stay the same, and so does what it read."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
     read = cache(ONNXRegistry.from_torchlib)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(read))
