@@ -1,11 +1,16 @@
 """What holds for every test."""
 
 import gc
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Before anything imports numpy, and for all processes that the tests start: where others compute
+# too, the threads of one matrix product spend most of their time in loops that wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A machine that has much else to do is no reason to fail.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
