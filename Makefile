@@ -7,8 +7,12 @@ BIN := $(VENV)/bin
 # Two for each processor, up to eight: tests often wait for the servers that they start.
 TEST_PROCESSES = $(shell $(BIN)/python -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 
+# What is imported is compiled once, whatever the environment says: the tests start hundreds of
+# interpreters, and nothing here is installed compiled.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help serve loadtest sim test lint install-dev clean
+.PHONY: help serve loadtest sim test lint pytest install-dev clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +26,17 @@ loadtest: $(VENV)/.loadtest ## put a server that it starts under load for 30 s, 
 sim: $(VENV)/.sim $(SIM_VENV)/.done ## stop, kill, freeze and cut off replicas behind a real Envoy, under load (ARGS: --help)
 	@$(BIN)/python -m deploy.sim $(ARGS)
 
-test: install-dev lint ## run ruff, the type checker and the whole test suite
+# Side by side: the environments, which wait for the network, and the type checker, which keeps one
+# processor busy for a minute, and the tests.
+test: ## run ruff, the type checker and the whole test suite
+	@$(MAKE) --no-print-directory --jobs 3 lint pytest
+
+# One process imports everything before all of them do, or each would compile it.
+pytest: install-dev
+	@$(BIN)/python -m pytest --collect-only --quiet --quiet > $(VENV)/collected || cat $(VENV)/collected
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-lint: install-dev ## run ruff and the type checker
+lint: $(VENV)/.dev ## run ruff and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,48 +1,61 @@
 """What every recipe in the catalog promises, whoever adds one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from export.runners import torch_runner
 from tests.training.samples import narrow, slice_of, train_briefly
 from tests.training.tiny import tiny
 from training import frechet, tasks
 from training.catalog import RECIPES
-from training.checkpoint import load, save
+from training.checkpoint import Checkpoint, load, save
 from training.data.dataset import Dataset
 
-every_recipe = pytest.mark.parametrize("recipe", RECIPES)
+# Of a whole module, so that all tests of a recipe look at one training.
+pytestmark = pytest.mark.parametrize("recipe", RECIPES, scope="module")
 
 
-@pytest.fixture(autouse=True)
-def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrow(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def _narrow() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        narrow(patch)
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dataset(recipe: str) -> Dataset:
     return tiny(RECIPES[recipe].dataset)
 
 
-@every_recipe
-def test_its_checkpoint_rebuilds_its_model(recipe: str, dataset: Dataset, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(
+    recipe: str, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Checkpoint, nn.Module]:
+    """The checkpoint, saved, and the network as training left it."""
     checkpoint, model = train_briefly(recipe, dataset)
-    save(tmp_path / recipe, checkpoint, model)
-    loaded = load(tmp_path / recipe)
+    return save(tmp_path_factory.mktemp("runs") / recipe, checkpoint, model), model
+
+
+def test_its_checkpoint_rebuilds_its_model(
+    dataset: Dataset, trained: tuple[Checkpoint, nn.Module]
+) -> None:
+    checkpoint, model = trained
+    loaded = load(Path(checkpoint.folder))
     task = tasks.make(loaded.task, loaded.normalisation)
     x = task.preprocessing(loaded.normalisation)(torch.tensor(dataset.test_x[:50]))
     with torch.no_grad():
         torch.testing.assert_close(loaded.build()(x), model(x), rtol=0, atol=0)
 
 
-@every_recipe
 def test_its_figures_are_those_of_the_rebuilt_model(
-    recipe: str, dataset: Dataset, tmp_path: Path
+    dataset: Dataset, trained: tuple[Checkpoint, nn.Module]
 ) -> None:
-    checkpoint = save(tmp_path / recipe, *train_briefly(recipe, dataset))
+    checkpoint, _ = trained
     test = slice_of(dataset)
     outputs = torch_runner(checkpoint)(test.test_x)
     metrics = checkpoint.metrics
@@ -67,10 +80,11 @@ def test_its_figures_are_those_of_the_rebuilt_model(
         assert metrics["test_mse"] == pytest.approx(np.mean(off**2), rel=1e-4)
 
 
-@every_recipe
-def test_its_signature_fits_its_data(recipe: str, dataset: Dataset, tmp_path: Path) -> None:
-    checkpoint, model = train_briefly(recipe, dataset)
-    outputs = torch_runner(save(tmp_path / recipe, checkpoint, model))(dataset.test_x[:2])
+def test_its_signature_fits_its_data(
+    dataset: Dataset, trained: tuple[Checkpoint, nn.Module]
+) -> None:
+    checkpoint, _ = trained
+    outputs = torch_runner(checkpoint)(dataset.test_x[:2])
     assert checkpoint.signature.inputs[0] == dataset.field
     described = {output.name: output.shape for output in checkpoint.signature.outputs}
     assert described.keys() == outputs.keys()

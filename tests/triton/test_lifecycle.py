@@ -5,6 +5,7 @@ log.
 """
 
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from tests.triton.server import triton_server
 
 EXPLICIT: Final = "--model-control-mode=explicit"
 MODULES: Final = {"http": tritonclient.http, "grpc": tritonclient.grpc}
-SECONDS: Final = 60
+# Between two looks: whoever asks without a pause keeps a processor from what is awaited.
+PAUSE: Final = 0.05
 
 # Behind these words, each server says the rest in its own.
 _OWN_WORDS: Final = re.compile(
@@ -64,6 +66,7 @@ class Subject:
         """The index of these models, once nothing of them is being unloaded."""
         lines = self._index(models)
         while any("UNLOADING" in line for line in lines):
+            time.sleep(PAUSE)
             lines = self._index(models)
         return lines
 

@@ -232,11 +232,12 @@ async def test_bytes_that_are_no_message_end_the_stream() -> None:
 
 async def test_a_client_that_cancels_frees_its_requests() -> None:
     engine = ScriptedEngine(["endless"], forever=after(asyncio.Event().wait), endless=endless)
+    long = "b" * 10_000  # few such answers are made before a window is full
     async with open_stream(engine) as call:
-        await send(call, message("forever", "a"), message("endless", "b"))
-        assert ids([await call.read()]) == ["b"]
+        await send(call, message("forever", "a"), message("endless", long))
+        assert ids([await call.read()]) == [long]
         call.cancel()
-        await engine.until(lambda: set(engine.ended) == {"a", "b"})
+        await engine.until(lambda: set(engine.ended) == {"a", long})
 
 
 async def endless(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
