@@ -31,6 +31,7 @@ ARCHITECTURES = {
     "residual": "training.models.residual:Residual",
     "stroke-cnn": "training.models.stroke_cnn:StrokeCnn",
     "textbook-cnn": "training.models.textbook_cnn:TextbookCnn",
+    "translator": "training.models.translator:Translator",
 }
 
 DATASETS = {
@@ -46,6 +47,7 @@ DATASETS = {
     "mnist": "training.data.mnist:load",
     "mnist-denoising": "training.data.mnist_denoising:load",
     "mnist-latent": "training.data.mnist_latent:load",
+    "multi30k": "training.data.multi30k:load",
     "sst2": "training.data.sst2:load",
     "tiny-shakespeare": "training.data.shakespeare:load",
 }
@@ -276,6 +278,19 @@ RECIPES: Mapping[str, Recipe] = {
             label_smoothing=0.0, clip_norm=1.0,
         ),
         task="language",
+    ),
+    "multi30k-transformer": Recipe(
+        summary="captions of photographs, German to English, encoder and decoder",
+        dataset="multi30k",
+        architecture="translator",
+        architecture_config={
+            "vocabulary": 4000, "width": 160, "heads": 4, "layers": 2, "dropout": 0.1,
+        },
+        config=TrainConfig(
+            epochs=8, batch_size=64, lr=0.003, warmup=0.1, optimizer="adamw", weight_decay=0.01,
+            clip_norm=1.0,
+        ),
+        task="translation",
     ),
     "digits-mlp": Recipe(
         summary="scikit-learn's digits, fully connected; needs no network",

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training import batches, craft, provenance, tasks, validation
+from training import batches, craft, provenance, tasks, tokens, validation
 from training import state as states
 from training.augment import Augmenter
 from training.catalog import RECIPES, build_model
@@ -36,6 +36,7 @@ from training.spec import (
     forecaster,
     language,
     text_classifier,
+    translator,
 )
 from training.state import Identity, Progress
 from training.tasks import Task
@@ -80,7 +81,7 @@ def train(
             states.save(state, identity, progress)
         on_epoch(row)
 
-    task = tasks.make(recipe.task, dataset.normalisation)
+    task = tasks.make(recipe.task, dataset.normalisation, dataset.tokenizer)
     fit(progress, task, config, dataset, on_batch, after_epoch)
     metrics = measure(model, task, dataset)
     if config.patience is not None:
@@ -200,7 +201,7 @@ def measure(model: nn.Module, task: Task, dataset: Dataset) -> dict[str, int | f
     loss, accuracy = evaluate(model, normalise, task, test_x, test_y)
     metrics: dict[str, int | float] = {"test_accuracy": accuracy} if accuracy is not None else {}
     metrics |= {"test_n": len(test_y), "test_loss": loss}
-    metrics |= task.scores(predict(model, normalise, test_x), test_x, test_y)
+    metrics |= task.scores(predict(model, normalise, task, test_x), test_x, test_y)
     for name, (probe_x, probe_y) in dataset.probes.items():
         x, y = torch.tensor(probe_x), torch.tensor(probe_y)
         probe_loss, probe_accuracy = evaluate(model, normalise, task, x, y)
@@ -230,10 +231,11 @@ def evaluate(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, normalise: nn.Module, x: Tensor) -> Tensor:
-    """The outputs for all samples, raw ones in."""
+def predict(model: nn.Module, normalise: nn.Module, task: Task, x: Tensor) -> Tensor:
+    """The answers to all samples, raw ones in."""
     model.eval()
-    return torch.cat([model(normalise(some)) for some in torch.split(x, EVALUATION_BATCH)])
+    split = torch.split(x, EVALUATION_BATCH)
+    return torch.cat([task.answers(model, normalise(some)) for some in split])
 
 
 def signature(
@@ -252,6 +254,8 @@ def signature(
             return decoder(dataset.field.shape[0], dataset.test_y.shape[1:])
         case "language":
             return language(dataset.field, int(architecture_config["vocabulary"]))
+        case "translation":
+            return translator(dataset.field, tokens.longest(dataset.tokenizer))
     return classifier(dataset.field, len(dataset.labels))
 
 

@@ -102,6 +102,8 @@ def result(metrics: Mapping[str, int | float]) -> str:
         first = f"{100 * metrics['test_accuracy']:.2f} % {tested} right"
     elif "test_nats" in metrics:
         first = f"{metrics['test_nats']:.4f} nats per token {tested}"
+    elif "test_bleu" in metrics:
+        first = f"BLEU {metrics['test_bleu']:.2f} {tested}"
     elif "test_frechet" in metrics:
         first = f"a Fréchet distance of {metrics['test_frechet']:.4g} to the pixels {tested}"
     else:

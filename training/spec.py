@@ -56,6 +56,19 @@ def text_classifier(ids: TensorField, classes: int) -> Signature:
     return Signature(inputs=(ids, mask), outputs=classifier(ids, classes).outputs)
 
 
+def translator(ids: TensorField, longest: int) -> Signature:
+    """Texts as `text_classifier` has them, and by how many beams to search; the best translation
+    out, padded on the right, and the mean log-probability of its tokens."""
+    mask = TensorField("attention_mask", ids.datatype, ids.shape)
+    return Signature(
+        inputs=(ids, mask, TensorField("beams", "INT64", (1,))),
+        outputs=(
+            TensorField("output_ids", "INT64", (longest,)),
+            TensorField("score", "FP32", (1,)),
+        ),
+    )
+
+
 def binary(field: TensorField) -> Signature:
     """That of a yes or no: one sigmoid, given as the probabilities of both labels."""
     return Signature(

@@ -8,6 +8,7 @@ decoding         the decoder alone
 generation       pictures like real ones out of latents, by a generator against a discriminator
 forecast         the next values of several series
 language         one logit per token, at every place of a text, for the token that follows
+translation      the same of a second text, beside the first
 
 A target is what the data set holds for a sample; a network's output has one row per sample too.
 """
@@ -25,10 +26,13 @@ from torch.nn.functional import (
     softplus,
 )
 
-from training import frechet, tokens
+from training import beam_search, bleu, frechet, tokens
 from training.errors import ConfigError
+from training.models.translator import Translator
 from training.normalise import Normalise
 from training.spec import Normalisation
+
+BEAMS = 4  # by which translations are searched for where nobody says how many
 
 Reduction: TypeAlias = Literal["mean", "sum"]
 
@@ -47,6 +51,11 @@ class Task(ABC):
         self, outputs: Tensor, y: Tensor, smoothing: float = 0.0, reduction: Reduction = "mean"
     ) -> Tensor:
         """Over all samples; `smoothing` is that of the labels, where there are any."""
+
+    def answers(self, model: nn.Module, x: Tensor) -> Tensor:
+        """What is scored: what the network gives without a target beside the input."""
+        answers: Tensor = model(x)
+        return answers
 
     def preprocessing(self, normalisation: Normalisation) -> nn.Module:
         """From a raw batch to what the network takes."""
@@ -160,6 +169,56 @@ class Language(Task):
         return {"test_nats": self.loss(outputs, y).item()}
 
 
+class Translation(Task):
+    """Inputs are the numbers of one text's tokens (B, S), targets those of its translation, from
+    START to END (B, T); both are padded on the right."""
+
+    def __init__(self, tokenizer: str) -> None:
+        self._tokenizer = tokenizer
+
+    def outputs(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """At each place of the translation but the last, logits of the token that follows."""
+        outputs: Tensor = model(x, tokens.trimmed(y)[:, :-1])
+        return outputs
+
+    def loss(
+        self, outputs: Tensor, y: Tensor, smoothing: float = 0.0, reduction: Reduction = "mean"
+    ) -> Tensor:
+        """The mean over a sample's tokens, then the mean or the sum over the samples."""
+        wanted = tokens.trimmed(y)[:, 1:]
+        losses = cross_entropy(
+            outputs.flatten(0, 1),
+            wanted.flatten(),
+            ignore_index=tokens.PADDING,
+            label_smoothing=smoothing,
+            reduction="none",
+        )
+        real = (wanted != tokens.PADDING).sum(dim=1)
+        means = losses.view_as(wanted).sum(dim=1) / real
+        return means.mean() if reduction == "mean" else means.sum()
+
+    def preprocessing(self, normalisation: Normalisation) -> nn.Module:
+        return tokens.Trim()
+
+    def lengths(self, x: Tensor) -> Tensor:
+        return tokens.lengths(x)
+
+    def answers(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Translations (B, longest), each by itself."""
+        assert isinstance(model, Translator)
+        longest = tokens.longest(self._tokenizer)
+        answers = torch.full((len(x), longest), tokens.PADDING)
+        for row, text in zip(answers, x, strict=True):
+            source = text[: max(1, int(tokens.lengths(text[None])))]
+            found = beam_search.translate(model, source, BEAMS, longest).tokens
+            row[: len(found)] = torch.tensor(found)
+        return answers
+
+    def scores(self, outputs: Tensor, x: Tensor, y: Tensor) -> dict[str, float]:
+        found, wanted = (bleu.texts(self._tokenizer, ids) for ids in (outputs, y))
+        return {"test_bleu": bleu.corpus(found, wanted).score}
+
+
 class Generation(Task):
     """Inputs are latents, (B, L), and targets real pictures, 0 to 255; outputs are logits of
     brightness, 0 to 1.
@@ -206,8 +265,9 @@ def _squared_error(outputs: Tensor, wanted: Tensor, reduction: Reduction) -> Ten
     return mean if reduction == "mean" else mean * len(wanted)
 
 
-def make(name: str, normalisation: Normalisation) -> Task:
-    """Raises ConfigError for a name that is none."""
+def make(name: str, normalisation: Normalisation, tokenizer: str = "") -> Task:
+    """`tokenizer` is that of the data, where there is one. Raises ConfigError for a name that is
+    none."""
     match name:
         case "classification":
             return Classification()
@@ -223,7 +283,9 @@ def make(name: str, normalisation: Normalisation) -> Task:
             return Generation()
         case "language":
             return Language()
+        case "translation":
+            return Translation(tokenizer)
     raise ConfigError(
         f"no task is called {name!r}; there are: classification, text, binary, "
-        "reconstruction, decoding, forecast, generation, language"
+        "reconstruction, decoding, forecast, generation, language, translation"
     )

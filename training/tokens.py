@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 PADDING, UNKNOWN = 0, 1  # of every tokeniser
+START, END = 2, 3  # of those of translations
 
 
 class Trim(nn.Module):
     """Raw numbers (B, T) without the columns that are padding in every text; one stays at least."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        return ids[:, : max(1, int(lengths(ids).max()))]
+        return trimmed(ids)
 
 
 class Embedding(nn.Embedding):
@@ -27,6 +28,11 @@ class Embedding(nn.Embedding):
     def forward(self, ids: Tensor) -> Tensor:
         known = (ids >= 0) & (ids < self.num_embeddings)
         return super().forward(torch.where(known, ids, UNKNOWN))
+
+
+def trimmed(ids: Tensor) -> Tensor:
+    """Without the columns of (B, T) that are padding in every text; one stays at least."""
+    return ids[:, : max(1, int(lengths(ids).max()))]
 
 
 def longest(tokenizer: str) -> int:
