@@ -12,7 +12,7 @@ from export.onnx_model import OnnxModel, Outputs
 from export.place import Place
 from export.runners import Runner, feed, onnx_runner
 from export.samples import Samples
-from serving.passport import AccuracyProof, ErrorProof, ParityProof, RowsProof
+from serving.passport import Measured, ParityProof, RowsProof
 from serving.types import Array
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
@@ -32,7 +32,7 @@ class Baseline:
     checkpoint: Checkpoint
     dataset: Dataset
     graph: bytes
-    measured: AccuracyProof | ErrorProof
+    measured: Measured
     max_batch_size: int
 
 

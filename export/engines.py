@@ -26,7 +26,7 @@ from export.onnx_model import Outputs
 from export.runners import Runner, feed, onnx_runner
 from export.variants import loss_of
 from serving.config import Proto
-from serving.passport import AccuracyProof, EngineProof, ErrorProof, ParityProof
+from serving.passport import EngineProof, Measured, ParityProof
 from serving.types import Array
 from training.checkpoint import Checkpoint
 from training.tokens import longest
@@ -46,7 +46,7 @@ class Made:
     precision: str
     plan: bytes
     wrapper: bytes
-    measured: AccuracyProof | ErrorProof
+    measured: Measured
     proof: EngineProof
 
     @property
@@ -61,6 +61,8 @@ def check(job: Job, checkpoint: Checkpoint) -> None:
         return
     if checkpoint.task == "language":
         raise EngineRefused("language models, which take one step of a text, have no engines")
+    if checkpoint.task == "translation":
+        raise EngineRefused("translators, whose graph holds a search, have no engines")
     if "int8" in job.tensorrt and checkpoint.task == "text":
         raise EngineRefused("int8 engines need constant ranges, which models of texts have not")
     engine_target.find()
@@ -176,9 +178,7 @@ def _compared(runner: Runner, base: Baseline, job: Job, precision: str) -> Parit
     return parity.check(reference, runner, [real], sizes, tolerance, names)
 
 
-def _measured(
-    runner: Runner, base: Baseline, job: Job, precision: str
-) -> AccuracyProof | ErrorProof:
+def _measured(runner: Runner, base: Baseline, job: Job, precision: str) -> Measured:
     """AccuracyRefused where it loses more than a variant may."""
     value = accuracy.measure(runner, base.dataset, base.checkpoint)
     loss = loss_of(value, base.measured)

@@ -37,6 +37,7 @@ PREDICTIONS: Final = {
     "decoding": "image",
     "generation": "image",
     "forecast": "forecast",
+    "translation": "translation",
 }
 
 

@@ -17,17 +17,19 @@ from export import (
     parts,
     proof,
     samples,
+    translation_gates,
     variants,
 )
 from export.candidates import Baseline
 from export.engines import Made
 from export.job import MAX_BATCH_SIZE, Job, Tolerance
+from export.onnx_model import OnnxModel
 from export.publish import Dropped, Model, Published, check, check_name, publish
-from export.runners import Runner, onnx_runner, torch_runner
+from export.runners import onnx_runner, torch_runner
 from export.to_onnx import main_input, to_onnx
 from export.variants import Variant
 from serving import passport as passports
-from serving.passport import AccuracyProof, ErrorProof, ParityProof
+from serving.passport import Measured, ParityProof
 from training import catalog
 from training import checkpoint as checkpoints
 from training.checkpoint import Checkpoint
@@ -79,13 +81,12 @@ def export(
 
     on_step(next(upcoming))
     graph = to_onnx(checkpoint, job.opset)
-    candidate = _runner(graph, checkpoint)
 
     on_step(next(upcoming))
-    compared = _parity(checkpoint, candidate, dataset, model.config.max_batch_size, job.tolerance)
+    compared = _parity(graph, dataset, checkpoint, model.config.max_batch_size, job.tolerance)
 
     on_step(next(upcoming))
-    measured = _measure(candidate, dataset, checkpoint)
+    measured = _measure(graph, dataset, checkpoint)
 
     made: list[Variant | Dropped] = []
     base = Baseline(checkpoint, dataset, graph, measured, model.config.max_batch_size)
@@ -101,7 +102,7 @@ def export(
     on_step(next(upcoming))
     gates: dict[str, Any] = {"parity": compared}
     if checkpoint.task == "generation":
-        gates["likeness"] = likeness.measure(candidate, dataset, job.repository)
+        gates["likeness"] = likeness.measure(onnx_runner(graph), dataset, job.repository)
     first = _publish(model, job, checkpoint, graph, measured, gates, job.version)
     outcomes = [
         each if isinstance(each, Dropped) else _publish_variant(job, checkpoint, each)
@@ -116,7 +117,7 @@ def _publish(
     job: Job,
     checkpoint: Checkpoint,
     graph: bytes,
-    measured: AccuracyProof | ErrorProof,
+    measured: Measured,
     gates: dict[str, Any],
     version: int | None,
     more: dict[str, bytes] | None = None,
@@ -162,31 +163,33 @@ def _model(job: Job, checkpoint: Checkpoint) -> Model:
     return Model(job.repository, config, checkpoint.labels)
 
 
-def _runner(graph: bytes, checkpoint: Checkpoint) -> Runner:
-    if checkpoint.task == "language":
-        return language_gates.cached_runner(graph)
-    return onnx_runner(graph)
-
-
-def _measure(
-    candidate: Runner, dataset: Dataset, checkpoint: Checkpoint
-) -> AccuracyProof | ErrorProof:
-    if checkpoint.task == "language":
-        return language_gates.check_nats(candidate, dataset, checkpoint)
-    return accuracy.check(candidate, dataset, checkpoint)
+def _measure(graph: bytes, dataset: Dataset, checkpoint: Checkpoint) -> Measured:
+    match checkpoint.task:
+        case "language":
+            runner = language_gates.cached_runner(graph)
+            return language_gates.check_nats(runner, dataset, checkpoint)
+        case "translation":
+            return translation_gates.check_bleu(OnnxModel(graph), dataset, checkpoint)
+    return accuracy.check(onnx_runner(graph), dataset, checkpoint)
 
 
 def _parity(
-    checkpoint: Checkpoint,
-    candidate: Runner,
+    graph: bytes,
     dataset: Dataset,
+    checkpoint: Checkpoint,
     max_batch_size: int,
     tolerance: Tolerance,
 ) -> ParityProof:
     count = max(PARITY_ROWS, max_batch_size)
+    sizes = parity.batch_sizes(max_batch_size)
+    if checkpoint.task == "translation":
+        texts = translation_gates.samples(dataset, checkpoint, count)
+        reference = translation_gates.reference(checkpoint)
+        return parity.check(reference, OnnxModel(graph), texts, sizes, tolerance)
     if checkpoint.task == "language":
+        candidate = language_gates.cached_runner(graph)
         compared = language_gates.samples(dataset, checkpoint, count)
     else:
+        candidate = onnx_runner(graph)
         compared = (samples.real(dataset.test_x, count), samples.extreme(checkpoint, count))
-    sizes = parity.batch_sizes(max_batch_size)
     return parity.check(torch_runner(checkpoint), candidate, compared, sizes, tolerance)

@@ -4,7 +4,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from export import provenance
-from serving.passport import AccuracyProof, DatasetProof, ErrorProof, Passport
+from serving.passport import (
+    AccuracyProof,
+    DatasetProof,
+    ErrorProof,
+    Measured,
+    Passport,
+    TranslationProof,
+)
 from training.checkpoint import Checkpoint
 
 
@@ -12,7 +19,7 @@ def of_checkpoint(
     checkpoint: Checkpoint,
     name: str,
     opset: int,
-    measured: AccuracyProof | ErrorProof,
+    measured: Measured,
     gates: dict[str, Any],
     version: int,
     files: dict[str, str],
@@ -31,6 +38,7 @@ def of_checkpoint(
         task=checkpoint.task,
         accuracy=measured if isinstance(measured, AccuracyProof) else None,
         error=measured if isinstance(measured, ErrorProof) else None,
+        translation=measured if isinstance(measured, TranslationProof) else None,
         opset=opset,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=provenance.commit(),

@@ -19,6 +19,7 @@ from serving.passport import (
     ParityProof,
     Passport,
     RowsProof,
+    TranslationProof,
 )
 
 
@@ -67,6 +68,8 @@ class Report:
             self._rows(passport.rows)
         if passport.accuracy or passport.error:
             show(_accuracy(passport))
+        if passport.translation:
+            show(_translation(passport.translation))
         if passport.likeness:
             show(_likeness(passport.likeness))
         show(
@@ -152,6 +155,14 @@ def _likeness(proof: LikenessProof) -> str:
     return (
         f"Likeness   Fréchet distance {proof.value:.4g} by {proof.features} features of "
         f"{proof.judge} (over {proof.n:,} test pictures; of real ones {proof.floor:.4g})"
+    )
+
+
+def _translation(proof: TranslationProof) -> str:
+    return (
+        f"BLEU       torch {proof.checkpoint:.2f}, ONNX Runtime {proof.value:.2f}, greedily "
+        f"{proof.greedy:.2f} ({proof.beams} beams, {proof.n:,} {proof.split} texts, "
+        f"{proof.signature})"
     )
 
 

@@ -92,4 +92,4 @@ ANSWERS: dict[str, Callable[[Served, Tensor], tuple[Tensor, ...]]] = {
     "generation": _decoding,
     "forecast": _forecast,
 }
-TASKS = (*ANSWERS, "text", "language")
+TASKS = (*ANSWERS, "text", "language", "translation")

@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 import torch
 
-from export import exporter, language
+from export import exporter, language, translation
 from export.errors import ConversionFailed
 from export.served import TASKS, serve
 from serving.dtypes import from_wire
@@ -16,6 +16,7 @@ from training.spec import Signature, TensorField, binary, classifier, text_class
 DTYPES = {"UINT8": torch.uint8, "FP32": torch.float32, "INT64": torch.int64}
 # What a dimension of variable size is called, and its size in the example; of texts there is one.
 LENGTH, EXAMPLE_LENGTH = "length", 5
+INPUTS = {"text": 2, "translation": 3}  # of models that have more than one
 
 
 def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
@@ -46,6 +47,8 @@ def _served(checkpoint: Checkpoint) -> tuple[torch.nn.Module, Signature]:
     """What is converted, and what it takes and gives."""
     if checkpoint.task == "language":
         return language.step(checkpoint)
+    if checkpoint.task == "translation":
+        return translation.serve(checkpoint), checkpoint.signature
     return serve(checkpoint), checkpoint.signature
 
 
@@ -69,14 +72,14 @@ def main_input(checkpoint: Checkpoint) -> TensorField:
     """The input that holds the samples of the data set, of a model that this package can export;
     ConversionFailed for any other model."""
     signature, task = checkpoint.signature, checkpoint.task
-    if task not in TASKS or len(signature.inputs) != (2 if task == "text" else 1):
+    if task not in TASKS or len(signature.inputs) != INPUTS.get(task, 1):
         raise ConversionFailed(
             f"only a model with one input, or of texts, can be exported, for {', '.join(TASKS)}; "
             f"this checkpoint is for {task} and has {signature}"
         )
     field = signature.inputs[0]
     _check_classes(checkpoint, field)
-    if task in ("text", "language"):
+    if task in ("text", "language", "translation"):
         fits = (field.datatype, field.shape) == ("INT64", (-1,))
     else:
         fits = field.datatype in {"UINT8", "FP32"} and min(field.shape, default=0) >= 1

@@ -15,7 +15,7 @@ from export.errors import AccuracyRefused, GateRefused, VariantRefused
 from export.job import AUTO, Job
 from export.publish import Dropped
 from export.runners import Runner, onnx_runner
-from serving.passport import AccuracyProof, ErrorProof, RowsProof, SpeedProof, VariantProof
+from serving.passport import AccuracyProof, Measured, RowsProof, SpeedProof, VariantProof
 from serving.types import Array
 from training.checkpoint import Checkpoint
 
@@ -27,7 +27,7 @@ class Variant:
     precision: Precision
     graph: bytes
     max_batch_size: int
-    measured: AccuracyProof | ErrorProof
+    measured: Measured
     rows: RowsProof | None
     proof: VariantProof
 
@@ -61,8 +61,8 @@ def _wanted(job: Job) -> tuple[Precision, ...]:
 
 def _missing(precision: Precision, job: Job, checkpoint: Checkpoint) -> str:
     """What there is not; empty if all is there."""
-    if checkpoint.task == "language":
-        return "language models are exported in fp32 only"
+    if checkpoint.task in ("language", "translation"):
+        return f"models for {checkpoint.task} are exported in fp32 only"
     if job.part and precision == "int8":
         return "there are no training samples in terms of a part to take the ranges from"
     return ""
@@ -100,7 +100,7 @@ def _made(precision: Precision, base: Baseline, job: Job) -> Variant | Dropped:
     )
 
 
-def loss_of(value: float, fp32: AccuracyProof | ErrorProof) -> float:
+def loss_of(value: float, fp32: Measured) -> float:
     """In points of accuracy, or in per cent of the error."""
     if isinstance(fp32, AccuracyProof):
         return round(100 * (fp32.value - value), 6)
@@ -108,7 +108,7 @@ def loss_of(value: float, fp32: AccuracyProof | ErrorProof) -> float:
 
 
 def _refusal(
-    precision: str, value: float, loss: float, fp32: AccuracyProof | ErrorProof, max_loss: float
+    precision: str, value: float, loss: float, fp32: Measured, max_loss: float
 ) -> str:
     if isinstance(fp32, AccuracyProof):
         return (

@@ -67,6 +67,22 @@ class ErrorProof(_Part):
     checkpoint: float = Field(ge=0)
 
 
+class TranslationProof(_Part):
+    """BLEU (0 to 100) of `n` texts of `split`, translated by `beams`; `greedy` is that of one beam.
+
+    `signature` is sacrebleu's, which says how it was counted. `value` and `checkpoint` as in
+    AccuracyProof.
+    """
+
+    value: float = Field(ge=0, le=100.001)
+    greedy: float = Field(ge=0, le=100.001)
+    beams: int = Field(gt=0)
+    n: int = Field(gt=0)
+    split: str = "test"
+    signature: str
+    checkpoint: float = Field(ge=0, le=100.001)
+
+
 class LikenessProof(_Part):
     """How like the `n` test pictures as many generated ones are: Fréchet's distance between the
     `features` that the classifier `judge` sees in both, 0 for pictures like the real ones.
@@ -80,6 +96,10 @@ class LikenessProof(_Part):
     features: int = Field(gt=0)
     judge: str
     judge_sha256: Sha256
+
+
+# What is measured of a network of ours over its test set.
+Measured: TypeAlias = AccuracyProof | ErrorProof | TranslationProof
 
 
 class BatchParity(_Part):
@@ -212,6 +232,7 @@ class Passport(_Part):
     task: str = "classification"
     accuracy: AccuracyProof | None = None
     error: ErrorProof | None = None
+    translation: TranslationProof | None = None
     likeness: LikenessProof | None = None
     parity: ParityProof | None = None
     rows: RowsProof | None = None
@@ -234,8 +255,8 @@ class Passport(_Part):
         missing = [name for name in _CHECKPOINT if getattr(self, name) is None]
         if missing:
             raise ValueError(f"{', '.join(missing)}: missing, and so is a source in their place")
-        if self.accuracy is None and self.error is None:
-            raise ValueError("accuracy: neither this nor error is there")
+        if self.accuracy is None and self.error is None and self.translation is None:
+            raise ValueError("accuracy: neither this nor error nor translation is there")
         if self.parity is None and self.variant is None and self.engine is None:
             raise ValueError("parity: neither this nor variant nor engine is there")
 

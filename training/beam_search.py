@@ -58,7 +58,7 @@ def _grow(
     beside = Memory(*(part.expand(len(live), *part.shape[1:]) for part in memory))
     chances = model.decode(written, beside)[:, -1].log_softmax(dim=1)  # (live, vocabulary)
     chances[:, NEVER_WRITTEN] = float("-inf")
-    best, tokens = chances.topk(beams, dim=1)
+    best, tokens = chances.topk(min(beams, chances.shape[1]), dim=1)
     return [
         Hypothesis((*each.tokens, token), each.total + chance)
         for each, some, those in zip(live, tokens.tolist(), best.tolist(), strict=True)

@@ -19,7 +19,7 @@ class Bleu:
 
 def corpus(translations: list[str], references: list[str]) -> Bleu:
     """Of all texts together, one reference each."""
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     metric = BLEU()
     score = metric.corpus_score(translations, [references]).score

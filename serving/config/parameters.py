@@ -178,8 +178,8 @@ def _arenas(text: str) -> tuple[str, ...]:
 
 
 def _prediction(text: str) -> str:
-    if text not in ("image", "forecast"):
-        raise ValueError("image or forecast")
+    if text not in ("image", "forecast", "translation"):
+        raise ValueError("image, forecast or translation")
     return text
 
 

@@ -24,6 +24,8 @@ from serving.types import (
 from serving.wire import images, json_examples, json_text, latents, tables, texts
 
 DEFAULT_TOP_K: Final = 5
+DEFAULT_BEAMS: Final = 4
+_MOST_BEAMS: Final = 8
 _MAX_FILES: Final = 256
 # The largest picture takes some 800 MB while it is decoded, whatever its file has.
 _MAX_DECODED_AT_ONCE: Final = 2
@@ -44,13 +46,20 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         top_k: Annotated[
             int, Query(ge=1, description="How many classes to return per example.")
         ] = DEFAULT_TOP_K,
+        beams: Annotated[
+            int,
+            Query(
+                ge=1, le=_MOST_BEAMS, description="How wide to search translations; 1: greedily."
+            ),
+        ] = DEFAULT_BEAMS,
     ) -> Response:
         """Labels with probabilities for an image file, a text, or a JSON list of numbers.
 
         Send PNG, JPEG or WebP as the raw body or as form uploads (each file one example), or JSON:
         one example or a list of examples, bare or under the key `inputs`. Where a model's columns
         have names, objects and CSV with these names do as well. Models of texts take
-        `{"text": "..."}`, lists of texts, and plain text. A model that makes pictures answers with
+        `{"text": "..."}`, lists of texts, and plain text, and translators answer with the
+        translation of each. A model that makes pictures answers with
         a PNG, or with JSON where `Accept` asks for it; one that makes them of chance takes
         `{"seed": 7, "pictures": 16}`, both if you like.
         """
@@ -65,7 +74,9 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         began = time.monotonic_ns()
         if metadata.tokenizer:
             async with decoding:
-                inputs = await asyncio.to_thread(_tokens, _media_type(request), content, metadata)
+                inputs = await asyncio.to_thread(
+                    _tokens, _media_type(request), content, metadata, beams
+                )
         else:
             inputs = (await _numbers(request, content, metadata, columns, drawn, decoding),)
         response = await engine.infer(InferenceRequest(model, inputs, version))
@@ -75,7 +86,8 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
             picture = predictions.png(response)
             return Response(picture, headers=timed(response, began), media_type="image/png")
         labels = await engine.labels(model, version)
-        answer = json_text.dumps(predictions.document(labels, response, kind, columns, top_k))
+        document = predictions.document(labels, response, kind, columns, top_k, metadata.tokenizer)
+        answer = json_text.dumps(document)
         return Response(answer, headers=timed(response, began), media_type="application/json")
 
     return router
@@ -110,10 +122,12 @@ async def _numbers(
     return Tensor(spec.name, spec.datatype, array)
 
 
-def _tokens(media_type: str, content: bytes, metadata: ModelMetadata) -> tuple[Tensor, ...]:
+def _tokens(
+    media_type: str, content: bytes, metadata: ModelMetadata, beams: int
+) -> tuple[Tensor, ...]:
     """The inputs of a model of texts."""
     decode = texts.from_json if media_type == "application/json" else texts.from_plain
-    return texts.tokenise(decode(content), metadata.tokenizer, metadata.inputs)
+    return texts.tokenise(decode(content), metadata.tokenizer, metadata.inputs, beams)
 
 
 def _columns(parameters: Mapping[str, Any]) -> tuple[str, ...]:

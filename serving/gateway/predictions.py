@@ -1,7 +1,8 @@
-"""What `/predict` makes of a model's outputs: classes, a picture, or series with names.
+"""What `/predict` makes of a model's outputs: classes, a picture, a translation, or series with
+names.
 
-The configuration's parameter `prediction` says which (`image`, `forecast`); without it, class
-scores are told by their name or their labels, and other outputs are given as they are.
+The configuration's parameter `prediction` says which (`image`, `translation`, `forecast`); without
+it, class scores are told by their name or their labels, and other outputs are given as they are.
 """
 
 import base64
@@ -12,10 +13,12 @@ import numpy as np
 
 from serving.errors import InvalidArgument
 from serving.types import Array, InferenceResponse, Tensor
-from serving.wire import images, json_tensors
+from serving.wire import images, json_tensors, texts
 
 IMAGE: Final = "image"
 FORECAST: Final = "forecast"
+TRANSLATION: Final = "translation"
+OUTPUT_IDS: Final = "output_ids"
 ACROSS: Final = 16  # pictures in a row
 
 
@@ -25,6 +28,7 @@ def document(
     kind: str,
     columns: Sequence[str],
     top_k: int,
+    tokenizer: str = "",
 ) -> dict[str, Any]:
     """The JSON answer; `labels` are class names by output."""
     answer: dict[str, Any] = {"model": response.model, "version": response.version}
@@ -32,6 +36,8 @@ def document(
         return answer | {"predictions": _pictures(response)}
     if kind == FORECAST:
         return answer | {"predictions": _series(response, columns)}
+    if kind == TRANSLATION:
+        return answer | {"predictions": _translations(response, tokenizer)}
     scores = _class_scores(labels, response.outputs)
     if scores is None:
         outputs = {
@@ -83,6 +89,22 @@ def _series(response: InferenceResponse, columns: Sequence[str]) -> list[dict[st
     return [
         {str(name): np.ascontiguousarray(row[..., place]) for place, name in enumerate(names)}
         for row in array
+    ]
+
+
+def _translations(response: InferenceResponse, tokenizer: str) -> list[dict[str, Any]]:
+    """Each text, and whatever else has one value for it."""
+    outputs = {tensor.name: tensor.array for tensor in response.outputs}
+    ids = outputs.pop(OUTPUT_IDS, None)
+    if ids is None or ids.ndim != 2 or not tokenizer:
+        raise InvalidArgument(
+            f"model '{response.model}' is to answer with translations, but has no tokenizer.json "
+            f"or no output {OUTPUT_IDS} [rows, length]"
+        )
+    others = {name: array[:, 0] for name, array in outputs.items() if array.shape[1:] == (1,)}
+    return [
+        {TRANSLATION: text} | {name: values[row].item() for name, values in others.items()}
+        for row, text in enumerate(texts.written(ids, tokenizer))
     ]
 
 

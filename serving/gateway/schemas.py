@@ -225,6 +225,8 @@ COMPONENTS: Final[dict[str, Schema]] = {
                 _members(
                     {
                         "label": _TEXT,
+                        "translation": _TEXT,
+                        "score": {"type": "number"},
                         "probability": {"type": "number"},
                         "classes": listed(
                             _members({"label": _TEXT, "probability": {"type": "number"}})

@@ -1,4 +1,5 @@
-"""Texts as people write them, and the numbers of tokens that a model takes in their place."""
+"""Texts as people write them, and the numbers of tokens that a model takes, or gives, in their
+place."""
 
 import os
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ KEYS: Final = ("text", "inputs")
 # Inputs by the names that models of texts give them.
 IDS: Final = "input_ids"
 MASK: Final = "attention_mask"
+BEAMS: Final = "beams"  # hypotheses that the search for a translation keeps
 # Texts are padded to a power of two, so that those of like length share batches.
 SHORTEST: Final = 8
 # No page is longer. It takes a second to find the words of that many characters, of which a model
@@ -56,9 +58,10 @@ def _opened(data: Any, where: str) -> tuple[str, Any]:
 
 
 def tokenise(
-    texts: Sequence[str], tokenizer: str, inputs: Sequence[TensorSpec]
+    texts: Sequence[str], tokenizer: str, inputs: Sequence[TensorSpec], beams: int = 1
 ) -> tuple[Tensor, ...]:
-    """`inputs` of a model for these texts, a row each (B, T), padded on the right.
+    """`inputs` of a model for these texts, a row each (B, T), padded on the right; and (B, 1) where
+    a model asks for `beams`.
 
     `tokenizer` is the text of a `tokenizer.json`. Raises InvalidArgument for a text that is too
     long or of which nothing is left, and for inputs that are not numbers of tokens and their mask;
@@ -73,11 +76,19 @@ def tokenise(
     rows = [each.ids for each in _ready(tokenizer).encode_batch_fast(list(texts))]
     if [] in rows:
         raise InvalidArgument(f"text {rows.index([])} holds no word")
-    arrays = dict(zip((IDS, MASK), _padded(rows), strict=True))
+    ids, mask = _padded(rows)
+    arrays = {IDS: ids, MASK: mask, BEAMS: np.full((len(rows), 1), beams)}
     return tuple(
         Tensor(spec.name, spec.datatype, arrays[spec.name].astype(spec.datatype.numpy))
         for spec in inputs
     )
+
+
+def written(ids: Array, tokenizer: str) -> list[str]:
+    """The texts (B,) of numbers of tokens (B, T), without the tokens that mark an end or padding.
+    Raises as `tokenise` does of a tokeniser."""
+    texts: list[str] = _ready(tokenizer).decode_batch(ids.tolist())
+    return texts
 
 
 def bucket(length: int) -> int:
@@ -97,7 +108,7 @@ def _padded(rows: Sequence[Sequence[int]]) -> tuple[Array, Array]:
 def _check_inputs(inputs: Sequence[TensorSpec]) -> None:
     names = {spec.name for spec in inputs}
     whole = all(not spec.datatype.is_float and len(spec.dims) == 2 for spec in inputs)
-    if not whole or not {IDS} <= names <= {IDS, MASK}:
+    if not whole or not {IDS} <= names <= {IDS, MASK, BEAMS}:
         raise InvalidArgument(
             f"a text becomes whole numbers [rows, length] called {IDS} and {MASK}; this model "
             f"takes {', '.join(f'{spec.name} {spec.datatype.wire}' for spec in inputs)}"

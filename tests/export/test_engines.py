@@ -347,6 +347,8 @@ def test_an_engine_that_cannot_be_had_is_refused_before_any_work(
 def test_what_no_engine_is_for_is_refused(trained: Checkpoint) -> None:
     with pytest.raises(EngineRefused, match="language models"):
         engines.check(job("fp32"), replace(trained, task="language"))
+    with pytest.raises(EngineRefused, match="translators"):
+        engines.check(job("fp32"), replace(trained, task="translation"))
     with pytest.raises(EngineRefused, match="models of texts"):
         engines.check(job("int8"), replace(trained, task="text"))
 

@@ -24,8 +24,11 @@ CODE = Path(to_onnx.__file__).parents[1]
 
 # A conversion takes seconds: both layers of sst2-bilstm are that of sst2-lstm and imdb-lstm, the
 # network of imdb-transformer is that of agnews-transformer, `test_texts` converts a GRU, and
-# `test_language` a small model of the kind of shakespeare-gpt.
-ELSEWHERE = {"sst2-lstm", "imdb-lstm", "imdb-transformer", "sst2-gru", "shakespeare-gpt"}
+# `test_language` and `test_translation` small models of the kind of those left.
+ELSEWHERE = {
+    "sst2-lstm", "imdb-lstm", "imdb-transformer", "sst2-gru", "shakespeare-gpt",
+    "multi30k-transformer",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ELSEWHERE])

@@ -16,9 +16,9 @@ from training.errors import ConfigError
 NUMPY_TYPES = {"UINT8": np.uint8, "FP32": np.float32}
 
 
-# Decoding CIFAR-10 and cutting texts take long; `test_cifar10`, `test_texts`, `test_imdb` and
-# `test_shakespeare` have their parts.
-SLOW = {"ag-news", "cifar10", "cifar10-pair", "imdb", "sst2", "tiny-shakespeare"}
+# Decoding CIFAR-10 and cutting texts take long; `test_cifar10`, `test_texts`, `test_imdb`,
+# `test_translation` and `test_shakespeare` have their parts.
+SLOW = {"ag-news", "cifar10", "cifar10-pair", "imdb", "multi30k", "sst2", "tiny-shakespeare"}
 QUICK = sorted(DATASETS.keys() - SLOW)
 
 

@@ -15,6 +15,7 @@ from training.data import (
     fashion_mnist,
     imdb,
     mnist_latent,
+    multi30k,
     shakespeare,
     sst2,
     tokens,
@@ -85,6 +86,8 @@ def tiny(name: str) -> Dataset:
         return _texts(name, TEXTS[name], random)
     if name == "tiny-shakespeare":
         return _plays(random)
+    if name == "multi30k":
+        return _captions(random)
     contract = CONTRACTS[name]
     (train_x, train_y), (test_x, test_y) = (
         _samples(contract, count, random) for count in (TRAIN, TEST)
@@ -134,6 +137,29 @@ def _plays(random: np.random.Generator) -> Dataset:
         train_y=ids[:TRAIN, 1:],
         test_x=ids[TRAIN:, :-1],
         test_y=ids[TRAIN:, 1:],
+        labels=(),
+        field=TensorField("input_ids", "INT64", (-1,)),
+        normalisation=UNCHANGED,
+        tokenizer=tokenizer.to_str(),
+    )
+
+
+def _captions(random: np.random.Generator) -> Dataset:
+    """Four to six words, and the same words in another language."""
+    words = {"Hund": "dog", "Mann": "man", "Ball": "ball", "rot": "red"}
+    german = [
+        " ".join(random.choice(list(words), random.integers(4, 7))) for _ in range(TRAIN + TEST)
+    ]
+    english = [" ".join(words[word] for word in text.split()) for text in german]
+    tokenizer = multi30k.learn([*german, *english])
+    tokenizer.enable_truncation(8)
+    x, y = multi30k.encode(tokenizer, (german, english))
+    return Dataset(
+        name="multi30k",
+        train_x=x[:TRAIN],
+        train_y=y[:TRAIN],
+        test_x=x[TRAIN:],
+        test_y=y[TRAIN:],
         labels=(),
         field=TensorField("input_ids", "INT64", (-1,)),
         normalisation=UNCHANGED,

@@ -1,7 +1,7 @@
 """Multi30k: captions of photographs, 29,000 to train and 1,000 to test, from German to English."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from training.data.files import fetch
 from training.data.remote import RemoteFile
 from training.errors import DataError
 from training.spec import UNCHANGED, TensorField
-from training.tokens import END, START
+from training.tokens import END, PADDING, START
 
 _URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
 
@@ -84,7 +84,7 @@ def read(files: tuple[RemoteFile, RemoteFile], data_dir: Path | None = None) -> 
     return german, english
 
 
-def learn(lines: Iterator[str]) -> Tokenizer:
+def learn(lines: Iterable[str]) -> Tokenizer:
     """A tokeniser of both languages: pairs of bytes, so that there is no text it cannot read, and
     what it writes is the very text that it has read."""
     tokenizer = Tokenizer(BPE())
@@ -105,7 +105,7 @@ def learn(lines: Iterator[str]) -> Tokenizer:
 def encode(tokenizer: Tokenizer, pairs: Pairs) -> tuple[Array, Array]:
     """German texts (N, S), and English ones (N, T) from START to END, both padded on the right."""
     german, english = (tokens.encode(tokenizer, lines) for lines in pairs)
-    target = np.pad(english, ((0, 0), (1, 1)), constant_values=tokens.PADDING)
+    target = np.pad(english, ((0, 0), (1, 1)), constant_values=PADDING)
     target[:, 0] = START
-    target[np.arange(len(target)), (target != tokens.PADDING).sum(axis=1)] = END
+    target[np.arange(len(target)), np.count_nonzero(target, axis=1)] = END
     return german, target
