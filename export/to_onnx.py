@@ -26,6 +26,15 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
     signature says. Raises ConversionFailed.
     """
     main_input(checkpoint)
+    if checkpoint.task == "translation":
+        model, signature = translation.convert(checkpoint, opset), checkpoint.signature
+    else:
+        model, signature = _converted(checkpoint, opset)
+    check(model, signature)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _converted(checkpoint: Checkpoint, opset: int) -> tuple[onnx.ModelProto, Signature]:
     served, signature = _served(checkpoint)
     fields = signature.inputs
     names = {"batch": torch.export.Dim("batch"), LENGTH: torch.export.Dim(LENGTH)}
@@ -39,16 +48,13 @@ def to_onnx(checkpoint: Checkpoint, opset: int) -> bytes:
         opset,
         checkpoint.architecture,
     )
-    check(model, signature)
-    return bytes(model.SerializeToString(deterministic=True))
+    return model, signature
 
 
 def _served(checkpoint: Checkpoint) -> tuple[torch.nn.Module, Signature]:
     """What is converted, and what it takes and gives."""
     if checkpoint.task == "language":
         return language.step(checkpoint)
-    if checkpoint.task == "translation":
-        return translation.serve(checkpoint), checkpoint.signature
     return serve(checkpoint), checkpoint.signature
 
 

@@ -19,7 +19,7 @@ from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 from training.models.translator import Translator
 from training.tasks import BEAMS
-from training.tokens import PADDING, longest
+from training.tokens import PADDING, UNKNOWN, longest
 
 Searcher: TypeAlias = Callable[[Feed], Outputs]
 
@@ -51,8 +51,10 @@ class Searched:
 
 
 def feed(ids: Array, beams: Array) -> Feed:
-    mask = (ids != PADDING).astype(np.int64)
-    return {"input_ids": ids, "attention_mask": mask, "beams": beams}
+    """Where the mask leaves out padding there is a token, which is not to be read."""
+    mask = ids != PADDING
+    shown = np.where(mask, ids, UNKNOWN)
+    return {"input_ids": shown, "attention_mask": mask.astype(np.int64), "beams": beams}
 
 
 def samples(dataset: Dataset, checkpoint: Checkpoint, count: int) -> tuple[Searched, Searched]:
@@ -88,7 +90,8 @@ def reference(checkpoint: Checkpoint) -> Searcher:
 
 def _shown(ids: Array, mask: Array) -> tuple[int, ...]:
     """A text up to its last token; of one without any, the padding of one."""
-    return tuple(ids[: max(1, 1 + int(np.flatnonzero(mask).max(initial=0)))].tolist())
+    length = max(1, 1 + int(np.flatnonzero(mask).max(initial=0)))
+    return tuple(np.where(mask, ids, PADDING)[:length].tolist())
 
 
 def check_bleu(candidate: Searcher, dataset: Dataset, checkpoint: Checkpoint) -> TranslationProof:

@@ -26,6 +26,8 @@ def stated(proof: dict[str, Any]) -> str:
     if proof["task"] == "generation":
         likeness = proof["likeness"]
         return f"Fréchet distance {likeness['value']:.2f} over {likeness['n']:,} pictures"
+    if proof["task"] == "translation":
+        return f"BLEU {proof['translation']['value']:.2f} over {proof['translation']['n']:,}"
     if proof["task"] == "language":
         return f"{proof['error']['value']:.4g} nats over {proof['error']['n']:,} characters"
     return f"MSE {proof['error']['value']:.4g} over {proof['error']['n']:,}"
@@ -47,7 +49,7 @@ def test_a_row_says_what_the_passport_says(name: str) -> None:
 
 def test_all_committed_models_together_are_small() -> None:
     size = sum(path.stat().st_size for path in REPOSITORY.rglob("*") if path.is_file())
-    assert size < 40 * 2**20
+    assert size < 48 * 2**20
 
 
 def test_the_pictures_of_the_page_are_there() -> None:

@@ -77,3 +77,8 @@ def test_series_go_by_the_columns_of_the_input() -> None:
 def test_series_without_names_are_numbered() -> None:
     [prediction] = answer(response(forecast=np.zeros((1, 3, 2), np.float32)), predictions.FORECAST)
     assert list(prediction) == ["0", "1"]
+
+
+def test_a_model_without_tokens_to_read_cannot_answer_with_translations() -> None:
+    with pytest.raises(InvalidArgument, match=r"no tokenizer\.json or no output"):
+        answer(response(score=np.ones((1, 1), np.float32)), "translation")
