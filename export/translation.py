@@ -60,9 +60,10 @@ class Reading(nn.Module):
         own = beams.clamp(1, MOST_BEAMS)
         most = own.max().item()
         torch._check(most >= 1)  # type: ignore[no-untyped-call]
-        slots, rows = torch.arange(most), ids.shape[0]
+        slots = torch.arange(most)
+        rows, width = ids.shape[0], slots.shape[0]
         place = torch.arange(self.longest + 1)
-        tokens = torch.where(place == 0, START, PADDING).expand(rows, most, -1)
+        tokens = torch.where(place == 0, START, PADDING).expand(rows, width, -1)
         totals = torch.where(slots == 0, 0.0, NEVER).expand(rows, -1)
         best = torch.full((rows, self.longest), PADDING), torch.zeros(rows, 1)
         sources = [
@@ -71,7 +72,7 @@ class Reading(nn.Module):
             for part in block.source.keys_values(memory.states)
         ]
         heads, size = sources[0].shape[1], sources[0].shape[3]
-        kept = [torch.zeros(rows, most, heads, self.longest, size) for _ in sources]
+        kept = [torch.zeros(rows, width, heads, self.longest, size) for _ in sources]
         return (tokens, totals, *best, *kept, own, memory.attended, *sources)
 
 
