@@ -12,7 +12,7 @@ report        what is seen at the terminal
 `penstock export`, of a checkpoint (command, pipeline):
 to_onnx       checkpoint -> ONNX bytes, preprocessing inside (served, recurrent, parts), by exporter
 language      a language model as one step of generation, and its gates (language_gates)
-translation   a translator as a graph that searches, and its gates (translation_gates)
+translation   a translator as a graph that searches (loops), and its gates (translation_gates)
 runners       a model as a function, by torch and by ONNX Runtime
 samples       what the two are compared on
 accuracy      gate: as many right answers as the checkpoint states, on the same data

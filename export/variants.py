@@ -8,6 +8,7 @@ measured and served row by row. `auto` keeps what is faster besides, at every ba
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
 
 from export import accuracy, candidates, samples, speed
 from export.candidates import Baseline, Candidate, Precision
@@ -18,6 +19,9 @@ from export.runners import Runner, onnx_runner
 from serving.passport import AccuracyProof, Measured, RowsProof, SpeedProof, VariantProof
 from serving.types import Array
 from training.checkpoint import Checkpoint
+
+
+ONLY_FP32: Final = {"language": "language models", "translation": "translators"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,8 @@ def _wanted(job: Job) -> tuple[Precision, ...]:
 
 def _missing(precision: Precision, job: Job, checkpoint: Checkpoint) -> str:
     """What there is not; empty if all is there."""
-    if checkpoint.task in ("language", "translation"):
-        return f"models for {checkpoint.task} are exported in fp32 only"
+    if (kind := ONLY_FP32.get(checkpoint.task)) is not None:
+        return f"{kind} are exported in fp32 only"
     if job.part and precision == "int8":
         return "there are no training samples in terms of a part to take the ranges from"
     return ""
@@ -107,9 +111,7 @@ def loss_of(value: float, fp32: Measured) -> float:
     return round(100 * (value / fp32.value - 1), 6) if fp32.value else 100 * value
 
 
-def _refusal(
-    precision: str, value: float, loss: float, fp32: Measured, max_loss: float
-) -> str:
+def _refusal(precision: str, value: float, loss: float, fp32: Measured, max_loss: float) -> str:
     if isinstance(fp32, AccuracyProof):
         return (
             f"{precision} is right on {value:.2%} of {fp32.n} test samples, fp32 on "

@@ -176,7 +176,7 @@ def test_the_proof_is_what_sacrebleu_says_of_the_network_s_own_translations(
 
 def test_int8_is_refused_by_name(checkpoint: Checkpoint) -> None:
     job = Job(Path(checkpoint.folder), variants=("int8",))
-    with pytest.raises(VariantRefused, match="models for translation are exported in fp32 only"):
+    with pytest.raises(VariantRefused, match="translators are exported in fp32 only"):
         variants.check(job, checkpoint)
 
 
