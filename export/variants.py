@@ -20,7 +20,6 @@ from serving.passport import AccuracyProof, Measured, RowsProof, SpeedProof, Var
 from serving.types import Array
 from training.checkpoint import Checkpoint
 
-
 ONLY_FP32: Final = {"language": "language models", "translation": "translators"}
 
 
