@@ -34,7 +34,7 @@ def test_german_goes_in_and_english_comes_out(rest: httpx.Client) -> None:
     answer = ok(rest.post(PATH, json={"text": TEXTS[1]}))
     assert (answer["model"], answer["version"]) == (MODEL, "1")
     [prediction] = answer["predictions"]
-    assert prediction["translation"] == "Two dogs play in the snow."
+    assert prediction["translation"] == "Two dogs are playing in the snow."
     assert -1 < prediction["score"] < 0
     plain = rest.post(PATH, content=TEXTS[1], headers={"Content-Type": "text/plain"})
     assert ok(plain) == answer
@@ -100,4 +100,4 @@ def test_a_number_of_beams_out_of_range_is_refused(rest: httpx.Client, beams: st
 def test_letters_of_other_scripts_fail_nobody(rest: httpx.Client) -> None:
     strange, plain = translated(rest, ["日本語 🙂 Żółw", TEXTS[1]])
     assert isinstance(strange, str)
-    assert plain == "Two dogs play in the snow."
+    assert plain == "Two dogs are playing in the snow."
