@@ -34,7 +34,7 @@ def _help() -> str:
         config = recipe.config
         figures = (f"{config.epochs}", f"{config.batch_size}", f"{config.lr:g}")
         rows.append((name, *figures, recipe.summary))
-    table = (f"{name:<18}{a:>6}{b:>7}{c:>7}  {what}" for name, a, b, c, what in rows)
+    table = (f"{name:<20}{a:>6}{b:>7}{c:>7}  {what}" for name, a, b, c, what in rows)
     paragraphs = (
         "Train RECIPE and write a checkpoint: weights, record and learning curve.",
         "\n".join(("\b", "The recipes and their defaults:", *table)),

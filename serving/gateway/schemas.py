@@ -222,17 +222,20 @@ COMPONENTS: Final[dict[str, Schema]] = {
         {"model": _TEXT, "version": _TEXT},
         {
             "predictions": listed(
-                _members(
-                    {
-                        "label": _TEXT,
-                        "translation": _TEXT,
-                        "score": {"type": "number"},
-                        "probability": {"type": "number"},
-                        "classes": listed(
-                            _members({"label": _TEXT, "probability": {"type": "number"}})
+                {
+                    "anyOf": [
+                        _members(
+                            {
+                                "label": _TEXT,
+                                "probability": {"type": "number"},
+                                "classes": listed(
+                                    _members({"label": _TEXT, "probability": {"type": "number"}})
+                                ),
+                            }
                         ),
-                    }
-                )
+                        _members({"translation": _TEXT}, {"score": {"type": "number"}}),
+                    ]
+                }
             ),
             "outputs": {
                 "type": "object",

@@ -31,7 +31,9 @@ def written(folder: Path, document: Any) -> Path:
 def test_what_was_written_is_what_is_read(tmp_path: Path, document: dict[str, Any]) -> None:
     passport = read(written(tmp_path, document))
     # What the export that wrote it did not know yet has a meaning all the same.
-    unknown = dict.fromkeys(("error", "likeness", "source", "rows", "variant", "engine"))
+    unknown = dict.fromkeys(
+        ("error", "translation", "likeness", "source", "rows", "variant", "engine")
+    )
     complete = {"task": "classification"} | unknown | document
     assert passport.to_dict() == complete
     assert json.loads(passport.to_json()) == complete
