@@ -92,11 +92,12 @@ class Checkpoint:
         try:
             model = build_model(self.architecture, self.architecture_config)
             model.load_state_dict(load_tensors(data))
-        except (ConfigError, SafetensorError, RuntimeError) as error:
+            # AttributeError: the network has no such part.
+            return (model.get_submodule(self.part) if self.part else model).eval()
+        except (ConfigError, SafetensorError, RuntimeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: does not fit the architecture that {RECORD} names: {error}"
             ) from error
-        return (model.get_submodule(self.part) if self.part else model).eval()
 
 
 def save(path: Path, checkpoint: Checkpoint, model: "nn.Module") -> Checkpoint:

@@ -212,6 +212,12 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
         load(folder).build()
 
 
+def test_a_part_that_the_network_has_not_is_refused(folder: Path) -> None:
+    edit(folder, lambda document: document.update(part="decoder"))
+    with pytest.raises(CheckpointError, match=r"does not fit the architecture .*: .*`decoder`"):
+        load(folder).build()
+
+
 def test_an_unknown_architecture_is_answered_with_the_known_ones(folder: Path) -> None:
     edit(folder, lambda document: document.update(architecture="resnet"))
     with pytest.raises(CheckpointError, match=r"'resnet'; there are: .*cnn.*mlp"):
