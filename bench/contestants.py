@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from bench import load_grpc, load_rest
 from bench.cases import LARGE, OVER_GRPC, SMALL, Case, Request
-from bench.load import Sent
+from bench.load import Sent, Wrong
 from bench.machine import Cores, Unavailable, busy_seconds, cpu_seconds
 from bench.models import Subject
 from bench.peers.base import QUIET, ROOT, Peer, Running, last_words
@@ -110,12 +110,12 @@ class Server:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Unavailable with the server's name and last words where it cannot be reached."""
+        """Unavailable or Wrong with the server's name and last words where it does not answer."""
         try:
             yield
-        except (OSError, HTTPException, Unavailable) as reason:
-            said = last_words(self.running.log)
-            raise Unavailable(f"{self.name}: {reason}; the end of its log:\n{said}") from reason
+        except (OSError, HTTPException, Unavailable, Wrong) as reason:
+            said = f"{self.name}: {reason}; the end of its log:\n{last_words(self.running.log)}"
+            raise (Wrong if isinstance(reason, Wrong) else Unavailable)(said) from reason
 
     def _request(self, case: Case) -> Request:
         return self.peer.request(case.kind, self.subjects[case.kind])
