@@ -17,7 +17,8 @@ runners       a model as a function, by torch and by ONNX Runtime
 samples       what the two are compared on
 accuracy      gate: as many right answers as the checkpoint states, on the same data
 proof         the passport
-variants      models of lower precision: quantise, gates of right answers and of speed
+variants      models of lower precision, through gates of right answers and of speed
+candidates    how these are made (quantise, half), and where they are measured (place)
 engines       TensorRT engines (engine_key, _target, _build, _run), held against ONNX Runtime
 
 `penstock export`, of a torch module (command, module_pipeline):

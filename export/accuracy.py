@@ -4,15 +4,15 @@ error no larger."""
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from export.errors import AccuracyRefused, DataRefused
 from export.runners import Runner
 from serving.passport import AccuracyProof, ErrorProof
 from serving.types import Array
-from training import frechet
+from training import frechet, tokens
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
-from training.tokens import PADDING
 
 BATCH = 64  # what attention computes of more texts is larger than caches
 SCORED_BY_ERROR = ("reconstruction", "decoding", "forecast", "generation")
@@ -127,7 +127,7 @@ def _batches(dataset: Dataset) -> Iterator[tuple[Array, Array]]:
     order, x = np.arange(len(dataset.test_y)), dataset.test_x
     is_text = dataset.field.shape == (-1,)
     if is_text:
-        lengths = np.max((x != PADDING) * np.arange(1, x.shape[1] + 1), axis=1, initial=1)
+        lengths = tokens.lengths(torch.from_numpy(x)).clamp(min=1).numpy()
         order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]

@@ -143,7 +143,7 @@ def fit(
         started = time.monotonic()
         model.train()
         losses = 0.0
-        slow = Lookahead(model)
+        slow = Lookahead(model) if config.lookahead else None
         for index in batches.draw(len(train_x), size, number, lengths, device):
             x, y = augment(train_x[index], index, epoch), train_y[index]  # (B, ...), (B,)
             with precision:
@@ -157,7 +157,7 @@ def fit(
             craft.clip(model, config)
             optimizer.step()
             step += 1
-            if config.lookahead and (step % config.lookahead == 0 or step % number == 0):
+            if slow and (step % config.lookahead == 0 or step % number == 0):
                 slow.pull(config.lookahead, step / steps)
 
             # Without the smoothing, so that it compares with the test loss.

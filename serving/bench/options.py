@@ -72,13 +72,18 @@ def counts(text: str) -> list[int]:
     return [int(value) for value in found]
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("infinity, or no number")
+    return value
+
+
 def _range(part: str, text: str) -> list[float]:
     try:
-        first, *rest = (float(value) for value in part.split(":"))
+        first, *rest = map(_finite, part.split(":"))
     except ValueError:
-        first, *rest = math.nan, 0.0
-    if not all(map(math.isfinite, (first, *rest))):
-        raise ValueError(f"expected numbers such as 100,200 or 100:500:100, got {text!r}")
+        raise ValueError(f"expected numbers such as 100,200 or 100:500:100, got {text!r}") from None
     if not rest:
         return [first]
     last, step = rest[0], rest[1] if len(rest) > 1 else 1.0

@@ -9,7 +9,7 @@
     json_examples, images      what people send to /predict
         json_tensors           lists to arrays and back          elements   checked conversion
         raw_tensors            little-endian bytes to arrays and back
-        json_text              bytes to JSON values, within limits
+        json_text              bytes to JSON values, within limits; json_fast   lists of numbers
         fields, parameters     what a fault is called, alike over both protocols
         shared_memory          tensors that lie elsewhere; in ..._requests, what is asked of that
 

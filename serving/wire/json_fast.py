@@ -75,6 +75,8 @@ def take_out(text: bytes) -> tuple[bytes, list[bytes]]:
         if not end:
             return text, []
         lists.append(text[start:end])
+    if not lists:
+        return text, []
     json_text.check_size(text)
     return b"".join((*parts, text[end:])), lists
 

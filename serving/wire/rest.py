@@ -137,11 +137,10 @@ def _known_head(text: bytes, lists: list[bytes], regions: Regions | None) -> _He
         return head
     head = _head(text, regions)
     sources = [source for _, source in head.inputs]
-    if lists and [source for source in sources if isinstance(source, _Json)] != [
-        _Json([index]) for index in range(len(lists))
-    ]:
+    in_json = [source.data for source in sources if isinstance(source, _Json)]
+    if lists and in_json != [[index] for index in range(len(lists))]:
         raise json_fast.Unusual
-    is_repeated = lists or all(type(source) is int for source in sources)
+    is_repeated = bool(lists) or all(type(source) is int for source in sources)
     if is_repeated and not head.encoding.places and len(text) <= _WORTH_REMEMBERING:
         _REMEMBERED.keep(text, head)
     return head

@@ -16,7 +16,6 @@ from training.data.dataset import Array, Dataset
 from training.data.files import fetch
 from training.data.remote import RemoteFile
 from training.errors import DataError
-from training.spec import UNCHANGED, TensorField
 from training.tokens import END, PADDING, START
 
 _URL = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
@@ -58,19 +57,8 @@ Pairs = tuple[list[str], list[str]]
 def load(data_dir: Path | None = None) -> Dataset:
     train, test = read(TRAIN, data_dir), read(TEST, data_dir)
     tokenizer = learn(line for language in train for line in language)
-    train_x, train_y = encode(tokenizer, train)
-    test_x, test_y = encode(tokenizer, test)
-    return Dataset(
-        name="multi30k",
-        train_x=train_x,
-        train_y=train_y,
-        test_x=test_x,
-        test_y=test_y,
-        labels=(),
-        field=TensorField("input_ids", "INT64", (-1,)),
-        normalisation=UNCHANGED,
-        tokenizer=tokenizer.to_str(),
-    )
+    pairs = encode(tokenizer, train), encode(tokenizer, test)
+    return tokens.dataset("multi30k", *pairs, tokenizer)
 
 
 def read(files: tuple[RemoteFile, RemoteFile], data_dir: Path | None = None) -> Pairs:

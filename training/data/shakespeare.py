@@ -10,11 +10,11 @@ from tokenizers.decoders import Fuse
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 
+from training.data import tokens
 from training.data.dataset import Dataset
 from training.data.files import fetch
 from training.data.remote import RemoteFile
 from training.errors import DataError
-from training.spec import UNCHANGED, TensorField
 
 FILE = RemoteFile(
     "input.txt",
@@ -34,19 +34,8 @@ def load(data_dir: Path | None = None) -> Dataset:
     tokenizer = characters(text)
     ids = np.array(tokenizer.encode(text).ids, np.int64)
     train, test = split(ids)
-    train_x, train_y = windows(train, STRIDE)
-    test_x, test_y = windows(test, LENGTH)
-    return Dataset(
-        name="tiny-shakespeare",
-        train_x=train_x,
-        train_y=train_y,
-        test_x=test_x,
-        test_y=test_y,
-        labels=(),
-        field=TensorField("input_ids", "INT64", (-1,)),
-        normalisation=UNCHANGED,
-        tokenizer=tokenizer.to_str(),
-    )
+    parts = windows(train, STRIDE), windows(test, LENGTH)
+    return tokens.dataset("tiny-shakespeare", *parts, tokenizer)
 
 
 def characters(text: Iterable[str]) -> Tokenizer:

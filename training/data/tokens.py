@@ -15,7 +15,9 @@ from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer, Metaspace, Sequence
 from tokenizers.trainers import BpeTrainer
 
+from training.data.dataset import Array, Dataset
 from training.errors import DataError
+from training.spec import UNCHANGED, TensorField
 from training.tokens import PADDING, UNKNOWN
 
 # The order gives them their numbers; PADDING and UNKNOWN say which these are.
@@ -23,6 +25,7 @@ SPECIAL = ("<pad>", "<unk>")
 
 Ids = npt.NDArray[np.int64]
 Texts = collections.abc.Sequence[str]
+Part = tuple[Ids, Array]  # what a network reads (N, T), and what it shall say of each row
 
 
 def learn(
@@ -56,3 +59,20 @@ def encode(tokenizer: Tokenizer, texts: Texts) -> Ids:
     for place, row in enumerate(rows):
         ids[place, : len(row)] = row
     return ids
+
+
+def dataset(
+    name: str, train: Part, test: Part, tokenizer: Tokenizer, labels: tuple[str, ...] = ()
+) -> Dataset:
+    """The set of that name, whose tokens `tokenizer` has made."""
+    return Dataset(
+        name=name,
+        train_x=train[0],
+        train_y=train[1],
+        test_x=test[0],
+        test_y=test[1],
+        labels=labels,
+        field=TensorField("input_ids", "INT64", (-1,)),
+        normalisation=UNCHANGED,
+        tokenizer=tokenizer.to_str(),
+    )

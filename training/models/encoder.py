@@ -60,12 +60,7 @@ class Block(nn.Module):
         self.before_attention = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.projection = nn.Linear(width, width)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 4 * width),
-            nn.GELU(),
-            nn.Linear(4 * width, width),
-        )
+        self.feed_forward = feed_forward(width)
 
     def forward(self, x: Tensor, attended: Tensor) -> Tensor:
         packed = self.queries_keys_values(self.before_attention(x))
@@ -77,6 +72,16 @@ class Block(nn.Module):
         x = x + self.dropout(self.projection(mixed.transpose(1, 2).flatten(2)))
         y: Tensor = x + self.dropout(self.feed_forward(x))
         return y
+
+
+def feed_forward(width: int) -> nn.Sequential:
+    """What a block does with each place by itself, (B, T, C) to the same; the norm comes first."""
+    return nn.Sequential(
+        nn.LayerNorm(width),
+        nn.Linear(width, 4 * width),
+        nn.GELU(),
+        nn.Linear(4 * width, width),
+    )
 
 
 def positions(x: Tensor) -> Tensor:

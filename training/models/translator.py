@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from training.models.encoder import Block, positions
+from training.models.encoder import Block, feed_forward, positions
 from training.tokens import PADDING, Embedding
 
 
@@ -78,12 +78,7 @@ class DecoderBlock(nn.Module):
         self.itself = Attention(width, heads)
         self.before_source = nn.LayerNorm(width)
         self.source = Attention(width, heads)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 4 * width),
-            nn.GELU(),
-            nn.Linear(4 * width, width),
-        )
+        self.feed_forward = feed_forward(width)
 
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         normed = self.before_itself(x)
