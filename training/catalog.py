@@ -145,8 +145,8 @@ RECIPES: Mapping[str, Recipe] = {
             "channels": 3, "width": 64, "wide": 256, "classes": 10, "activation": "gelu",
         },
         config=TrainConfig(
-            epochs=12, batch_size=500, lr=0.73, momentum=0.85, weight_decay=1.33e-3, bias_scale=64.0,
-            lookahead=5, label_smoothing=0.2,
+            epochs=12, batch_size=500, lr=0.73, momentum=0.85, weight_decay=1.33e-3,
+            bias_scale=64.0, lookahead=5, label_smoothing=0.2,
             augmentation=Augmentation(
                 rotation=0, scale=0, shear=0, shift=0, mirror=True, alternate=True, crop=2,
                 smallest=0.625,
