@@ -16,7 +16,7 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 # imports units of lower floors only.
 FLOORS: Final = (
     ("serving.errors", "serving.heap", "serving.http2", "serving.memo", "serving.inflight"),
-    ("serving.event_loop",),
+    ("serving.acceptor", "serving.event_loop"),
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.values"),
     ("serving.types",),

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 
-from serving.gateway import connections, guard, tls
+from serving.gateway import connections, guard, sockets, tls
 from serving.gateway.errors import Statuses
 from serving.gateway.security import Security
 from serving.grpc_server.policy import Policy
@@ -45,7 +45,8 @@ class Port(Protocol):
         """As `grpc.aio.Server` has it."""
 
     async def open(self) -> int:
-        """Listen; gives the number of the port. OSError or RuntimeError where it cannot be had."""
+        """Listen; gives the number of the port. ServingError, OSError or
+        RuntimeError where it cannot be had."""
 
     async def close(self, grace: float) -> None:
         """Take no new calls; those under way have `grace` seconds to be answered."""
@@ -79,7 +80,6 @@ class _OwnPort(Server):
                 keepalive_timeout=settings.grpc_keepalive_timeout / 1000,
                 max_age=_seconds(settings.grpc_max_connection_age),
                 max_age_grace=_seconds(settings.grpc_max_connection_age_grace),
-                reuse_port=settings.reuse_grpc_port,
                 terms=Terms(advance=limit, pings=_pings(settings)),
                 inflight=inflight or Inflight(0),
             ),
@@ -90,7 +90,12 @@ class _OwnPort(Server):
 
     async def open(self) -> int:
         context = tls.context(self._identities) if self._identities else None
-        return await self.start(self._settings.grpc_address, self._settings.grpc_port, context)
+        address, port = self._settings.grpc_address, self._settings.grpc_port
+        reuse = self._settings.reuse_grpc_port
+        listener = sockets.listen(address, port, "--grpc-port", reuse)
+        self.start(listener, context)
+        number: int = listener.getsockname()[1]
+        return number
 
     async def close(self, grace: float) -> None:
         await self.stop(grace)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from serving.acceptor import Acceptor
 from serving.engine.base import Engine
 from serving.gateway import access, connections, guard, inflight_bodies, sockets, tls, traced
 from serving.gateway.app import create_app
@@ -33,7 +34,6 @@ from serving.settings import Settings
 
 logger = logging.getLogger("penstock.server")
 
-_BACKLOG: Final = 2048
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -51,22 +51,33 @@ class Addresses:
 
 
 class _HttpServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to us, since several stop together and in order."""
+    """A uvicorn server that leaves signals to us, since several stop together and in order, and
+    the connections of `listener` too."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        super().__init__(config)
+        self._listener = listener
+        self._acceptor: Acceptor | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        protocol: Any = self.config.http_protocol_class
+        make = partial(
+            protocol,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        self._acceptor = Acceptor(self._listener, make, self.config.ssl)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._acceptor:
+            self._acceptor.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def _listening(address: str, port: int, flag: str, reuse: bool = False) -> socket.socket:
-    listener = sockets.bind(address, port, flag, reuse)
-    try:
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise sockets.unavailable(address, port, flag, error) from error
-    listener.setblocking(False)
-    return listener
 
 
 @asynccontextmanager
@@ -96,10 +107,11 @@ async def _http(
             # Never first: `others` says who is closed.
             timeout_keep_alive=math.ceil(settings.connection_idle_secs * 2),
             ssl_context_factory=(lambda *_: tls.context(identities)) if identities else None,
-        )
+        ),
+        listener,
     )
     host, port = listener.getsockname()[:2]
-    running = asyncio.create_task(server.serve(sockets=[listener]))
+    running = asyncio.create_task(server.serve())
     watching = asyncio.create_task(others.watch())
     try:
         yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -176,14 +188,14 @@ async def _listen(
     connections.allow_files(settings)
     if settings.allow_metrics:
         address = settings.metrics_address or settings.http_address
-        listener = _listening(address, settings.metrics_port, "--metrics-port")
+        listener = sockets.listen(address, settings.metrics_port, "--metrics-port")
         metrics = await stack.enter_async_context(
             _http(metrics_app(engine, lifecycle, settings), listener, settings, lifecycle)
         )
     if settings.allow_http:
         app = create_app(engine, lifecycle, settings, extensions)
         reuse = settings.reuse_http_port
-        listener = _listening(settings.http_address, settings.http_port, "--http-port", reuse)
+        listener = sockets.listen(settings.http_address, settings.http_port, "--http-port", reuse)
         tracing = traced.http(app, extensions.tracer)
         codes = statuses(settings.triton_status_codes).http
         bounded = inflight_bodies.http(tracing, inflight, settings.http_max_input_size, codes)

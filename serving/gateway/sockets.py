@@ -1,9 +1,10 @@
-"""Ports, before anybody listens on them."""
+"""Ports, before connections are taken from them."""
 
 import errno
 import socket
 from typing import Final
 
+from serving.acceptor import BACKLOG
 from serving.errors import ServingError
 
 _ADDRESSES: Final = {
@@ -20,7 +21,8 @@ def bind(address: str, port: int, flag: str, reuse: bool = False) -> socket.sock
     chosen, where it cannot be had.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # Named, without which asyncio's own loop would let small answers wait (Nagle).
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse:
@@ -30,6 +32,17 @@ def bind(address: str, port: int, flag: str, reuse: bool = False) -> socket.sock
         bound.close()
         raise unavailable(address, port, flag, error) from error
     return bound
+
+
+def listen(address: str, port: int, flag: str, reuse: bool = False) -> socket.socket:
+    """The same, and it listens."""
+    listener = bind(address, port, flag, reuse)
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise unavailable(address, port, flag, error) from error
+    return listener
 
 
 def unavailable(address: str, port: int, flag: str, error: Exception) -> ServingError:

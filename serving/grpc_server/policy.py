@@ -18,7 +18,6 @@ class Policy:
     `keepalive_timeout`  how long it then has to answer
     `max_age`            how long a connection takes new calls, and
     `max_age_grace`      how long they may take from then on
-    `reuse_port`         whether other servers that say so too may listen on the same port
     `inflight`           how much of large messages is held at a time, of all connections
     """
 
@@ -30,6 +29,5 @@ class Policy:
     keepalive_timeout: float = 20.0
     max_age: float | None = None
     max_age_grace: float | None = None
-    reuse_port: bool = False
     terms: Terms = field(default_factory=Terms)
     inflight: Inflight = field(default_factory=lambda: Inflight(0))

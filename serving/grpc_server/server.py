@@ -3,19 +3,19 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from serving.acceptor import Acceptor
 from serving.grpc_server.heads import Head, Metadata, understand
 from serving.grpc_server.policy import Policy
 from serving.grpc_server.protocol import GrpcProtocol
 from serving.http2.headers import Headers
 
 logger: Final = logging.getLogger("penstock.grpc")
-
-_BACKLOG: Final = 2048
 
 
 class _Details(NamedTuple):
@@ -43,7 +43,7 @@ class Server:
         self._connections: set[GrpcProtocol] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
-        self._listener: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
@@ -54,25 +54,15 @@ class Server:
         """Answer the methods of a service; generated code adds its handlers both ways."""
         self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Listen; gives the port, a free one for 0. OSError where it cannot be had."""
-        loop = self._loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            partial(GrpcProtocol, self),
-            host,
-            port,
-            ssl=tls,
-            backlog=_BACKLOG,
-            reuse_address=True,
-            reuse_port=self.policy.reuse_port,
-        )
-        number: int = self._listener.sockets[0].getsockname()[1]
-        return number
+    def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Answer the connections of `listener`, a socket that listens, and is the server's then."""
+        self._loop = asyncio.get_running_loop()
+        self._acceptor = Acceptor(listener, partial(GrpcProtocol, self), tls)
 
     async def stop(self, grace: float) -> None:
         """Take no new calls; those under way have `grace` seconds to be answered."""
-        if self._listener:
-            self._listener.close()
+        if self._acceptor:
+            self._acceptor.close()
         for connection in list(self._connections):
             connection.lifetime.leave()
         with contextlib.suppress(TimeoutError):

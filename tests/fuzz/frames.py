@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import gzip
 import random
+import socket
 from functools import cached_property
 from struct import Struct
 from typing import Any, Final
@@ -84,7 +85,7 @@ async def _opened() -> _Open:
     service = RpcServer(engine, Lifecycle(engine), settings, extensions, security)
     server = _Open(Policy(limit=1 << 20, encodings=("gzip", "deflate"), terms=Terms(max_streams=8)))
     service.register(server)
-    await server.start("127.0.0.1", 0)
+    server.start(socket.create_server(("127.0.0.1", 0)))
     return server
 
 

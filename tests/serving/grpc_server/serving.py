@@ -1,6 +1,7 @@
 """A server with a few methods, on a free port, and ways to talk to it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -117,9 +118,10 @@ async def running(
     server = Server(policy or Policy(limit=LIMIT), interceptors)
     methods = Methods()
     server.add_generic_rpc_handlers((methods.handlers(),))
-    port = await server.start("127.0.0.1", 0)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server.start(listener)
     try:
-        yield server, methods, f"127.0.0.1:{port}"
+        yield server, methods, f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
         methods.go.set()
         await server.stop(grace=30)
