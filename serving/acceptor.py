@@ -79,6 +79,8 @@ class Acceptor:
 
     async def _begin(self, connection: socket.socket) -> None:
         try:
+            # uvloop would do so itself, asyncio's own loop only where the listener names TCP.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(self._make, connection, ssl=self._tls)
         except OSError as error:  # among them what TLS refuses
             logger.debug("a connection came to nothing: %s", error)

@@ -21,8 +21,7 @@ def bind(address: str, port: int, flag: str, reuse: bool = False) -> socket.sock
     chosen, where it cannot be had.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # Named, without which asyncio's own loop would let small answers wait (Nagle).
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse:

@@ -34,6 +34,9 @@ class Host(Protocol):
     def admit(self, connection: "GrpcProtocol") -> bool:
         """Whether there is a place for `connection`, which it takes then."""
 
+    def heard(self, connection: "GrpcProtocol") -> None:
+        """The client has sent something."""
+
     def left(self, connection: "GrpcProtocol") -> None:
         """The connection is closed."""
 
@@ -82,6 +85,7 @@ class GrpcProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what has come; no fault in it, and none of ours, goes beyond this connection."""
         self.lifetime.last_heard = self.loop.time()
+        self._host.heard(self)
         if self._is_over:
             return
         connection = self._connection

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -40,7 +41,8 @@ class Server:
         self._interceptors = tuple(interceptors)
         self._generic: list[Any] = []
         self._handlers: dict[str, Any] = {}
-        self._connections: set[GrpcProtocol] = set()
+        # The one that has been silent for longest comes first.
+        self._connections: OrderedDict[GrpcProtocol, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._acceptor: Acceptor | None = None
@@ -85,20 +87,24 @@ class Server:
         limit = self.policy.max_connections
         if limit is not None and len(self._connections) >= limit and not self._make_room():
             return False
-        self._connections.add(connection)
+        self._connections[connection] = None
         return True
+
+    def heard(self, connection: GrpcProtocol) -> None:
+        """The client has sent something."""
+        if connection in self._connections:
+            self._connections.move_to_end(connection)
 
     def left(self, connection: GrpcProtocol) -> None:
         """The connection is closed."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._changed.set()
 
     def _make_room(self) -> bool:
-        idle = [connection for connection in self._connections if connection.is_idle]
-        if not idle:
+        longest = next((one for one in self._connections if one.is_idle), None)
+        if longest is None:
             return False
-        longest = min(idle, key=lambda connection: connection.lifetime.last_heard)
-        self._connections.discard(longest)
+        del self._connections[longest]
         longest.abort()
         return True
 
