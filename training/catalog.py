@@ -123,9 +123,9 @@ RECIPES: Mapping[str, Recipe] = {
         dataset="fashion-mnist",
         architecture="cnn",
         architecture_config={
-            "channels": 1, "width": 24, "hidden": 128, "classes": 10, "activation": "relu",
+            "channels": 1, "width": 32, "hidden": 128, "classes": 10, "activation": "relu",
         },
-        config=TrainConfig(epochs=16, augmentation=replace(_PICTURES, scale=0.1)),
+        config=TrainConfig(epochs=24, lookahead=5, augmentation=replace(_PICTURES, scale=0.1)),
     ),
     "cifar10-cnn": Recipe(
         summary="CIFAR-10, the convolutional net of every textbook",
