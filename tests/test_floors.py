@@ -80,6 +80,7 @@ FLOORS: Final = (
     ("serving.engine.control",),
     ("serving.engine.polling",),
     ("serving.engine.embedded", "serving.triton", "serving.workers"),
+    ("serving.gateway.lingering",),
     (
         "serving.gateway.body",
         "serving.gateway.connections",

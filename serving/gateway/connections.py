@@ -17,12 +17,13 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from serving.gateway.lingering import Lingering, Outlet
 from serving.settings import Settings
 from serving.wire import rest_documents as documents
 
 logger = logging.getLogger("penstock.server")
 
-# What the head of a request, or gRPC's metadata, may have in bytes.
+# What the head of a request, what follows its body, or gRPC's metadata may have in bytes.
 MAX_HEAD: Final = 64 * 1024
 # What the process has open beside connections: models, libraries, logs.
 _OTHER_FILES: Final = 256
@@ -113,7 +114,9 @@ class Guarded(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._others = others
         self._is_in_head = True
+        # What has come of a head, or since the last byte of a body.
         self._head_bytes = 0
+        self._is_over = False
         self._unread = 0
         # uvicorn knows the request that came last; before it, others may be waiting to be answered.
         self._running: RequestResponseCycle | None = None
@@ -132,35 +135,48 @@ class Guarded(HttpToolsProtocol):
         """Take a place, or say that there is none."""
         super().connection_made(transport)
         if not self._others.admit(self):
-            self._refuse(
+            self._write_refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "the server has as many connections as it takes (--max-connections)",
             )
+            # At once: it has no place in which it could linger.
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the place."""
         self._others.leave(self)
         super().connection_lost(exc)
-        if self._running is not None:
-            self._running.disconnected = True
-            self._running.message_event.set()
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Have no work done for answers that nobody will get."""
+        for cycle in (self._running, self.cycle):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def linger(self) -> None:
+        """End the connection, whose client may still be sending, after what has been written."""
+        self._is_over = True
+        self.give_up()
+        self.flow.resume_reading()
+        Lingering(self, self.transport)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.transport = Outlet(self.transport, cycle, self.linger)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come, unless it is a head that does not end."""
+        """Parse what has come, unless it is a head that does not end, or trailers that do not."""
         if self.transport.is_closing():
             return
-        if self._is_in_head:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         super().data_received(data)
-        if not self._is_in_head:
-            if not self._is_answered():
-                self._others.wait_for(self)
-        elif self._head_bytes > MAX_HEAD:
-            self.send_400_response("")
+        if self._head_bytes > MAX_HEAD:
+            self._refuse_head()
+        elif not self._is_in_head and not self._is_answered():
+            self._others.wait_for(self)
 
     def on_headers_complete(self) -> None:
         """Begin with a request whose head is not too large."""
@@ -174,6 +190,11 @@ class Guarded(HttpToolsProtocol):
     def begin_request(self) -> None:
         """The head of a request has been parsed, and is not too large."""
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """More of the body has come."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
@@ -189,6 +210,7 @@ class Guarded(HttpToolsProtocol):
     def _head_follows(self) -> None:
         """A request is complete."""
         self._is_in_head = True
+        self._head_bytes = 0
         if not self._is_answered():
             self._others.go_on(self)
             if self._others.leaving():
@@ -214,12 +236,16 @@ class Guarded(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What becomes of a request that cannot be parsed."""
         if self._is_in_head and self._head_bytes > MAX_HEAD:
-            self._refuse(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"the head of the request has more than {MAX_HEAD} bytes",
-            )
+            self._refuse_head()
         else:
             self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _refuse_head(self) -> None:
+        part = "head" if self._is_in_head else "chunk extension or trailer section"
+        self._refuse(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"the {part} of the request has more than {MAX_HEAD} bytes",
+        )
 
     def _is_answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -228,8 +254,11 @@ class Guarded(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        if self.transport.is_closing():
-            return
+        if not self._is_over and not self.transport.is_closing():
+            self._write_refusal(status, message)
+            self.linger()
+
+    def _write_refusal(self, status: HTTPStatus, message: str) -> None:
         content = documents.error(message)
         again = b"retry-after: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else b""
         self.transport.write(
@@ -239,7 +268,6 @@ class Guarded(HttpToolsProtocol):
             + b"connection: close\r\n\r\n"
             + content
         )
-        self.transport.close()
 
 
 def files_wanted(settings: Settings) -> int:

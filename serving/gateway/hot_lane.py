@@ -243,6 +243,7 @@ class HotLane(Guarded):
         if self._incoming is None:
             super().on_body(body)
         else:
+            self._head_bytes = 0
             self._incoming.add(body)
 
     def on_message_complete(self) -> None:
@@ -264,9 +265,9 @@ class HotLane(Guarded):
         held, call.held = call.held, 0
         self._lane.inflight.give_back(held)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Have no work done for a client that has gone."""
-        super().connection_lost(exc)
+    def give_up(self) -> None:
+        """Have no work done for answers that nobody will get."""
+        super().give_up()
         call = self._call
         if call is not None:
             call.disconnected = True
@@ -286,7 +287,8 @@ class HotLane(Guarded):
         except ServingError as error:
             answer = answers.of_error(error, lane.statuses)
         except asyncio.CancelledError:
-            self.transport.abort()
+            if not call.disconnected:
+                self.transport.abort()
             raise
         except Exception as error:
             logger.error("POST %s failed", head.model, exc_info=error)

@@ -153,14 +153,50 @@ async def test_an_idle_client_connects_again_unseen(impatient: Server, name: str
         await client.infer("echo", {"x": sent})
 
 
-def test_a_head_without_end_is_refused_before_it_is_kept(server: Server) -> None:
-    with held(server.http, HEAD) as [endless]:
-        with suppress(OSError):
-            for _ in range(1024):
-                endless.sendall(b"X-Filler: " + b"x" * 65536)
+CHUNKED: Final = HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+BESIDE: Final = "chunk extension or trailer section"
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece", "part"),
+    [
+        (HEAD, b"X-Filler: " + b"x" * 65536, "head"),
+        (CHUNKED + b"2;", b"x" * 65536, BESIDE),
+        (CHUNKED + b"0\r\nX-Filler: ", b"x" * 65536, BESIDE),
+        (CHUNKED + b"0\r\n", b"X-Filler: x\r\n" * 5000, BESIDE),
+    ],
+    ids=["a line of the head", "a chunk extension", "a trailer", "trailers"],
+)
+def test_what_has_no_end_is_refused_before_it_is_kept(
+    server: Server, beginning: bytes, piece: bytes, part: str
+) -> None:
+    with held(server.http, beginning) as [endless]:
+        for _ in range(256):
+            endless.sendall(piece)
         answer = until_closed(endless)
-    # What is in flight as the connection closes may take the answer along.
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.endswith(
+        b'{"error":"the %s of the request has more than 65536 bytes"}' % part.encode()
+    )
+
+
+def test_who_sends_on_after_a_refusal_reads_it_all_the_same(server: Server) -> None:
+    head = HEAD + b"Connection: close\r\nContent-Length: 100000000\r\n\r\n"
+    with held(server.http, head) as [large]:
+        # More than the buffers of any system take from somebody who does not read.
+        for _ in range(512):
+            large.sendall(bytes(65536))
+        answer = until_closed(large)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"--http-max-input-size" in answer
+
+
+def test_who_will_send_no_more_has_hung_up(server: Server) -> None:
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}'
+    head = HEAD.replace(b"echo", b"slow") + b"Content-Length: %d\r\n\r\n" % len(body)
+    with held(server.http, head + body) as [hanging]:
+        hanging.shutdown(socket.SHUT_WR)
+        assert until_closed(hanging) == b""
 
 
 def test_a_large_head_is_refused_in_the_protocols_form(server: Server) -> None:
