@@ -6,20 +6,24 @@ from typing import Any
 
 import click
 
-from serving import engines, event_loop, tritonserver
+from serving import engines, event_loop, headings, tritonserver
 from serving.announcement import announcement
 from serving.errors import ServingError
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import Addresses
 from serving.gateway.server import serve as run_server
 from serving.logs import Logs
-from serving.settings import Settings, options
+from serving.settings import Settings, given, options
 from serving.supervision import server as several
 from serving.threads import leave
 from serving.types import ModelMetadata
 
 
-@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=headings.Headed,
+    headings=headings.SETTINGS,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
 @options
 @tritonserver.flags
 def serve(**values: Any) -> None:
@@ -32,7 +36,7 @@ def serve(**values: Any) -> None:
     Ctrl-C or SIGTERM stops: the server is no longer ready, answers what it has accepted, and ends
     with exit code 0.
     """
-    settings = Settings(**values)
+    settings = given(values)
     try:
         logs = Logs(settings)
         logs.install()

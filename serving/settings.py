@@ -5,7 +5,7 @@ that tritonserver has as well bear its names and meanings.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -360,12 +360,20 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def options(command: _Command) -> _Command:
     """Give a click command an option, with its variable, for each field of `Settings`."""
-    names = [setting.name for setting in fields(Settings)]
-    names.sort(key=lambda name: name not in Settings.__annotations__)
-    # The class's own before inherited ones; click lists that option first which is given last.
-    for name in reversed(names):
-        command = option(name)(command)
+    for setting in fields(Settings):
+        command = option(setting.name)(command)
     return command
+
+
+def given(values: Mapping[str, Any]) -> Settings:
+    """What the values of these options come to. Raises UsageError for what makes no server."""
+    settings = Settings(**values)
+    if not (settings.allow_http or settings.allow_grpc or settings.allow_metrics):
+        raise click.UsageError(
+            "--allow-http, --allow-grpc and --allow-metrics are all false, so nobody could call "
+            "this server: leave out at least one of the first two."
+        )
+    return settings
 
 
 def option(name: str, *, hidden: bool = False) -> Callable[[_Command], _Command]:

@@ -23,6 +23,7 @@ FLOORS: Final = (
     (
         "serving.devices",
         "serving.flags",
+        "serving.headings",
         "serving.nvml",
         "serving.summaries",
         "serving.tritonserver",

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from serving import headings
 from serving.bench import inputs, options, slo
 from serving.bench.arrivals import Arrivals, Shape
 from serving.bench.client.fleet import Died
@@ -28,9 +29,22 @@ _GIVE_UP: Final = 30.0  # seconds, where no timeout was asked for
 _INTERRUPTED: Final = 130  # the exit code of what Ctrl-C ended
 _FILE_WIDTH: Final = 140
 _MADE_UP: Final = ("random", "zero")
+_HEADINGS: Final = {
+    "Server": ("url", "protocol", "model_version", "headers", "channels"),
+    "Load": (
+        *("concurrency", "rate", "arrivals", "ramp_from", "burst_size", "max_in_flight"),
+        *("duration", "requests", "warm_up", "timeout", "processes"),
+    ),
+    "Requests": ("batch_size", "shapes", "input_data", "string_length", "outputs", "seed"),
+    "Report": ("objectives", "json_file", "html_file", "png_file", "progress"),
+}
 
 
-@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=headings.Headed,
+    headings=_HEADINGS,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
 @click.argument("words", metavar="[URL] MODEL", nargs=-1, required=True)
 @click.option(
     "--url",

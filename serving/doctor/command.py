@@ -6,12 +6,11 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from functools import reduce
 from typing import Any, Final, TypeVar
 
 import click
 
-from serving import tritonserver
+from serving import headings, tritonserver
 from serving.doctor.findings import Check, Finding, Verdict, worst
 from serving.doctor.machine import clock, files, threads
 from serving.doctor.memory import memory, shared_memory
@@ -20,7 +19,7 @@ from serving.doctor.repository import repository
 from serving.doctor.runtime import packages, runtime
 from serving.doctor.security import security
 from serving.doctor.servers import servers
-from serving.settings import Settings, option
+from serving.settings import Settings, given, option
 
 SCHEMA: Final = "penstock.doctor/1"
 
@@ -47,13 +46,16 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _settings(command: _Command) -> _Command:
-    others = [setting.name for setting in fields(Settings) if setting.name not in _SETTINGS]
-    for name in others:
-        command = option(name, hidden=True)(command)
-    return reduce(lambda made, name: option(name)(made), reversed(_SETTINGS), command)
+    for setting in fields(Settings):
+        command = option(setting.name, hidden=setting.name not in _SETTINGS)(command)
+    return command
 
 
-@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=headings.Headed,
+    headings=headings.SETTINGS,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for machines.")
 @click.option("--strict", is_flag=True, help="Let warnings fail as well.  [default: no]")
 @_settings
@@ -68,7 +70,7 @@ def doctor(as_json: bool, strict: bool, **values: Any) -> None:
     The exit code is 0 if a server can run, 1 if something is at fault (with --strict also for a
     warning), and 2 for wrong usage.
     """
-    settings = Settings(**values)
+    settings = given(values)
     # What the server's parts would log is in the findings.
     logging.getLogger("penstock").addHandler(logging.NullHandler())
     findings = [finding for check in CHECKS for finding in check(settings)]

@@ -377,6 +377,13 @@ def test_a_bad_value_is_refused_by_the_name_of_what_held_it(name: str, value: st
     assert f"env var: '{variable}'" in " ".join(by_variable.output.split())
 
 
+def test_a_server_that_nobody_could_call_is_refused() -> None:
+    ports = [f"--allow-{port}=false" for port in ("http", "grpc", "metrics")]
+    result = CliRunner().invoke(serve, ports)
+    assert result.exit_code == 2
+    assert "leave out at least one of the first two" in " ".join(result.output.split())
+
+
 def test_an_unknown_flag_is_refused() -> None:
     result = CliRunner().invoke(serve, ["--http-prot=80"])
     assert result.exit_code == 2
