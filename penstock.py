@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -88,6 +89,17 @@ def _missing(package: str | None, command: str) -> click.ClickException:
     )
 
 
+def _warn_of_variables() -> None:
+    """Name the variables that look like ours and that nothing reads."""
+    # To know the settings takes as long as all else here; few have any such variable.
+    if not any(name.startswith("PENSTOCK_") for name in os.environ):
+        return
+    from serving.variables import unread
+
+    for sentence in unread(os.environ):
+        click.echo(f"Warning: {sentence}", err=True)
+
+
 class _Penstock(click.Group):
     """Lists all commands without importing any: `--help` is quick and needs no extra."""
 
@@ -119,6 +131,7 @@ class _Penstock(click.Group):
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
+        _warn_of_variables()
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:

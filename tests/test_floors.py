@@ -47,7 +47,7 @@ FLOORS: Final = (
         "serving.statistics",
         "serving.threads",
     ),
-    ("serving.logs", "serving.server_metrics", "serving.tracing"),
+    ("serving.logs", "serving.server_metrics", "serving.tracing", "serving.variables"),
     ("serving.config", "serving.wire", "serving.metrics", "serving.storage"),
     ("serving.engine.gpu_memory", "serving.engine.places"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
