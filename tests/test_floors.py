@@ -15,7 +15,14 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 # From the ground up. A unit is a module, or a package whose modules may import each other; it
 # imports units of lower floors only.
 FLOORS: Final = (
-    ("serving.errors", "serving.heap", "serving.http2", "serving.memo", "serving.inflight"),
+    (
+        "serving.errors",
+        "serving.heap",
+        "serving.http2",
+        "serving.inflight",
+        "serving.memo",
+        "serving.orphans",
+    ),
     ("serving.acceptor", "serving.event_loop"),
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.values"),

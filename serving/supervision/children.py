@@ -1,7 +1,6 @@
 """Processes made by forking: they begin with all modules loaded, and share that memory."""
 
 import atexit
-import ctypes
 import json
 import logging
 import os
@@ -14,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from serving.errors import ServingError
+from serving.orphans import end_with
 
 logger = logging.getLogger("penstock.server")
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM)
 _CAUGHT: Final = (*FORWARDED, signal.SIGCHLD)
-# Of prctl(2): the signal that a process gets when the one that made it has gone.
-_PR_SET_PDEATHSIG: Final = 1
 # What fits into one datagram everywhere.
 _MAX_TEXT: Final = 60_000
 
@@ -101,9 +99,7 @@ def start(name: str, role: Role, reports: Reports) -> Child:
 def _detach(parent: int) -> None:
     # Ctrl-C at a terminal reaches all of a group, and all would stop at once rather than in order.
     os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(1)  # it has gone before it could be watched
+    end_with(parent)
     signal.set_wakeup_fd(-1)
     for number in _CAUGHT:
         signal.signal(number, signal.SIG_DFL)

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
@@ -18,6 +19,14 @@ from serving.config import Proto, from_json
 
 _LIVE: Final = re.compile(r"live: REST on \S+?:(\d+),")
 _HOST: Final = "127.0.0.1"
+# `penstock` with what follows the first argument, the process with which it ends.
+_SERVE: Final = """\
+import sys
+from serving.orphans import end_with
+end_with(int(sys.argv.pop(1)))
+import penstock
+penstock.main()
+"""
 _LOAD_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 60.0
 
@@ -71,7 +80,7 @@ def serving(repository: str, model: str) -> Iterator[BenchServer]:
     but that of the processors.
     """
     command = [
-        *(sys.executable, "-m", "penstock", "serve"),
+        *(sys.executable, "-c", _SERVE, str(os.getpid()), "serve"),
         f"--model-repository={repository}",
         "--model-control-mode=explicit",
         # What is measured is what serves in the end.

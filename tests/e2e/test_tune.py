@@ -2,7 +2,11 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,6 +15,15 @@ from serving.config import parse, to_text
 from serving.tune.command import tune
 from tests.e2e.server import REPOSITORY
 from tests.serving.tune.variants import add_variant
+
+_SERVES: Final = """\
+import sys
+from serving.tune.bench_server import serving
+
+with serving(sys.argv[1], "digits-mlp") as server:
+    print(server.port, flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -73,3 +86,15 @@ def test_what_cannot_be_tuned_is_refused(
     found = tuned(repository, *arguments)
     assert found.exit_code != 0
     assert words in found.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells of a parent's end")
+def test_who_is_killed_takes_the_server_along(repository: Path) -> None:
+    command = [sys.executable, "-c", _SERVES, str(repository)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        address = ("127.0.0.1", int(killed.stdout.readline()))
+        # Less than the server waits for a client that says nothing.
+        with socket.create_connection(address, timeout=60) as connection:
+            killed.kill()
+            assert connection.recv(1) == b""
