@@ -27,6 +27,7 @@ NEED_A_GPU: Final = {
     "panel GPU power A",
     "panel GPU power B",
     "alert PenstockGpuMemoryFull",
+    "alert PenstockAcceleratorRefused",
 }
 _METRIC: Final = re.compile(r"\b(?:nv|penstock|process)_\w+(?=[{\[)]|\s|$)")
 _ENDINGS: Final = re.compile(r"_(?:bucket|sum|count)$")
