@@ -391,7 +391,7 @@ def option(name: str, *, hidden: bool = False) -> Callable[[_Command], _Command]
         name,
         type=setting.metadata["type"],
         multiple=setting.metadata["multiple"],
-        default=setting.default,
+        default=_as_typed(setting.default),
         envvar=ENVIRONMENT_PREFIX + name.upper(),
         help=setting.metadata["help"],
         show_default=True,
@@ -399,3 +399,10 @@ def option(name: str, *, hidden: bool = False) -> Callable[[_Command], _Command]
         hidden=hidden,
         **alone,
     )
+
+
+def _as_typed(default: Any) -> Any:
+    """A default as a user would write it, for the help to show."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return default.name.lower() if isinstance(default, Enum) else default

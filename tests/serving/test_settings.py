@@ -21,6 +21,7 @@ from serving.settings import (
     ModelControlMode,
     PassportPolicy,
     Settings,
+    option,
     options,
 )
 from serving.triton_settings import TritonSettings
@@ -403,3 +404,15 @@ def test_the_help_tells_of_every_flag_variable_and_default() -> None:
 
 def test_flags_that_tritonserver_has_bear_its_names() -> None:
     assert set(TRITONS) <= {flag_of(name) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_shows_a_default_that_can_be_typed(name: str) -> None:
+    command = click.Command("serve")
+    option(name)(command)
+    shown = command.params[0].get_default(click.Context(command))
+    choices = command.params[0].type
+    if isinstance(choices, click.Choice):
+        assert shown in {choice.name.lower() for choice in choices.choices}
+    else:
+        assert not isinstance(shown, bool)
