@@ -23,10 +23,14 @@ class Device(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What `--device` says; `gpus` are CUDA's numbers of the GPUs to use, none for all of them."""
+    """What `--device` says; `gpus` are CUDA's numbers of the GPUs to use, none for all of them.
+
+    `own` are those among them that this process drives, where others drive the rest; None: all.
+    """
 
     device: Device = Device.AUTO
     gpus: tuple[int, ...] = ()
+    own: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, text: str) -> "Wish":
@@ -53,12 +57,13 @@ class Gpus:
     """The GPUs that models may use, by CUDA's numbers; `missing` says why there is none.
 
     With `tensorrt` the models that name no accelerator of their own have TensorRT execute what it
-    can, and CUDA the rest.
+    can, and CUDA the rest. `own` are those that this process drives; None: all of them.
     """
 
     ids: tuple[int, ...] = ()
     missing: str = "nobody has looked for any"
     tensorrt: bool = False
+    own: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.ids)) or f"none ({self.missing})"

@@ -16,6 +16,7 @@
     ├── DeadlineExceeded         the caller's time was up before an answer existed
     ├── Cancelled                the caller has gone
     ├── LoadFailed               a model version could not be made ready
+    │   └── Elsewhere            no instance of it is in this process, but in others of this server
     └── Internal                 our fault, or the model's
 
 Every error is raised once, here in the core; each protocol maps `Code` to its own status by one
@@ -176,3 +177,7 @@ class LoadFailed(ServingError):
     """A model version could not be made ready to serve; the message says why and the cure."""
 
     code = Code.LOAD_FAILED
+
+
+class Elsewhere(LoadFailed):
+    """All of a model's instances are on GPUs that other processes of this server drive."""

@@ -18,6 +18,8 @@ _MOUNTS_V2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 _NICENESS = 5
 # Threads that are in a library's code, which nothing can interrupt.
 _ABANDONED: list[threading.Thread] = []
+# The processes of this server that compute with one quota.
+_SHARERS = [1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,17 @@ class Processors:
 
 
 def processors() -> Processors:
-    """Those of this process now: its affinity mask, and the least quota of its control groups."""
-    return Processors(_affinity(), min(_quotas(), default=None))
+    """Those of this process now: its affinity mask, and the least quota of its control groups.
+
+    Of the quota it has its share, where others compute beside it (`share_quota`).
+    """
+    quota = min(_quotas(), default=None)
+    return Processors(_affinity(), quota and quota / _SHARERS[0])
+
+
+def share_quota(processes: int) -> None:
+    """So many processes of this server, of which this is one, compute with one quota."""
+    _SHARERS[:] = [processes]
 
 
 def available_cpus() -> int:

@@ -39,7 +39,7 @@ from serving.config.ensemble import Step, dependencies, is_ensemble
 from serving.config.ensemble_steps import step_faults
 from serving.config.model import ModelConfig, Reshape, choose, likely_batch_sizes
 from serving.config.parameters import RuntimeOptions, runtime_options
-from serving.config.placement import CPU, Placement, instance_sessions, placements
+from serving.config.placement import CPU, Placement, instance_sessions, placements, within
 from serving.config.ragged import BatchInput, BatchInputKind
 from serving.config.sequences import Control, ControlKind, State
 from serving.config.source import Located, Refused, Source, refuse
@@ -84,4 +84,5 @@ __all__ = [
     "step_faults",
     "to_text",
     "validate",
+    "within",
 ]

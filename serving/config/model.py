@@ -11,7 +11,7 @@ from serving.config.accelerators import tolerance
 from serving.config.ensemble import Step
 from serving.config.model_metrics import first_response_bounds
 from serving.config.parameters import RuntimeOptions
-from serving.config.placement import Placement, instance_sessions, placements
+from serving.config.placement import Placement, placements
 from serving.config.ragged import BatchInput, batch_inputs, batch_outputs, ragged_inputs
 from serving.config.sequences import Control, State, controls, states
 from serving.config.source import Source
@@ -88,14 +88,6 @@ class ModelConfig:
     def caches_responses(self) -> bool:
         """Whether answers may come from the server's response cache, if it has one."""
         return bool(self.proto.response_cache.enable)
-
-    @property
-    def instance_sessions(self) -> list[int]:
-        """For each instance, which of the sessions it executes on: one of its own, or its group's.
-
-        Instances may run at the same time; those of passive groups do not run at all.
-        """
-        return instance_sessions(self.proto)
 
     @property
     def placements(self) -> list[Placement]:

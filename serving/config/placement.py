@@ -1,6 +1,7 @@
 """Where each session of a resolved configuration executes, and which instances share it."""
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -104,6 +105,24 @@ def place(proto: Proto, gpus: Gpus) -> None:
         accelerators = proto.optimization.execution_accelerators.gpu_execution_accelerator
         if not accelerators:
             accelerators.add(name="tensorrt")
+
+
+def within(proto: Proto, gpus: Gpus) -> Proto:
+    """The same configuration with those instances only that this process has, perhaps none.
+
+    To be asked of one that `place` has seen. What is on the CPU is in every process.
+    """
+    if gpus.own is None:
+        return proto
+    own = deepcopy(proto)
+    del own.instance_group[:]
+    for group in proto.instance_group:
+        here = [gpu for gpu in group.gpus if gpu in gpus.own]
+        if here or not group.gpus:
+            added = own.instance_group.add()
+            added.CopyFrom(group)
+            added.gpus[:] = here
+    return own
 
 
 def recording_faults(proto: Proto) -> Iterator[Fault]:

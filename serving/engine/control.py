@@ -19,7 +19,7 @@ from serving.engine.places import Folder
 from serving.engine.registry import UNLOADED, Record, Registry
 from serving.engine.repository import Repository, is_model_name
 from serving.engine.rollout import Rollout
-from serving.errors import InvalidArgument, NotFound, ServingError, Unavailable
+from serving.errors import Elsewhere, InvalidArgument, NotFound, ServingError, Unavailable
 from serving.types import LoadOverride
 
 logger = logging.getLogger("penstock.load")
@@ -132,6 +132,8 @@ class ModelControl:
             if part in above:
                 raise dependents.Circle(above[above.index(part) :])
             await self._load(self._repository, part, above=above)
+        except Elsewhere:
+            raise  # and so is what is made of it
         except ServingError as error:
             if self._registry.serves(part):
                 logger.warning("%s goes on with what serves of %s: %s", record.name, part, error)

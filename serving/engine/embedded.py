@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from serving import __version__
 from serving.config import Completion
+from serving.engine import survey
+from serving.engine.agreement import steps
 from serving.engine.assemble import assemble
 from serving.engine.backends.base import Backend
 from serving.engine.backends.gpus import find_gpus
@@ -25,7 +27,15 @@ from serving.engine.repository import Repository, canonical_version
 from serving.engine.rollout import Rollout
 from serving.engine.servable import Opened, Servable
 from serving.engine_settings import AcceleratorBuild
-from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
+from serving.errors import (
+    Elsewhere,
+    InvalidArgument,
+    LoadFailed,
+    NotFound,
+    ServingError,
+    Unavailable,
+)
+from serving.layout import Demand
 from serving.location import Location
 from serving.settings import ModelControlMode, Settings
 from serving.statistics import CacheStatistics, ServerStatistics, VersionStatistics
@@ -70,7 +80,7 @@ class EmbeddedEngine:
         self._loop_time = LoopTime(available_cpus())
         # Once, as it takes CUDA a while.
         self._gpus = lru_cache(partial(find_gpus, settings.device))
-        loader = Loader(
+        self._loader = Loader(
             backends or default_backends(),
             settings.passport_policy,
             Completion(not settings.auto_complete, settings.default_max_batch_size),
@@ -78,7 +88,9 @@ class EmbeddedEngine:
             self._gpus,
             builds_aside=settings.accelerator_build is AcceleratorBuild.BACKGROUND,
         )
-        rollout = Rollout(loader, self._registry, self._assemble, settings.model_load_thread_count)
+        rollout = Rollout(
+            self._loader, self._registry, self._assemble, settings.model_load_thread_count
+        )
         self._control = ModelControl(self._repository, self._registry, rollout)
         self._poller = Poller(self._repository, self._registry, self._control, rollout)
         # Not the loop's own threads: a store that does not answer would take them all.
@@ -113,6 +125,14 @@ class EmbeddedEngine:
             polling = self._poller.run(self._settings.repository_poll_secs)
             self._polling = asyncio.create_task(polling)
 
+    def survey(self) -> tuple[tuple[int, ...], list[Demand]]:
+        """The GPUs that models may use, and what asks for them; takes long, and opens no model."""
+        gpus = self._gpus().ids
+        demands = survey.demands(self._repository, self._loader) if len(gpus) > 1 else []
+        if self._mode is not ModelControlMode.NONE:
+            demands.append(Demand(frozenset(gpus)))  # of what is still to come
+        return gpus, demands
+
     def _at_start(self, present: Sequence[str]) -> Sequence[str]:
         """The models to load at start, of those that are `present`."""
         named = tuple(dict.fromkeys(self._settings.load_model))
@@ -121,7 +141,7 @@ class EmbeddedEngine:
 
     def _failure(self, name: str, outcome: BaseException | None) -> str:
         """Why the model did not load, if it did not."""
-        if outcome is None:
+        if outcome is None or isinstance(outcome, Elsewhere):
             return ""
         if not isinstance(outcome, ServingError):
             raise outcome
@@ -246,6 +266,10 @@ class EmbeddedEngine:
         except ServingError as error:
             logger.error("%s", error.message)
             raise
+
+    def prepare(self, model: str, override: LoadOverride) -> AsyncGenerator[None, None]:
+        """The steps of a load that other processes make as well; in any control mode."""
+        return steps(partial(self._control.load, model, override))
 
     async def unload(self, model: str, dependents: bool = False) -> None:
         """Take a model out of service; what it has accepted is answered."""

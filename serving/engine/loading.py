@@ -16,10 +16,12 @@ from serving.config import (
     complete,
     complete_ensemble,
     dependencies,
+    instance_sessions,
     is_ensemble,
     parse,
     placements,
     resolve,
+    within,
 )
 from serving.devices import NONE, Gpus
 from serving.engine.backends.base import Backend, Session
@@ -40,7 +42,7 @@ from serving.engine.sequences import read_initial_states
 from serving.engine.servable import Opened
 from serving.engine.snapshot import Snapshot, take
 from serving.engine.warmup import warm_up
-from serving.errors import LoadFailed, ServingError
+from serving.errors import Elsewhere, LoadFailed, ServingError
 from serving.settings import PassportPolicy
 from serving.threads import processors
 
@@ -138,7 +140,7 @@ class Loader:
         """What is to be served of the model `name` as it lies in `repository` now.
 
         LoadFailed where its configuration cannot be served, NoVersion where that leaves nothing to
-        serve, and what `Repository.find` raises.
+        serve, Elsewhere where others serve it, and what `Repository.find` raises.
         """
         folder = repository.find(name)
         snapshot = take(folder)
@@ -152,7 +154,13 @@ class Loader:
             version: self._planned(folder, snapshot, version, config, source)
             for version in served_versions(folder, config)
         }
+        if not any(self._is_here(each.config) for each in planned.values()):
+            raise Elsewhere(f"'{name}' has no instance on the GPUs of this process")
         return Plan(folder, snapshot, source, dependencies(config), planned, override)
+
+    def _is_here(self, config: Proto) -> bool:
+        """Whether this process has an instance, or whatever is served without any."""
+        return not config.instance_group or bool(within(config, self._gpus()).instance_group)
 
     def _parsed(self, folder: ModelFolder) -> Proto | None:
         """The folder's own configuration; None if it has none, and LoadFailed if it must have."""
@@ -236,11 +244,11 @@ class Loader:
         for warning in warnings:
             logger.warning("%s", folder.told(warning))
         path = folder.version_path(version)
-        opening = Opening(partial(self._backends[resolved.backend].open, resolved, path), resolved)
+        own = within(resolved, self._gpus())
+        opening = Opening(partial(self._backends[resolved.backend].open, own, path), own)
         sessions = [opening.first(self._builds_aside and folder.lasts)]
         try:
             config = complete(resolved, sessions[0].signature, plan.source, self._completion)
-            instances = config.instance_sessions
             sessions.extend(opening.others())
             labels, tokenizer = _labels(folder, config), folder.tokenizer(version)
             states = read_initial_states(config, folder)
@@ -253,7 +261,7 @@ class Loader:
         return Opened(
             config,
             str(version),
-            [sessions[index] for index in instances],
+            [sessions[index] for index in instance_sessions(own)],
             labels,
             passport,
             states,

@@ -8,7 +8,7 @@ from serving.engine.registry import Registry
 from serving.engine.repository import Repository
 from serving.engine.rollout import Rollout
 from serving.engine.snapshot import Snapshot, take
-from serving.errors import ServingError
+from serving.errors import Elsewhere, ServingError
 
 logger = logging.getLogger("penstock.load")
 
@@ -68,6 +68,8 @@ class Poller:
         was_required = self._registry.requires(name)
         try:
             await self._control.load(name)
+        except Elsewhere:
+            await self._control.unload(name)
         except ServingError as error:
             logger.error("%s", error)
             # What appears and is not whole yet keeps nobody from asking the others.

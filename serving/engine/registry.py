@@ -94,6 +94,10 @@ class Record:
             self.required = True
         self._loading = frozenset()
 
+    def abandon(self) -> None:
+        """What was begun is not to be; what serves goes on."""
+        self._loading = frozenset()
+
     def swap(self, serving: Mapping[str, Served]) -> list[tuple[str, Served]]:
         """Put `serving` into service at once; gives what it replaces, which now drains."""
         kept = {id(served) for served in serving.values()}

@@ -12,14 +12,21 @@ from functools import partial
 from typing import TypeVar
 
 from serving.config import ModelConfig
-from serving.engine import gpu_memory
+from serving.engine import agreement, gpu_memory
 from serving.engine.acceleration import Builder
 from serving.engine.backends.thread_plan import thread_plan
 from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close
 from serving.engine.registry import UNLOADED, Record, Registry, Served
 from serving.engine.repository import Repository
 from serving.engine.servable import Opened, Servable
-from serving.errors import InvalidArgument, LoadFailed, NotFound, ServingError, Unavailable
+from serving.errors import (
+    Elsewhere,
+    InvalidArgument,
+    LoadFailed,
+    NotFound,
+    ServingError,
+    Unavailable,
+)
 from serving.threads import processors
 
 T = TypeVar("T")
@@ -59,10 +66,13 @@ class Rollout:
         """What there is to serve of the model.
 
         InvalidArgument where the fault is the override's, or where the version policy leaves
-        nothing; else LoadFailed, which the index tells of if the model has a folder.
+        nothing; Elsewhere where others serve it; else LoadFailed, which the index tells of if the
+        model has a folder.
         """
         try:
             return await self.in_thread(self._loader.plan, repository, name, override)
+        except Elsewhere:
+            raise
         except ServingError as error:
             given = override is not None and override.snapshot is None
             if not given and not isinstance(error, NotFound | InvalidArgument):
@@ -80,6 +90,8 @@ class Rollout:
     async def serve(self, record: Record, plan: Plan) -> None:
         """Bring the model into the state of `plan`; InvalidArgument if a version does not load.
 
+        Where other processes load it as well, Abandoned if one of them cannot.
+
         Versions of which nothing has changed go on as they are, with all that they have counted.
         """
         made_of = {str(version): self._made_of(plan, version) for version in plan.versions}
@@ -90,6 +102,7 @@ class Rollout:
         }
         begin = time.monotonic()
         opened = await self._open(record, plan, made_of.keys() - kept.keys())
+        await self._agree(record, opened)
         serving = {
             version: kept.get(version) or Served(opened[version], made)
             for version, made in made_of.items()
@@ -148,6 +161,16 @@ class Rollout:
             ) from error
         except BaseException as error:
             record.fail(repr(error))
+            raise
+
+    async def _agree(self, record: Record, opened: Mapping[str, Servable]) -> None:
+        """Wait until other processes have opened it as well; or have it never opened here."""
+        try:
+            await agreement.reached()
+        except BaseException:
+            for servable in opened.values():
+                self._drain_soon(servable)
+            record.abandon()
             raise
 
     def _assembled(self, opened: Sequence[Opened]) -> Mapping[str, Servable]:

@@ -55,7 +55,8 @@ def find_gpus(wish: Wish, devices: Callable[[], Sequence[CudaDevice]] = cuda_dev
         return Gpus(missing=str(error))
     for device in found:
         logger.info("GPU %d: %s, %s", device.number, device.name, device.uuid)
-    return Gpus(tuple(device.number for device in found), tensorrt=wish.device is Device.TENSORRT)
+    numbers = tuple(device.number for device in found)
+    return Gpus(numbers, tensorrt=wish.device is Device.TENSORRT, own=wish.own)
 
 
 def why_not(runtime: Any, provider: str) -> str:
@@ -91,9 +92,11 @@ def _usable(
         there = ", ".join(map(str, numbers))
         raise NoGpu(f"there is no GPU {absent[0]}; CUDA shows this process {there}")
     chosen = [device for device in shown if device.number in (wish.gpus or numbers)]
+    # Trying takes memory of the GPU, which belongs to the process that drives it.
+    own = [each.number for each in chosen if wish.own is None or each.number in wish.own]
     wanted = [TENSORRT, CUDA] if wish.device is Device.TENSORRT else [CUDA]
-    for provider in wanted:
-        if reason := _refused(runtime, provider, chosen[0].number):
+    for provider in wanted if own else ():
+        if reason := _refused(runtime, provider, own[0]):
             raise NoGpu(f"ONNX Runtime's {provider} does not load: {reason}")
     return chosen
 

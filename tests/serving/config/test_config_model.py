@@ -1,6 +1,14 @@
 import pytest
 
-from serving.config import ModelConfig, Reshape, RuntimeOptions, Source, choose, parse
+from serving.config import (
+    ModelConfig,
+    Reshape,
+    RuntimeOptions,
+    Source,
+    choose,
+    instance_sessions,
+    parse,
+)
 from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
 
 
@@ -150,7 +158,7 @@ SHARED = 'parameters { key: "share_session_between_instances" value { string_val
     ],
 )
 def test_every_instance_that_answers_has_a_session(text: str, sessions: list[int]) -> None:
-    assert config_of(text).instance_sessions == sessions
+    assert instance_sessions(config_of(text).proto) == sessions
 
 
 @pytest.mark.parametrize(

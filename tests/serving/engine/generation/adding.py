@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.config import Source, complete, parse, resolve
+from serving.config import Source, complete, instance_sessions, parse, resolve
 from serving.dtypes import Datatype
 from serving.engine.assemble import assemble
 from serving.engine.backends.characters import Characters
@@ -110,7 +110,7 @@ def opened(graph: AddingGraph, rows: int = 4, more: str = "") -> Opened:
     text = CONFIG.format(rows=rows, more=more)
     source = Source("m", text)
     config = complete(resolve(parse(text, "m"), "m", source), session.signature, source)
-    return Opened(config, "1", [session] * len(config.instance_sessions))
+    return Opened(config, "1", [session] * len(instance_sessions(config.proto)))
 
 
 @asynccontextmanager
