@@ -100,6 +100,14 @@ class EngineSettings:
             click.IntRange(0, 64),
         ),
     )
+    engines: int = field(
+        default=0,
+        metadata=flag(
+            "Processes that execute the models, beside --workers, each with its share of the GPUs "
+            "and processors; 0: one for each GPU that models are placed on, or else one.",
+            click.IntRange(0, 64),
+        ),
+    )
     gateway_batching: bool = field(
         default=False,
         metadata=flag(
@@ -116,6 +124,10 @@ class EngineSettings:
             raise click.UsageError(
                 "--gateway-batching is for --engine=triton; this process batches what it executes."
             )
+        if self.engines > 1 and not self.workers:
+            raise click.UsageError("--engines needs --workers, which spread requests over them.")
+        if self.engines > 1 and self.engine is EngineKind.TRITON:
+            raise click.UsageError("--engines is for models that are executed here.")
         if self.workers and sys.platform != "linux":
             raise click.UsageError("--workers needs Linux, which shares a port out to processes.")
 

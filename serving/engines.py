@@ -2,12 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from typing import Protocol
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final, Protocol
 
+from serving.devices import Device
 from serving.engine.base import Engine
 from serving.engine_settings import EngineKind
 from serving.errors import ServingError
+from serving.layout import Demand, layout
 from serving.settings import Settings
 from serving.types import ModelMetadata
 
@@ -35,9 +41,48 @@ def open_engine(settings: Settings) -> StartingEngine:
 async def start(engine: StartingEngine) -> Sequence[ModelMetadata]:
     """Start the engine; gives the models that are ready then, as far as that is known."""
     await engine.start()
+    return await serving(engine)
+
+
+async def serving(engine: Engine) -> Sequence[ModelMetadata]:
+    """The models that are ready now, as far as that is known."""
     # What is somewhere else may not be there yet.
     with suppress(ServingError):
         ready = await engine.index(ready_only=True)
         asked = (engine.model_metadata(entry.name, entry.version) for entry in ready)
         return await asyncio.gather(*asked)
     return ()
+
+
+def processes(settings: Settings) -> list[list[int]]:
+    """The GPUs of each engine process that the settings ask for, see `layout`.
+
+    LoadFailed where they ask for GPUs that cannot be had.
+    """
+    gpus: tuple[int, ...] = ()
+    demands: Sequence[Demand] = ()
+    if settings.engines != 1 and _may_have_gpus(settings):
+        # What has looked for GPUs can have no children that use them.
+        with ProcessPoolExecutor(1, get_context("fork")) as pool:
+            gpus, demands = pool.submit(_survey, settings).result()
+    return layout(gpus, demands, settings.engines)
+
+
+def _survey(settings: Settings) -> tuple[tuple[int, ...], Sequence[Demand]]:
+    from serving.engine.embedded import EmbeddedEngine
+
+    return EmbeddedEngine(settings).survey()
+
+
+def _may_have_gpus(settings: Settings) -> bool:
+    """Whether it is worth the time to look for any."""
+    runtime = find_spec("onnxruntime")
+    if settings.device.device is Device.CPU or settings.engine is not EngineKind.EMBEDDED:
+        return False
+    if runtime is None or runtime.origin is None:
+        return False
+    return settings.device.is_binding or Path(runtime.origin).parent.joinpath(_CUDA).exists()
+
+
+# What ONNX Runtime is installed with where it can execute on GPUs.
+_CUDA: Final = "capi/libonnxruntime_providers_cuda.so"

@@ -335,6 +335,15 @@ class VersionStatistics:
             self.first_response.merge(other.first_response)
         _merge(self, other, _MERGED)
 
+    def add(self, other: "VersionStatistics") -> None:
+        """Count what `other` counts as well, now, in another process."""
+        self.merge(other)
+        self.pending += other.pending
+        # A request goes where it waits least.
+        waits = [wait for wait in (self.wait, other.wait) if wait is not None]
+        self.wait = min(waits, default=None)
+        self.load_duration = max(self.load_duration, other.load_duration)
+
 
 _MERGED: Final = (
     *DURATIONS,

@@ -1,62 +1,133 @@
-"""What the processes of one server do: one executes the models, the others parse and answer."""
+"""What the processes of one server do: some execute the models, the others parse and answer."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from serving import engines, event_loop
+from serving import cores, engines, event_loop, threads
 from serving.announcement import announcement
 from serving.engine_settings import EngineKind
+from serving.engines import StartingEngine
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import serve
 from serving.logs import Logs
 from serving.settings import Settings
 from serving.supervision import ports
 from serving.workers.door import Door
-from serving.workers.recovery import LastingEngine, Ledgers
+from serving.workers.joined import JoinedEngine, Peer
+from serving.workers.recovery import LastingCounts, LastingModels, Ledgers, restore_models
 from serving.workers.remote import RemoteEngine
 from serving.workers.service import Service
 from serving.workers.sharing import Sharing
+from serving.workers.spread import spread
 
 # In seconds: what workers may take to stop beyond the times that the settings grant.
 _LEEWAY: Final = 5
 
 
+class Seat(NamedTuple):
+    """One engine, whichever process that is at the moment: how it is reached, what it leaves."""
+
+    name: str
+    door: Door
+    ledgers: Ledgers
+    gpus: tuple[int, ...]
+
+
 def run_engine(
     settings: Settings,
     logs: Logs,
-    door: Door,
-    ledgers: Ledgers,
+    seats: Sequence[Seat],
+    index: int,
     report: Callable[[str, str], None],
 ) -> None:
-    """Execute the models for the workers, and answer metrics, until a signal."""
+    """Execute the models for the workers until a signal.
+
+    The first engine answers metrics as well, and for all engines what must be one.
+    """
     _leave_the_telling_to_the_supervisor()
-    own = _for_the_engine(settings, ledgers)
+    if len(seats) > 1:
+        cores.keep_to_share(index, len(seats))
+        threads.share_quota(len(seats))
+    own = _for_the_engine(settings, seats, index)
 
     async def main() -> None:
-        engine = engines.open_engine(own)
-        keeps_models = settings.engine is EngineKind.EMBEDDED
-        lasting = LastingEngine(engine, ledgers, keeps_models)
-        extensions = Extensions.of(own, logs)
-        sharing = Sharing(extensions.apply, ledgers.changes)
-        service = Service(lasting.engine, door.inside, sharing, settings.exit_timeout_secs)
+        process = _EngineProcess(engines.open_engine(own), own, logs, seats, index)
 
         async def load() -> None:
             report("live", "")
-            service.open()
-            models = await engines.start(engine)
-            await lasting.restore()
-            service.changed()
-            report("ready", announcement(models, settings, ports.addresses(settings)))
+            await process.start()
+            if not index:
+                models = await engines.serving(process.service.engine)
+                report("ready", announcement(models, settings, ports.addresses(settings)))
 
-        await serve(service.engine, own, extensions, load, lambda _: None)
+        await serve(process.service.engine, own, process.extensions, load, lambda _: None)
 
     event_loop.run(main())
 
 
-def _for_the_engine(settings: Settings, ledgers: Ledgers) -> Settings:
+class _EngineProcess:
+    """An engine with all that makes it go on where the process before it ended."""
+
+    def __init__(
+        self,
+        engine: StartingEngine,
+        settings: Settings,
+        logs: Logs,
+        seats: Sequence[Seat],
+        index: int,
+    ) -> None:
+        self._engine = engine
+        self._ledgers = ledgers = seats[index].ledgers
+        self._is_new = ledgers.is_empty
+        self._lasting = LastingCounts(engine, ledgers.counts)
+        self.extensions = Extensions.of(settings, logs)
+        sharing = Sharing(self.extensions.apply, ledgers.changes)
+        outer = self._lasting.engine
+        self._joined: JoinedEngine | None = None
+        if len(seats) > 1 and not index:
+            peers = [
+                Peer(RemoteEngine(seat.door.outside), seat.ledgers.counts) for seat in seats[1:]
+            ]
+            for peer in peers:
+                sharing.add(peer.engine.apply)
+            self._joined = JoinedEngine(outer, peers)
+            outer = self._joined.engine
+        if settings.engine is EngineKind.EMBEDDED and not index:
+            outer = LastingModels(outer, ledgers.models).engine
+        self.service = Service(outer, seats[index].door.inside, sharing, settings.exit_timeout_secs)
+        # Whose place others can take meanwhile is not asked before it can answer.
+        self._opens_late = len(seats) > 1 and not self._is_new
+
+    async def start(self) -> None:
+        """Load the models, and let workers in."""
+        if not self._opens_late:
+            self.service.open()
+        if self._joined:
+            await self._joined.start()
+        await self._engine.start()
+        await restore_models(self._engine, self._ledgers.models)
+        await self._lasting.restore()
+        if self._opens_late:
+            self.service.open()
+        self.service.start()
+        if self._joined and self._is_new:
+            await self._joined.started()
+
+
+def _for_the_engine(settings: Settings, seats: Sequence[Seat], index: int) -> Settings:
+    ledgers = seats[index].ledgers
     models = ledgers.models_at_start()
+    if len(seats) > 1:
+        settings = replace(
+            settings,
+            device=replace(settings.device, own=seats[index].gpus),
+            allow_metrics=settings.allow_metrics and not index,
+            response_cache_byte_size=settings.cache_size // len(seats),
+            cache_config=(),
+        )
     return replace(
         settings,
         allow_http=False,
@@ -71,17 +142,18 @@ def _for_the_engine(settings: Settings, ledgers: Ledgers) -> Settings:
 
 
 def run_worker(
-    settings: Settings, logs: Logs, door: Door, report: Callable[[str, str], None]
+    settings: Settings, logs: Logs, seats: Sequence[Seat], report: Callable[[str, str], None]
 ) -> None:
     """Parse and answer until a signal."""
     _leave_the_telling_to_the_supervisor()
     own = replace(settings, allow_metrics=False)
 
     async def main() -> None:
-        engine = RemoteEngine(door.outside)
-        extensions = Extensions.of(own, logs, engine.share)
-        engine.follow(extensions.apply)
-        await engine.start()
+        remotes = [RemoteEngine(seat.door.outside) for seat in seats]
+        engine = spread(remotes)
+        extensions = Extensions.of(own, logs, remotes[0].share)
+        remotes[0].follow(extensions.apply)
+        await asyncio.gather(*(remote.start() for remote in remotes))
 
         async def load() -> None:
             report("live", "")

@@ -16,12 +16,16 @@ from serving.workers.sharing import Change
 _RETRY_AFTER: Final = 1.0
 
 
+class Lost(Unavailable):
+    """The engine is not there, or has gone with what it had in hand."""
+
+
 class Link:
     """Asks the engine behind the door; to be used on one event loop.
 
     `changed` is called when the engine has come, has gone, or says that something is other than
     before; `apply` is given each change that all workers are to make. Whoever waits for an answer
-    as the engine goes gets Unavailable, as does whoever asks before it is back.
+    as the engine goes gets Lost, as does whoever asks before it is back.
     """
 
     def __init__(
@@ -133,5 +137,5 @@ class Link:
             self._changed()
 
 
-def _gone() -> Unavailable:
-    return Unavailable("the engine has stopped and is being started again", _RETRY_AFTER)
+def _gone() -> Lost:
+    return Lost("the engine has stopped and is being started again", _RETRY_AFTER)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 from serving.engine.base import Engine
-from serving.errors import ServingError
+from serving.errors import Elsewhere, ServingError
 from serving.statistics import VersionStatistics
 from serving.types import LoadOverride
 from serving.workers import records
@@ -26,12 +26,16 @@ _INTERVAL: Final = 1.0
 
 
 class Ledgers:
-    """What is written down, each for itself, since what clients have loaded may be large."""
+    """What is written down, each for itself, since what clients have loaded may be large.
 
-    def __init__(self) -> None:
+    Of several engines, each has counts of its own beside what the `first` shares with them.
+    """
+
+    def __init__(self, first: "Ledgers | None" = None) -> None:
         self.counts = Ledger()
-        self.models = Ledger()
-        self.changes = Ledger()
+        self.models: Ledger = first.models if first else Ledger()
+        self.changes: Ledger = first.changes if first else Ledger()
+        self._own = (self.counts,) if first else (self.counts, self.models, self.changes)
 
     @property
     def is_empty(self) -> bool:
@@ -48,26 +52,19 @@ class Ledgers:
 
     def close(self) -> None:
         """Close them in this process."""
-        self.counts.close()
-        self.models.close()
-        self.changes.close()
+        for ledger in self._own:
+            ledger.close()
 
 
-class LastingEngine:
-    """`inner`, and what it was in the process before this one; to be used on one event loop.
+class LastingCounts:
+    """`inner`, and what was counted in the process before this one; for one event loop."""
 
-    An engine that `keeps_models` in its process must load again what clients have had loaded.
-    """
-
-    def __init__(self, inner: Engine, ledgers: Ledgers, keeps_models: bool) -> None:
+    def __init__(self, inner: Engine, ledger: Ledger) -> None:
         self._inner = inner
-        self._ledgers = ledgers
-        self._keeps_models = keeps_models
-        # What came with the loads of models that clients have asked for.
-        self._overrides: dict[str, LoadOverride] = {}
+        self._ledger = ledger
         self._written = b""
         self._restored = asyncio.Event()
-        if ledgers.is_empty:
+        if ledger.read() is None:
             self._restored.set()
         self._saving: asyncio.Task[None] | None = None
 
@@ -80,9 +77,11 @@ class LastingEngine:
         return cast(Engine, self)
 
     async def restore(self) -> None:
-        """Go on, once the inner engine has started, where the one before it ended."""
-        await self._restore_overrides()
-        await self._restore_counts()
+        """Go on, once the inner engine has its models, where the one before it ended."""
+        before = {(one.model, one.version): one for one in read_counts(self._ledger)}
+        for version in await self._inner.counted():
+            if one := before.get((version.model, version.version)):
+                version.merge(one)
         self._restored.set()
         self._saving = asyncio.create_task(self._save_on())
 
@@ -96,22 +95,6 @@ class LastingEngine:
         await self._save_counts()
         return await self._inner.statistics(model, version)
 
-    async def load(self, model: str, override: LoadOverride) -> None:
-        """As the inner engine, and of the next one as well."""
-        await self._inner.load(model, override)
-        if override != LoadOverride():
-            self._overrides[model] = override
-        elif known := self._overrides.get(model):
-            # A configuration holds on; files are those of the repository again.
-            self._overrides[model] = replace(known, files={})
-        await self._save_models()
-
-    async def unload(self, model: str, dependents: bool = False) -> None:
-        """As the inner engine, and of the next one as well."""
-        await self._inner.unload(model, dependents)
-        self._overrides.pop(model, None)
-        await self._save_models()
-
     async def close(self) -> None:
         """Write nothing down any more, and close the inner engine."""
         if self._saving is not None:
@@ -123,36 +106,76 @@ class LastingEngine:
         await self._restored.wait()
         content = marshal.dumps(records.to_plain(await self._inner.counted()), _FORMAT)
         if content != self._written:
-            self._ledgers.counts.write(content)
+            self._ledger.write(content)
             self._written = content
-
-    async def _save_models(self) -> None:
-        if self._keeps_models:
-            ready = {entry.name for entry in await self._inner.index(ready_only=True)}
-            content = sorted(ready), records.to_plain(self._overrides)
-            self._ledgers.models.write(marshal.dumps(content, _FORMAT))
-
-    async def _restore_overrides(self) -> None:
-        _, overrides = _read(self._ledgers.models) or ((), {})
-        self._overrides = records.from_plain(overrides)
-        loads = (self._inner.load(*item) for item in self._overrides.items())
-        for outcome in await asyncio.gather(*loads, return_exceptions=True):
-            if isinstance(outcome, ServingError):
-                logger.error("not loaded again as it was: %s", outcome.message)
-            elif isinstance(outcome, BaseException):
-                raise outcome
-
-    async def _restore_counts(self) -> None:
-        before = records.from_plain(_read(self._ledgers.counts) or [])
-        counted = {(one.model, one.version): one for one in before}
-        for version in await self._inner.counted():
-            if one := counted.get((version.model, version.version)):
-                version.merge(one)
 
     async def _save_on(self) -> None:
         while True:
             await asyncio.sleep(_INTERVAL)
             await self._save_counts()
+
+
+class LastingModels:
+    """`inner`, whose successor is to load again what clients have had loaded."""
+
+    def __init__(self, inner: Engine, ledger: Ledger) -> None:
+        self._inner = inner
+        self._ledger = ledger
+        # What came with the loads of models that clients have asked for.
+        self._overrides = _overrides(ledger)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @property
+    def engine(self) -> Engine:
+        """This, as others take it."""
+        return cast(Engine, self)
+
+    async def load(self, model: str, override: LoadOverride) -> None:
+        """As the inner engine, and of the next one as well."""
+        await self._inner.load(model, override)
+        if override != LoadOverride():
+            self._overrides[model] = override
+        elif known := self._overrides.get(model):
+            # A configuration holds on; files are those of the repository again.
+            self._overrides[model] = replace(known, files={})
+        await self._save()
+
+    async def unload(self, model: str, dependents: bool = False) -> None:
+        """As the inner engine, and of the next one as well."""
+        await self._inner.unload(model, dependents)
+        self._overrides.pop(model, None)
+        await self._save()
+
+    async def _save(self) -> None:
+        ready = {entry.name for entry in await self._inner.index(ready_only=True)}
+        content = sorted(ready), records.to_plain(self._overrides)
+        self._ledger.write(marshal.dumps(content, _FORMAT))
+
+
+async def restore_models(engine: Engine, ledger: Ledger) -> None:
+    """Have `engine`, which has just started, load what clients had brought to the one before it."""
+    loads = (engine.load(*item) for item in _overrides(ledger).items())
+    for outcome in await asyncio.gather(*loads, return_exceptions=True):
+        if isinstance(outcome, Elsewhere):
+            continue
+        if isinstance(outcome, ServingError):
+            logger.error("not loaded again as it was: %s", outcome.message)
+        elif isinstance(outcome, BaseException):
+            raise outcome
+
+
+def read_counts(ledger: Ledger) -> Sequence[VersionStatistics]:
+    """What an engine has counted, as far as it has come to write it down."""
+    counted: Sequence[VersionStatistics] = records.from_plain(_read(ledger) or [])
+    return counted
+
+
+def _overrides(ledger: Ledger) -> dict[str, LoadOverride]:
+    _, overrides = _read(ledger) or ((), {})
+    found: dict[str, LoadOverride] = records.from_plain(overrides)
+    return found
 
 
 def _read(ledger: Ledger) -> Any:

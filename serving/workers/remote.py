@@ -43,6 +43,16 @@ class RemoteEngine:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._link.is_up.wait(), _PATIENCE)
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the engine is there now."""
+        return self._link.is_up.is_set()
+
+    async def started(self) -> None:
+        """Wait until the engine is there and has come to the end of its start."""
+        await self._link.is_up.wait()
+        await self._ask("started")
+
     async def live(self) -> bool:
         """Always: whoever gets an answer knows."""
         return True
@@ -120,6 +130,13 @@ class RemoteEngine:
         """Load a model, for all workers."""
         await self._ask("load", model, override)
 
+    async def prepare(self, model: str, override: LoadOverride) -> AsyncGenerator[None, None]:
+        """The steps of a load that this process makes as well; closing them abandons it there."""
+        values = model, records.to_plain(override)
+        async with aclosing(self._link.follow("prepare", *values)) as steps:
+            async for step in steps:
+                yield step
+
     async def unload(self, model: str, dependents: bool = False) -> None:
         """Take a model out of service, for all workers."""
         await self._ask("unload", model, dependents)
@@ -127,6 +144,11 @@ class RemoteEngine:
     async def share(self, *change: Any) -> None:
         """Have a change made in all workers, also in this one."""
         await self._ask("share", *change)
+
+    async def apply(self, change: Change) -> None:
+        """Have the engine's process make a change, if it is there; if not, it will find it."""
+        with suppress(Unavailable):
+            await self._link.ask("apply", *change)
 
     def follow(self, apply: Callable[..., None]) -> None:
         """Have `apply` called with each change that any worker shares."""

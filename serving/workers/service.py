@@ -51,6 +51,7 @@ class Service:
         self._empty = asyncio.Event()
         self._empty.set()
         self._answering: asyncio.Task[None] | None = None
+        self._started = asyncio.Event()
         engine.watch(self.changed)
 
     def __getattr__(self, name: str) -> Any:
@@ -64,6 +65,11 @@ class Service:
     def open(self) -> None:
         """Let the workers in."""
         self._answering = asyncio.create_task(door.answer(self._inside, self._desk))
+
+    def start(self) -> None:
+        """The engine has come to the end of its start."""
+        self._started.set()
+        self.changed()
 
     async def finish_sequences(self) -> None:
         """Wait until all workers have gone, who have sequences to finish and requests to answer."""
@@ -82,7 +88,7 @@ class Service:
             )
 
     def _desk(self) -> Channel:
-        desk = _Desk(self._engine, self._sharing.change, self._left)
+        desk = _Desk(self._engine, self._sharing, self._started, self._left)
         for change in self._sharing.changes:
             desk.tell(change)
         desk.channel.send(0, "hello", None)
@@ -109,11 +115,13 @@ class _Desk:
     def __init__(
         self,
         engine: Engine,
-        share: Callable[..., Awaitable[None]],
+        sharing: Sharing,
+        started: asyncio.Event,
         left: Callable[["_Desk"], None],
     ) -> None:
         self._run = engine.infer
         self._runs = engine.stream
+        self._engine: Any = engine
         self._configuration = engine.model_config
         self._left = left
         self._loop = asyncio.get_running_loop()
@@ -127,7 +135,9 @@ class _Desk:
         self._verbs: Mapping[str, Callable[..., Awaitable[Any]]] = {
             "infer": self._infer,
             "model_config": self._model_config,
-            "share": share,
+            "share": sharing.change,
+            "apply": sharing.adopt,
+            "started": started.wait,
             **{verb: partial(self._plain, getattr(engine, verb)) for verb in _PLAIN},
         }
 
@@ -169,8 +179,8 @@ class _Desk:
     async def _answer(self, ticket: int, verb: str, values: list[Any]) -> None:
         send = self.channel.send
         try:
-            if verb == "stream":
-                await self._stream(ticket, *values)
+            if verb in ("stream", "prepare"):
+                await (self._stream if verb == "stream" else self._load)(ticket, *values)
                 send(ticket, "done", None)
             else:
                 send(ticket, "done", await self._verbs[verb](*values))
@@ -187,16 +197,26 @@ class _Desk:
         return inference.from_response(response, self.channel.content)
 
     async def _stream(self, ticket: int, request: Message) -> None:
+        async with aclosing(self._runs(inference.to_request(request))) as responses:
+            async for response in responses:
+                values = inference.from_response(response, self.channel.content)
+                if response.is_last:
+                    self.channel.send(ticket, "last", values)
+                else:
+                    await self._part(ticket, values)
+
+    async def _load(self, ticket: int, model: str, override: Any) -> None:
+        # Asked of engines that load together with others only, which can.
+        async with aclosing(self._engine.prepare(model, records.from_plain(override))) as steps:
+            async for step in steps:
+                await self._part(ticket, step)
+
+    async def _part(self, ticket: int, values: Message | None) -> None:
+        """Send a part of an answer; returns when the next one is wanted."""
         wanted = self._wanted[ticket] = asyncio.Event()
         try:
-            async with aclosing(self._runs(inference.to_request(request))) as responses:
-                async for response in responses:
-                    kind = "last" if response.is_last else "part"
-                    values = inference.from_response(response, self.channel.content)
-                    self.channel.send(ticket, kind, values)
-                    if not response.is_last:
-                        await wanted.wait()
-                        wanted.clear()
+            self.channel.send(ticket, "part", values)
+            await wanted.wait()
         finally:
             del self._wanted[ticket]
 

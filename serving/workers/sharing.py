@@ -60,6 +60,10 @@ class Sharing:
         self._ledger.write(marshal.dumps(self.changes, _FORMAT))
         await asyncio.gather(*(follower(list(change)) for follower in self._followers))
 
+    async def adopt(self, *change: Any) -> None:
+        """Make a change that another engine's process has written down."""
+        make(self._apply, list(change))
+
     def _remember(self, change: Change) -> None:
         what, first, *_ = change
         if what == "unregister":

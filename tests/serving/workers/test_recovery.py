@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from serving.dtypes import Datatype
+from serving.engine.base import Engine
 from serving.engine.embedded import EmbeddedEngine
 from serving.settings import ModelControlMode, Settings
 from serving.types import InferenceRequest, LoadOverride, Tensor
-from serving.workers.recovery import LastingEngine, Ledgers
+from serving.workers.recovery import LastingModels, Ledgers, restore_models
 from tests import adders
 
 
-async def answer(engine: LastingEngine) -> float:
+async def answer(engine: Engine) -> float:
     one = Tensor("x", Datatype.FP32, np.ones((1, 1), np.float32))
-    response = await engine.engine.infer(InferenceRequest("a", (one,)))
+    response = await engine.infer(InferenceRequest("a", (one,)))
     return float(response.outputs[0].array.item())
 
 
@@ -24,7 +25,7 @@ async def test_files_that_a_plain_load_has_replaced_are_not_loaded_again(tmp_pat
     ledgers = Ledgers()
     inner = EmbeddedEngine(settings)
     await inner.start()
-    engine = LastingEngine(inner, ledgers, keeps_models=True)
+    engine = LastingModels(inner, ledgers.models).engine
     await engine.load(
         "a", LoadOverride(adders.config_json(max_batch_size=2), {"1/model.onnx": adders.graph(5)})
     )
@@ -35,10 +36,9 @@ async def test_files_that_a_plain_load_has_replaced_are_not_loaded_again(tmp_pat
 
     inner = EmbeddedEngine(settings)
     await inner.start()
-    successor = LastingEngine(inner, ledgers, keeps_models=True)
-    await successor.restore()
+    await restore_models(inner, ledgers.models)
 
-    assert await answer(successor) == 2
+    assert await answer(inner) == 2
     assert (await inner.model_config("a")).max_batch_size == 2
-    await successor.close()
+    await inner.close()
     ledgers.close()
