@@ -268,8 +268,8 @@ class EmbeddedEngine:
             raise
 
     def prepare(self, model: str, override: LoadOverride) -> AsyncGenerator[None, None]:
-        """The steps of a load that other processes make as well; in any control mode."""
-        return steps(partial(self._control.load, model, override))
+        """The steps of a load that other processes make as well, see `agreement`."""
+        return steps(partial(self.load, model, override))
 
     async def unload(self, model: str, dependents: bool = False) -> None:
         """Take a model out of service; what it has accepted is answered."""

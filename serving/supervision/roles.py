@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from serving import cores, engines, event_loop, threads
 from serving.announcement import announcement
@@ -49,6 +49,7 @@ def run_engine(
     """
     _leave_the_telling_to_the_supervisor()
     if len(seats) > 1:
+        _name_in_logs(seats[index].name)
         cores.keep_to_share(index, len(seats))
         threads.share_quota(len(seats))
     own = _for_the_engine(settings, seats, index)
@@ -161,6 +162,18 @@ def run_worker(
         await serve(engine, own, extensions, load, lambda _: None)
 
     event_loop.run(main())
+
+
+def _name_in_logs(name: str) -> None:
+    """Have each line say which of several engines it is of."""
+    make = logging.getLogRecordFactory()
+
+    def named(*args: Any, **options: Any) -> logging.LogRecord:
+        record = make(*args, **options)
+        record.msg = f"{name}: {record.msg}"
+        return record
+
+    logging.setLogRecordFactory(named)
 
 
 def _leave_the_telling_to_the_supervisor() -> None:

@@ -2,7 +2,16 @@
 
 import pytest
 
-from serving.config import CPU, Placement, Proto, Source, instance_sessions, parse, placements
+from serving.config import (
+    CPU,
+    Placement,
+    Proto,
+    Source,
+    instance_sessions,
+    parse,
+    placements,
+    within,
+)
 from serving.config import resolve as resolve_
 from serving.config.accelerators import cuda_options, tensorrt_options, tolerance
 from serving.devices import NONE, Gpus
@@ -53,6 +62,30 @@ def test_each_instance_is_placed_as_triton_places_it(
     proto = resolve(text, gpus)
     assert [placement.gpu for placement in placements(proto)] == where
     assert instance_sessions(proto) == list(range(len(where)))
+
+
+@pytest.mark.parametrize(
+    ("text", "own", "where"),
+    [
+        ("", (0,), [0]),
+        ("", None, [0, 1]),
+        ("instance_group { count: 2 }", (1,), [1, 1]),
+        ("instance_group { gpus: 1 }", (0,), []),
+        ("instance_group { gpus: 1 }", (), []),
+        ("instance_group { kind: KIND_CPU }", (1,), [None]),
+        ("instance_group { gpus: 1 } instance_group { kind: KIND_CPU }", (0,), [None]),
+        ("instance_group { gpus: 0 } instance_group { gpus: [ 1, 0 ] }", (0,), [0, 0]),
+    ],
+)
+def test_a_process_has_the_instances_on_its_own_gpus_and_on_the_cpu(
+    text: str, own: tuple[int, ...] | None, where: list[int | None]
+) -> None:
+    gpus = Gpus((0, 1), own=own)
+    proto = resolve(text, gpus)
+    whole = proto.SerializeToString()
+    here = within(proto, gpus)
+    assert [placement.gpu for placement in placements(here)] == where
+    assert proto.SerializeToString() == whole
 
 
 def test_a_session_is_shared_on_its_device_and_not_between_devices() -> None:
