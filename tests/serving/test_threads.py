@@ -33,6 +33,15 @@ def limit_v1(folder: Path, quota: str) -> None:
     (folder / "cpu.cfs_period_us").write_text("100000\n")
 
 
+def test_processes_that_compute_beside_each_other_share_the_quota(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_SHARERS", [1])
+    limit(host / "unified", "600000 100000")
+    threads.share_quota(3)
+    assert threads.processors() == Processors(8, 2.0)
+
+
 def test_without_a_control_group_the_affinity_counts(host: Path) -> None:
     assert threads.available_cpus() == 8
 

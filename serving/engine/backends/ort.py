@@ -75,7 +75,7 @@ def device_memory(config: Any, gpu: int) -> Memory:
     optimization = config.optimization
     if optimization.HasField("input_pinned_memory") and not optimization.input_pinned_memory.enable:
         return Memory("cuda", gpu)
-    return Memory("cuda", gpu, PinnedMemory(f"libcudart.so.{cuda_major()}").empty)
+    return Memory("cuda", gpu, PinnedMemory(f"libcudart.so.{cuda_major()}", gpu).empty)
 
 
 def cuda_graphs(config: Any, placement: Placement) -> Graphs | None:

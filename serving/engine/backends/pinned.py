@@ -23,8 +23,12 @@ class PinnedMemory:
     ones: copies are slower, and nothing else changes.
     """
 
-    def __init__(self, library: str) -> None:
-        """`library` is what the runtime's file is called, such as `libcudart.so.13`."""
+    def __init__(self, library: str, gpu: int = 0) -> None:
+        """`library` is what the runtime's file is called, such as `libcudart.so.13`.
+
+        `gpu` is one that the process drives: the runtime takes memory of the current one.
+        """
+        self._gpu = gpu
         self._runtime: Any = None
         try:
             self._runtime = ctypes.CDLL(library)
@@ -37,6 +41,8 @@ class PinnedMemory:
         if self._runtime is None or not size:
             return np.empty(shape, dtype)
         place = ctypes.c_void_p()
+        # A thread's current one is the first of all, until it says otherwise.
+        self._runtime.cudaSetDevice(self._gpu)
         result = self._runtime.cudaHostAlloc(
             ctypes.byref(place), ctypes.c_size_t(size), ctypes.c_uint(_PORTABLE)
         )

@@ -12,6 +12,7 @@ import pytest
 from serving.config import Placement, parse
 from serving.devices import Device, Gpus, Wish
 from serving.dtypes import Datatype
+from serving.engine.backends import gpus
 from serving.engine.backends.cuda_driver import CudaDevice, NoGpu, cuda_devices
 from serving.engine.backends.gpus import find_gpus, preload, why_not
 from serving.engine.backends.ort import OrtBackend
@@ -107,6 +108,37 @@ def test_a_gpu_that_the_driver_does_not_show_is_refused(
     monkeypatch.setenv("FAKE_CUDA_DEVICES", "2")
     with pytest.raises(LoadFailed, match="there is no GPU 5; CUDA shows this process 0, 1"):
         find_gpus(Wish.of("cuda:1,5"), partial(cuda_devices, driver))
+
+
+class RuntimeForGpus:
+    """ONNX Runtime as it is where there are GPUs, which tells those that it was tried on."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+
+    def get_available_providers(self) -> list[str]:
+        return [CUDA]
+
+    def set_default_logger_severity(self, _: int) -> None:
+        pass
+
+    def InferenceSession(self, _: bytes, providers: Any, **_options: Any) -> Any:  # noqa: N802
+        self.tried.append(providers[0][1]["device_id"])
+        return self
+
+    def get_providers(self) -> list[str]:
+        return [CUDA]
+
+
+@pytest.mark.parametrize(("own", "tried"), [(None, ["0"]), ((1,), ["1"]), ((), [])])
+def test_a_process_keeps_off_the_gpus_of_others(
+    monkeypatch: pytest.MonkeyPatch, own: tuple[int, ...] | None, tried: list[str]
+) -> None:
+    runtime = RuntimeForGpus()
+    monkeypatch.setattr(gpus, "load_runtime", lambda: runtime)
+    shown = [CudaDevice(number, "NVIDIA A100", f"GPU-{number}") for number in range(2)]
+    assert find_gpus(Wish(own=own), lambda: shown) == Gpus((0, 1), own=own)
+    assert runtime.tried == tried
 
 
 @on_processors

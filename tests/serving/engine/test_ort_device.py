@@ -23,7 +23,9 @@ from tests.serving import drivers, graphs
 # CUDA's runtime, which refuses to pin more than FAKE_CUDA_PINNABLE bytes at a time.
 CUDART = r"""
 #include <stdlib.h>
-static int held = 0;
+static int held = 0, current = 0;
+int cudaSetDevice(int device) { current = device; return 0; }
+int current_now(void) { return current; }
 int cudaHostAlloc(void **place, size_t size, unsigned flags) {
   const char *most = getenv("FAKE_CUDA_PINNABLE");
   if (flags != 1 || (most && size > (size_t)atol(most))) return 2;
@@ -206,6 +208,11 @@ def test_pinned_memory_is_an_array_and_freed_with_its_last_view(
     assert held() == 1
     device.close()
     assert held() == 0
+
+
+def test_memory_is_pinned_by_the_gpu_that_it_is_for(cudart: Path) -> None:
+    PinnedMemory(str(cudart), 3).empty((5,), np.dtype(np.float32))
+    assert ctypes.CDLL(str(cudart)).current_now() == 3
 
 
 def test_what_cannot_be_pinned_is_ordinary_memory(
