@@ -343,8 +343,12 @@ class VersionStatistics:
         waits = [wait for wait in (self.wait, other.wait) if wait is not None]
         self.wait = min(waits, default=None)
         self.load_duration = max(self.load_duration, other.load_duration)
+        builds = {self.acceleration, other.acceleration}
+        self.acceleration = next((state for state in _TOLD_FIRST if state in builds), None)
 
 
+# Of builds in several processes, the one that most concerns whoever looks.
+_TOLD_FIRST: Final = (BuildState.REFUSED, BuildState.BUILDING, BuildState.IN_USE)
 _MERGED: Final = (
     *DURATIONS,
     "request_histogram",

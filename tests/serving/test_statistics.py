@@ -5,6 +5,7 @@ import time
 from serving.statistics import (
     DURATION_BOUNDS,
     ROWS_BOUNDS,
+    BuildState,
     Duration,
     FailureReason,
     Histogram,
@@ -83,3 +84,17 @@ def test_an_answer_from_the_cache_is_a_success_that_no_model_has_computed() -> N
     assert sum(statistics.request_histogram.counts) == 1
     assert statistics.inference_count == statistics.execution_count == 0
     assert statistics.compute_infer == Duration(0, 0)
+
+
+def test_what_several_processes_count_now_is_one_sum() -> None:
+    one = VersionStatistics("m", "1", pending=2, wait=7, load_duration=3)
+    one.acceleration = BuildState.IN_USE
+    other = VersionStatistics("m", "1", pending=1, wait=5, load_duration=4)
+    other.acceleration = BuildState.REFUSED
+    for each in (one, other):
+        each.success.add(10)
+    one.add(other)
+    assert (one.pending, one.wait, one.load_duration) == (3, 5, 4)
+    assert (one.success.count, one.acceleration) == (2, BuildState.REFUSED)
+    one.add(VersionStatistics("m", "1"))
+    assert one.wait == 5
