@@ -167,7 +167,8 @@ class Rollout:
         """Wait until other processes have opened it as well; or have it never opened here."""
         try:
             await agreement.reached()
-        except BaseException:
+        except BaseException as error:
+            logger.info("%s goes on as it was: %s", record.name, error)
             for servable in opened.values():
                 self._drain_soon(servable)
             record.abandon()
