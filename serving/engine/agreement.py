@@ -5,7 +5,8 @@ all side by side. A load that nobody accompanies waits for nobody.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, Final
 
@@ -26,6 +27,16 @@ _REACHED: Final[ContextVar[Callable[[], Awaitable[None]]]] = ContextVar("reached
 async def reached() -> None:
     """To be awaited before what was opened begins to serve; Abandoned where it must not."""
     await _REACHED.get()()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """What is done in the block follows of itself in all processes, and waits for none."""
+    token = _REACHED.set(_alone)
+    try:
+        yield
+    finally:
+        _REACHED.reset(token)
 
 
 async def steps(load: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None, None]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from serving.config import from_json
-from serving.engine import dependents
+from serving.engine import agreement, dependents
 from serving.engine.loading import Override
 from serving.engine.override import check_files, unpack
 from serving.engine.places import Folder
@@ -149,7 +149,8 @@ class ModelControl:
                 plan = record.plan if record.wanted else None
                 if plan is None or not all(map(self._registry.serves, plan.parts)):
                     return
-                await self._rollout.serve(record, plan)
+                with agreement.alone():
+                    await self._rollout.serve(record, plan)
                 record.suspended = False
         except ServingError as error:
             # It would not fit what its parts answer now.

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from serving import cores, engines, event_loop, threads
 from serving.announcement import announcement
 from serving.engine_settings import EngineKind
-from serving.engines import StartingEngine
+from serving.errors import Unavailable
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import serve
 from serving.logs import Logs
@@ -52,10 +52,9 @@ def run_engine(
         _name_in_logs(seats[index].name)
         cores.keep_to_share(index, len(seats))
         threads.share_quota(len(seats))
-    own = _for_the_engine(settings, seats, index)
 
     async def main() -> None:
-        process = _EngineProcess(engines.open_engine(own), own, logs, seats, index)
+        process = _EngineProcess(settings, logs, seats, index)
 
         async def load() -> None:
             report("live", "")
@@ -64,7 +63,8 @@ def run_engine(
                 models = await engines.serving(process.service.engine)
                 report("ready", announcement(models, settings, ports.addresses(settings)))
 
-        await serve(process.service.engine, own, process.extensions, load, lambda _: None)
+        engine, own = process.service.engine, process.settings
+        await serve(engine, own, process.extensions, load, lambda _: None)
 
     event_loop.run(main())
 
@@ -72,19 +72,14 @@ def run_engine(
 class _EngineProcess:
     """An engine with all that makes it go on where the process before it ended."""
 
-    def __init__(
-        self,
-        engine: StartingEngine,
-        settings: Settings,
-        logs: Logs,
-        seats: Sequence[Seat],
-        index: int,
-    ) -> None:
-        self._engine = engine
+    def __init__(self, settings: Settings, logs: Logs, seats: Sequence[Seat], index: int) -> None:
         self._ledgers = ledgers = seats[index].ledgers
+        self._models = ledgers.models.read()
         self._is_new = ledgers.is_empty
-        self._lasting = LastingCounts(engine, ledgers.counts)
-        self.extensions = Extensions.of(settings, logs)
+        self.settings = own = _for_the_engine(settings, seats, index)
+        self._engine = engines.open_engine(own)
+        self._lasting = LastingCounts(self._engine, ledgers.counts)
+        self.extensions = Extensions.of(own, logs)
         sharing = Sharing(self.extensions.apply, ledgers.changes)
         outer = self._lasting.engine
         self._joined: JoinedEngine | None = None
@@ -96,7 +91,7 @@ class _EngineProcess:
                 sharing.add(peer.engine.apply)
             self._joined = JoinedEngine(outer, peers)
             outer = self._joined.engine
-        if settings.engine is EngineKind.EMBEDDED and not index:
+        if own.engine is EngineKind.EMBEDDED and not index:
             outer = LastingModels(outer, ledgers.models).engine
         self.service = Service(outer, seats[index].door.inside, sharing, settings.exit_timeout_secs)
         # Whose place others can take meanwhile is not asked before it can answer.
@@ -112,6 +107,9 @@ class _EngineProcess:
         await restore_models(self._engine, self._ledgers.models)
         await self._lasting.restore()
         if self._opens_late:
+            if self._ledgers.models.read() != self._models:
+                # A load that had begun before the start, and ended after it.
+                raise Unavailable("the models have changed meanwhile")
             self.service.open()
         self.service.start()
         if self._joined and self._is_new:

@@ -17,6 +17,7 @@ from serving.statistics import CacheStatistics, VersionStatistics
 from serving.types import IndexEntry, LoadOverride, ModelState
 from serving.workers import records
 from serving.workers.ledger import Ledger
+from serving.workers.link import Lost
 from serving.workers.recovery import read_counts
 from serving.workers.remote import RemoteEngine
 
@@ -156,7 +157,11 @@ class JoinedEngine:
 
     async def _unload(self, model: str, dependents: bool) -> None:
         async with self._turn:
-            await asyncio.gather(*(engine.unload(model, dependents) for engine in self._all()))
+            unloads = (engine.unload(model, dependents) for engine in self._all())
+            for outcome in await asyncio.gather(*unloads, return_exceptions=True):
+                # The next start of one that is lost will not find the model.
+                if isinstance(outcome, BaseException) and not isinstance(outcome, Lost):
+                    raise outcome
 
     def _all(self) -> Sequence[Any]:
         """All engines; Unavailable while one is missing, which would not hear of the change."""
@@ -169,6 +174,7 @@ class JoinedEngine:
 
 
 class _Step(Enum):
+    BEGUN = auto()
     PAUSED = auto()
     SERVES = auto()
     ELSEWHERE = auto()
@@ -179,17 +185,20 @@ async def side_by_side(parts: Sequence[Steps]) -> list[int]:
 
     Gives the numbers of those parts that have nothing to serve.
     """
-    outcomes: dict[int, _Step] = dict.fromkeys(range(len(parts)), _Step.PAUSED)
-    while going := [index for index, outcome in outcomes.items() if outcome is _Step.PAUSED]:
-        steps = (_step(parts[index]) for index in going)
+    came_to = [_Step.BEGUN] * len(parts)
+    while going := [n for n, step in enumerate(came_to) if step in (_Step.BEGUN, _Step.PAUSED)]:
         # All of them, lest one be closed that is still on its way.
-        for index, outcome in zip(
-            going, await asyncio.gather(*steps, return_exceptions=True), strict=True
-        ):
-            if isinstance(outcome, BaseException):
+        taken = (_step(parts[number]) for number in going)
+        outcomes = await asyncio.gather(*taken, return_exceptions=True)
+        for number, outcome in zip(going, outcomes, strict=True):
+            if isinstance(outcome, Lost) and came_to[number] is _Step.PAUSED:
+                # Others may serve it by now; the next start of this one will find it.
+                came_to[number] = _Step.SERVES
+            elif isinstance(outcome, BaseException):
                 raise outcome
-            outcomes[index] = outcome
-    return [index for index, outcome in outcomes.items() if outcome is _Step.ELSEWHERE]
+            else:
+                came_to[number] = outcome
+    return [number for number, step in enumerate(came_to) if step is _Step.ELSEWHERE]
 
 
 async def _step(part: Steps) -> _Step:

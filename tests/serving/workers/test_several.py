@@ -22,8 +22,9 @@ from serving.errors import InvalidArgument, LoadFailed, NotFound, Unavailable
 from serving.settings import ModelControlMode, PassportPolicy, Settings
 from serving.types import InferenceRequest, LoadOverride, Tensor
 from serving.workers.door import Door
-from serving.workers.joined import JoinedEngine, Peer
+from serving.workers.joined import JoinedEngine, Peer, Steps, side_by_side
 from serving.workers.ledger import Ledger
+from serving.workers.link import Lost
 from serving.workers.remote import RemoteEngine
 from serving.workers.service import Service
 from serving.workers.sharing import Sharing
@@ -284,3 +285,38 @@ async def test_while_an_engine_is_away_the_others_answer_and_models_do_not_chang
             with pytest.raises(Unavailable, match="started again") as refused:
                 await change
             assert refused.value.retry_after
+
+
+async def part(events: list[str], name: str, *failures: Exception | None) -> Steps:
+    """Steps of a load, each of which may fail; the last ends it."""
+    try:
+        for failure in failures:
+            if failure:
+                raise failure
+            events.append(f"{name} pauses")
+            yield
+        events.append(f"{name} serves")
+    finally:
+        events.append(f"{name} is over")
+
+
+async def test_nothing_serves_before_all_have_come_as_far() -> None:
+    events: list[str] = []
+    assert await side_by_side([part(events, "one", None), part(events, "other", None)]) == []
+    assert events[:2] == ["one pauses", "other pauses"]
+
+
+async def test_an_engine_that_is_lost_before_it_could_serve_ends_the_load() -> None:
+    events: list[str] = []
+    parts = [part(events, "one", None), part(events, "other", Lost("gone"))]
+    with pytest.raises(Lost):
+        await side_by_side(parts)
+    await parts[0].aclose()
+    assert "one serves" not in events
+
+
+async def test_an_engine_that_is_lost_when_others_may_serve_does_not_hold_them_up() -> None:
+    events: list[str] = []
+    parts = [part(events, "one", None, None), part(events, "other", None, Lost("gone"))]
+    assert await side_by_side(parts) == []
+    assert "one serves" in events
