@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -133,7 +134,7 @@ def test_with_a_killed_engine_only_what_it_had_in_hand_is_lost(server: Server, k
             pass
         os.kill(ids[killed], signal.SIGKILL)
         while processes(server)[killed] == ids[killed]:
-            pass
+            time.sleep(0.01)
         stop.set()
         outcomes = [outcome for each in asked for outcome in each.result()]
     lost = [outcome for outcome in outcomes if outcome != "2.0"]
@@ -153,6 +154,7 @@ def until_all_are_there(client: Client) -> None:
         with suppress(InferenceServerException):
             client.connection.load_model("spare")
             return
+        time.sleep(0.01)
 
 
 def test_a_start_that_fails_in_the_engines_says_why(tmp_path: Path) -> None:
