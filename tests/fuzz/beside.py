@@ -69,6 +69,18 @@ class Client(asyncio.Transport):
 
     abort = close
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """It reads to the end in any case."""
+
     def get_write_buffer_size(self) -> int:
         return 0
 

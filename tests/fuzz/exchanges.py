@@ -113,11 +113,12 @@ class _Server:
     async def _exchange(self, connect: Callable[[], HotLane], content: bytes) -> bytes:
         client, tasks = Client(), self._state.tasks
         protocol = connect()
+        client.set_protocol(protocol)
         protocol.connection_made(client)
         protocol.data_received(content)
         while tasks and not getattr(protocol.cycle, "more_body", False):
             await _progress(tasks)
-        protocol.connection_lost(None)
+        client.get_protocol().connection_lost(None)
         while tasks:
             await _progress(tasks)
         return bytes(client.received)

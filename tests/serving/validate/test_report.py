@@ -165,7 +165,7 @@ def test_wrong_usage_has_an_exit_code_of_its_own(repository: Path, arguments: li
 def test_help_states_every_default() -> None:
     said = run("--help").stdout
 
-    for default in ("[default: no]", "[default: run]", "[default: text]", "default: WARN]"):
+    for default in ("[default: no]", "[default: run]", "[default: text]", "default: warn]"):
         assert default in " ".join(said.split())
 
 
