@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
-from serving.engine.base import Engine
+from serving.engine.base import Around, Engine
 from serving.errors import ServingError
 from serving.tracing.trace import Trace
 from serving.tracing.tracer import Tracer
@@ -134,18 +134,15 @@ def _grpc_request(context: grpc.aio.ServicerContext) -> Iterator[Call]:
 
 def engine(inner: Engine, tracer: Tracer) -> Engine:
     """`inner`, whose answers become part of traces."""
-    return cast(Engine, _TracedEngine(inner, tracer))
+    return _TracedEngine(inner, tracer).engine
 
 
-class _TracedEngine:
+class _TracedEngine(Around):
     """Every verb is the inner engine's; those that answer requests are watched."""
 
     def __init__(self, inner: Engine, tracer: Tracer) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._tracer = tracer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """As the inner engine."""

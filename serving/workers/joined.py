@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from enum import Enum, auto
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from serving.engine.base import Engine
+from serving.engine.base import Around
 from serving.errors import Elsewhere, InvalidArgument, Unavailable
 from serving.statistics import CacheStatistics, VersionStatistics
 from serving.types import IndexEntry, LoadOverride, ModelState
@@ -48,23 +48,15 @@ class Peer(NamedTuple):
         return read_counts(self.counts)
 
 
-class JoinedEngine:
+class JoinedEngine(Around):
     """`own`, which is in this process, and its `peers`; to be used on one event loop."""
 
     def __init__(self, own: Any, peers: Sequence[Peer]) -> None:
-        self._own = own
+        super().__init__(own)
         self._peers = peers
         # Two loads that begin in one order here and in another there would wait for each other.
         self._turn = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._own, name)
-
-    @property
-    def engine(self) -> Engine:
-        """This, as others take it."""
-        return cast(Engine, self)
 
     async def start(self) -> None:
         """Connect to those that are there."""
@@ -76,19 +68,19 @@ class JoinedEngine:
 
     async def ready(self) -> bool:
         """True while all that are there say so."""
-        asked = [self._own, *(peer.engine for peer in self._peers if peer.engine.is_up)]
+        asked = [self._inner, *(peer.engine for peer in self._peers if peer.engine.is_up)]
         return all(await asyncio.gather(*(engine.ready() for engine in asked)))
 
     async def counted(self) -> Sequence[VersionStatistics]:
         """The sums of what all have counted."""
         counts = await asyncio.gather(
-            self._own.counted(), *(peer.counted() for peer in self._peers)
+            self._inner.counted(), *(peer.counted() for peer in self._peers)
         )
         return _sums(counts)
 
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         """The sums for those versions that any engine knows by these names."""
-        engines = (self._own, *(peer.engine for peer in self._peers))
+        engines = (self._inner, *(peer.engine for peer in self._peers))
         asked = (engine.statistics(model, version) for engine in engines)
         told = await asyncio.gather(*asked, return_exceptions=True)
         known = {
@@ -103,7 +95,7 @@ class JoinedEngine:
 
     async def cache_statistics(self) -> CacheStatistics | None:
         """The sums over all response caches that are there."""
-        found = [await self._own.cache_statistics()]
+        found = [await self._inner.cache_statistics()]
         for peer in self._peers:
             with suppress(Unavailable):
                 found.append(await peer.engine.cache_statistics())
@@ -112,7 +104,7 @@ class JoinedEngine:
 
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         """What all that are there say of each model; ready is what is ready with all of them."""
-        told = [await self._own.index()]
+        told = [await self._inner.index()]
         for peer in self._peers:
             with suppress(Unavailable):
                 told.append(await peer.engine.index())
@@ -129,7 +121,7 @@ class JoinedEngine:
 
     async def close(self) -> None:
         """Close the engine of this process, and leave the others."""
-        await asyncio.gather(self._own.close(), *(peer.engine.close() for peer in self._peers))
+        await asyncio.gather(self._inner.close(), *(peer.engine.close() for peer in self._peers))
 
     async def _change(self, change: Coroutine[Any, Any, None]) -> None:
         """Once begun, a change goes on even if its caller goes away."""
@@ -170,7 +162,7 @@ class JoinedEngine:
             raise Unavailable(
                 "an engine is being started again; models change when it is there", _RETRY_AFTER
             )
-        return (self._own, *engines)
+        return (self._inner, *engines)
 
 
 class _Step(Enum):

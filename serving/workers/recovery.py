@@ -9,9 +9,9 @@ import logging
 import marshal
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from serving.engine.base import Engine
+from serving.engine.base import Around, Engine
 from serving.errors import Elsewhere, ServingError
 from serving.statistics import VersionStatistics
 from serving.types import LoadOverride
@@ -56,25 +56,17 @@ class Ledgers:
             ledger.close()
 
 
-class LastingCounts:
+class LastingCounts(Around):
     """`inner`, and what was counted in the process before this one; for one event loop."""
 
     def __init__(self, inner: Engine, ledger: Ledger) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._ledger = ledger
         self._written = b""
         self._restored = asyncio.Event()
         if ledger.read() is None:
             self._restored.set()
         self._saving: asyncio.Task[None] | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    @property
-    def engine(self) -> Engine:
-        """This, as others take it."""
-        return cast(Engine, self)
 
     async def restore(self) -> None:
         """Go on, once the inner engine has its models, where the one before it ended."""
@@ -115,22 +107,14 @@ class LastingCounts:
             await self._save_counts()
 
 
-class LastingModels:
+class LastingModels(Around):
     """`inner`, whose successor is to load again what clients have had loaded."""
 
     def __init__(self, inner: Engine, ledger: Ledger) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._ledger = ledger
         # What came with the loads of models that clients have asked for.
         self._overrides = _overrides(ledger)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    @property
-    def engine(self) -> Engine:
-        """This, as others take it."""
-        return cast(Engine, self)
 
     async def load(self, model: str, override: LoadOverride) -> None:
         """As the inner engine, and of the next one as well."""

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from serving.engine.base import Engine
+from serving.engine.base import Around, Engine
 from serving.errors import Internal, ServingError
 from serving.workers import door, failures, inference, records
 from serving.workers.channel import Channel, Message
@@ -36,14 +36,14 @@ _PLAIN: Final = (
 )
 
 
-class Service:
+class Service(Around):
     """`engine` for the workers who come through the door, and for this process's own gateway."""
 
     def __init__(
         self, engine: Engine, inside: socket.socket, sharing: Sharing, patience: int
     ) -> None:
         """`patience` is how many seconds the engine has to close; it has one at least."""
-        self._engine = engine
+        super().__init__(engine)
         self._inside = inside
         self._sharing = sharing
         self._patience = patience
@@ -53,14 +53,6 @@ class Service:
         self._answering: asyncio.Task[None] | None = None
         self._started = asyncio.Event()
         engine.watch(self.changed)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    @property
-    def engine(self) -> Engine:
-        """This, as a gateway takes it."""
-        return cast(Engine, self)
 
     def open(self) -> None:
         """Let the workers in."""
@@ -80,7 +72,7 @@ class Service:
         if self._answering is not None:
             self._answering.cancel()
         try:
-            await asyncio.wait_for(self._engine.close(), max(1, self._patience))
+            await asyncio.wait_for(self._inner.close(), max(1, self._patience))
         except TimeoutError:
             logger.error(
                 "models still run after --exit-timeout-secs=%d; stopping all the same",
@@ -88,7 +80,7 @@ class Service:
             )
 
     def _desk(self) -> Channel:
-        desk = _Desk(self._engine, self._sharing, self._started, self._left)
+        desk = _Desk(self._inner, self._sharing, self._started, self._left)
         for change in self._sharing.changes:
             desk.tell(change)
         desk.channel.send(0, "hello", None)

@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import count
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 from zlib import crc32
 
-from serving.engine.base import Engine
+from serving.engine.base import Around, Engine
 from serving.errors import NotFound, Unavailable
 from serving.types import InferenceRequest, InferenceResponse, ModelMetadata, ServerMetadata
 from serving.workers.link import Lost
@@ -69,19 +69,17 @@ class _Member:
 
 def spread(engines: Sequence[RemoteEngine]) -> Engine:
     """`engines` as one."""
-    return engines[0] if len(engines) == 1 else cast(Engine, SpreadEngine(engines))
+    return engines[0] if len(engines) == 1 else SpreadEngine(engines).engine
 
 
-class SpreadEngine:
+class SpreadEngine(Around):
     """Has one of `engines` answer each request; to be used on one event loop."""
 
     def __init__(self, engines: Sequence[RemoteEngine]) -> None:
+        super().__init__(engines[0])
         self._engines = engines
         self._members = [_Member(engine) for engine in engines]
         self._turns = count(1)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engines[0], name)
 
     async def live(self) -> bool:
         """Always: whoever gets an answer knows."""
