@@ -124,6 +124,7 @@ RECIPES: Mapping[str, Recipe] = {
         architecture="cnn",
         architecture_config={
             "channels": 1, "width": 32, "hidden": 128, "classes": 10, "activation": "relu",
+            "mirror": True,
         },
         config=TrainConfig(epochs=24, lookahead=5, augmentation=replace(_PICTURES, scale=0.1)),
     ),

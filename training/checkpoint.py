@@ -40,7 +40,7 @@ class DatasetRef:
 class Checkpoint:
     recipe: str
     architecture: str
-    architecture_config: dict[str, int | float | str]
+    architecture_config: dict[str, bool | int | float | str]
     config: TrainConfig
     signature: Signature
     labels: tuple[str, ...]

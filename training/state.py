@@ -41,7 +41,7 @@ class Identity:
 
     recipe: str
     architecture: str
-    architecture_config: dict[str, int | float | str]
+    architecture_config: dict[str, bool | int | float | str]
     config: TrainConfig
     dataset: DatasetRef
     code_sha256: str = field(default_factory=lambda: provenance.code_sha256("training"))

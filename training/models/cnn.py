@@ -1,15 +1,26 @@
 """A small convolutional net for 28x28 images: four convolutions, two poolings, one hidden layer."""
 
+import torch
 from torch import Tensor, nn
 
 from training import activations
 
 
 class Cnn(nn.Module):
+    """With `mirror` it looks at each image twice in eval mode, the second time with left and right
+    exchanged, and answers with the mean of both logits."""
+
     def __init__(
-        self, channels: int, width: int, hidden: int, classes: int, activation: str = "relu"
+        self,
+        channels: int,
+        width: int,
+        hidden: int,
+        classes: int,
+        activation: str = "relu",
+        mirror: bool = False,
     ) -> None:
         super().__init__()
+        self.mirror = mirror
         self.features = nn.Sequential(  # (B, channels, 28, 28)
             *stage(channels, width, activation, kernel=5, pool=2),  # (B, W, 12, 12)
             *stage(width, 2 * width, activation, kernel=3),  # (B, 2W, 10, 10)
@@ -26,7 +37,14 @@ class Cnn(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(x))
+        if self.mirror and not self.training:
+            # In one batch: the weights are read once, and the exported graph has each layer once.
+            both = self._logits(torch.cat((x, x.flip(-1))))  # (2B, classes)
+            return both.view(2, x.shape[0], -1).mean(0)  # (B, classes)
+        return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x))  # (B, classes)
         return logits
 
 
