@@ -7,10 +7,10 @@ over requests says how long requests spent in a phase, and `batch_stats` how lon
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from serving.summaries import Summaries
 from serving.types import Timing
@@ -86,6 +86,11 @@ class Duration:
         self.count += 1
         self.ns += ns
 
+    def add_all(self, ns: Sequence[int]) -> None:
+        """Count one occurrence of each of so many nanoseconds."""
+        self.count += len(ns)
+        self.ns += sum(ns)
+
     def merge(self, other: "Duration") -> None:
         """Count what `other` has counted as well."""
         self.count += other.count
@@ -106,6 +111,13 @@ class Histogram:
         """Count `value`."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    def add_all(self, values: Sequence[int]) -> None:
+        """Count each of `values`."""
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.sum += sum(values)
 
     def merge(self, other: "Histogram") -> None:
         """Count what `other` has counted as well, whose bounds are the same."""
@@ -200,6 +212,15 @@ def _durations() -> Histogram:
     return Histogram(DURATION_BOUNDS)
 
 
+class Success(NamedTuple):
+    """A request of `rows` rows from its arrival to its answer, in monotonic nanoseconds."""
+
+    rows: int
+    arrived: int
+    answered: int
+    timing: Timing
+
+
 @dataclass(slots=True)
 class VersionStatistics:
     """Everything counted of one model version since it was loaded.
@@ -264,6 +285,25 @@ class VersionStatistics:
         self.queue_histogram.add(timing.queue)
         if self.summaries is not None:
             self.summaries.success(total, timing)
+
+    def record_successes(self, answered: Sequence[Success]) -> None:
+        """Count requests in the order in which they were answered, each as `record_success`."""
+        rows, arrivals, ends, timings = zip(*answered, strict=True)
+        totals = [end - arrival for arrival, end in zip(arrivals, ends, strict=True)]
+        queues = [timing.queue for timing in timings]
+        self.inference_count += sum(rows)
+        ago = time.monotonic_ns() - ends[-1]
+        self.last_inference = (time.time_ns() - ago) // 1_000_000
+        self.success.add_all(totals)
+        self.queue.add_all(queues)
+        self.compute_input.add_all([timing.compute_input for timing in timings])
+        self.compute_infer.add_all([timing.compute_infer for timing in timings])
+        self.compute_output.add_all([timing.compute_output for timing in timings])
+        self.request_histogram.add_all(totals)
+        self.queue_histogram.add_all(queues)
+        if self.summaries is not None:
+            for total, timing in zip(totals, timings, strict=True):
+                self.summaries.success(total, timing)
 
     def record_cache_hit(self, total: int) -> None:
         """Count a request that the response cache answered after `total` nanoseconds."""

@@ -22,7 +22,7 @@ def answer(
 
     The tensors are all outputs, or those that are requested, in that order.
     """
-    if not any(wanted.classification for wanted in requested):
+    if sum([wanted.classification for wanted in requested]) == 0:
         return tensors
     return tuple(
         classify(tensor, wanted.classification, labels.get(tensor.name, ()), batched)

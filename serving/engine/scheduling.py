@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from serving.config import ModelConfig
+from serving.engine.batching import arrivals
+from serving.engine.batching.arrivals import ArrivalQueue
 from serving.engine.batching.batch import Batch, Executed
 from serving.engine.batching.entries import Queue, Step
 from serving.engine.batching.forecast import Forecast
@@ -15,7 +17,7 @@ from serving.engine.ragged import RaggedExecution
 from serving.engine.sequences import SequenceExecution, SequenceInstance, Steps
 from serving.engine.servable import Opened
 from serving.engine.validation import Admitted
-from serving.types import Array, InferenceRequest
+from serving.types import Array, BatchPolicy, InferenceRequest
 
 ReadStep: TypeAlias = Callable[[InferenceRequest, Admitted], Step | None]
 
@@ -48,7 +50,7 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
         return _sequences(opened, default_max_queue, forecast)
     policy = opened.config.batch_policy(default_max_queue)
     return Scheduling(
-        BatchQueue(policy, forecast.lead),
+        _queue(policy, forecast),
         execution(opened.config),
         opened.sessions,
         _no_step,
@@ -56,6 +58,12 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
         forecast,
         policy.queue.max_queue,
     )
+
+
+def _queue(policy: BatchPolicy, forecast: Forecast) -> Queue[Any]:
+    if arrivals.suits(policy):
+        return ArrivalQueue(policy)
+    return BatchQueue(policy, forecast.lead)
 
 
 def execution(config: ModelConfig) -> Execution:

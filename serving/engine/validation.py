@@ -55,8 +55,7 @@ class Validator:
     def admit(self, request: InferenceRequest) -> Admitted:
         """The request in the engine's terms; InvalidArgument where it does not fit the model."""
         inputs = request.inputs
-        names = {tensor.name for tensor in inputs}
-        if names != self._inputs.keys() or len(names) != len(inputs):
+        if len(inputs) != 1 or len(self._inputs) != 1 or inputs[0].name not in self._inputs:
             self._check_names(request)
         outputs = self._known.get(request.outputs) or self._requested(request)
         rows = 0
@@ -70,6 +69,8 @@ class Validator:
 
     def _check_names(self, request: InferenceRequest) -> None:
         given = [tensor.name for tensor in request.inputs]
+        if len(given) == len(self._inputs) and self._inputs.keys() == set(given):
+            return
         for name in given:
             if name not in self._inputs:
                 raise InvalidArgument(
@@ -103,7 +104,8 @@ class Validator:
             )
         shape = tensor.array.shape
         if self._max_rows:
-            given = self._batch_size(tensor, spec)
+            fits = shape and shape[1:] == spec.dims and 0 < shape[0] <= self._max_rows
+            given = shape[0] if fits else self._batch_size(tensor, spec)
             if rows and given != rows:
                 raise InvalidArgument(
                     f"input '{tensor.name}' batch size {given} does not match other inputs' batch "

@@ -38,11 +38,8 @@ class Authorisation:
     ) -> None:
         self._locks = locks
         self._keys = keys
-
-    @property
-    def is_on(self) -> bool:
-        """Whether anything is asked of anybody."""
-        return bool(self._locks) or self._keys is not None
+        # Whether anything is asked of anybody; looked at for every request.
+        self.is_on: Final = bool(locks) or keys is not None
 
     def check(self, group: Group | None, headers: Headers) -> str:
         """Let a call of `group` pass; the name of the key that it came with, or "".

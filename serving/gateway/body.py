@@ -2,7 +2,6 @@
 
 import asyncio
 import zlib
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -55,12 +54,11 @@ async def _received(request: Request, limit: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def pack(parts: Sequence[bytes | memoryview], accepted: str) -> tuple[bytes, dict[str, str]]:
-    """`parts` as one body, packed as `accepted` (an Accept-Encoding) asks; and the headers for it.
+async def pack(body: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
+    """`body` packed as `accepted` (an Accept-Encoding) asks, and the headers that say so.
 
     Left plain where neither gzip nor deflate is asked for by name, or where nothing is gained.
     """
-    body = b"".join(parts)
     encoding = _preferred(accepted)
     if not encoding or len(body) < _WORTH_PACKING:
         return body, {}

@@ -1,6 +1,11 @@
-"""The heads of infer requests by their bytes: a client repeats them, and each is read once."""
+"""The heads of infer requests by their bytes: a client repeats them, and each is read once.
+
+And how the heads of answers begin, which stays the same for a second.
+"""
 
 from typing import Final, NamedTuple
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.memo import Memo
 
@@ -45,3 +50,21 @@ class Heads:
         if not text.startswith(b"POST ") or not lines == text.count(b"\n") == text.count(b"\r\n"):
             return
         self._known.keep(text, head)
+
+
+class Starts:
+    """The status lines of answers, each with the headers that the server gives to all of them."""
+
+    def __init__(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._known: dict[int, bytes] = {}
+
+    def of(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """What an answer of that status begins with; other headers come as another list."""
+        if headers is not self._headers:
+            self._headers, self._known = headers, {}
+        start = self._known.get(status)
+        if start is None:
+            fields = [b"%b: %b\r\n" % header for header in headers]
+            start = self._known[status] = b"".join((STATUS_LINE[status], *fields))
+        return start

@@ -15,17 +15,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from serving.errors import Code, InvalidArgument, ServingError
 from serving.gateway import answers
 from serving.gateway.answers import Answer
 from serving.gateway.authorisation import Authorisation
 from serving.gateway.connections import Connections, Guarded
-from serving.gateway.heads import Head, Heads
+from serving.gateway.heads import Head, Heads, Starts
 from serving.gateway.inference import Inference
 from serving.gateway.large_body import LargeBody
-from serving.inflight import Inflight
+from serving.inflight import LARGE, Inflight
 from serving.restrictions import Group
 from serving.wire.rest import HEADER_LENGTH, parse_header_length
 
@@ -55,10 +53,11 @@ class Lane:
     is_open: Callable[[], bool]
     inflight: Inflight = field(default_factory=lambda: Inflight(0))
     heads: Heads = field(default_factory=Heads)
+    starts: Starts = field(default_factory=Starts)
 
     def lets_in(self, fields: list[tuple[bytes, bytes]], size: int = 0) -> bool:
         """Whether a request with these headers and such a body may come in now."""
-        if not self.is_open() or not self.inflight.admits(size):
+        if not self.is_open() or (size >= LARGE and not self.inflight.admits(size)):
             return False
         if not self.authorisation.is_on:
             return True
@@ -148,11 +147,17 @@ class HotLane(Guarded):
 
     def _pass(self, head: Head, start: int, data: bytes) -> None:
         """Begin with a request whose body begins at `start`, past the parser."""
-        self._unset_keepalive_if_required()
-        self._take(head)
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        call = self._take(head)
+        body = data[start:]
+        if len(body) == head.size:  # most come whole
+            call.add(body)
+            self._go_to_start(call)
+            return
         self._is_past_parser = True
         self._body_follows()
-        self._take_body(data[start:])
+        self._take_body(body)
 
     def _take_body(self, data: bytes) -> None:
         call = self._incoming
@@ -207,10 +212,11 @@ class HotLane(Guarded):
             self._lane.heads.learn(chunk, head)
         self._take(head)
 
-    def _take(self, head: Head) -> None:
+    def _take(self, head: Head) -> _Call:
         """Begin with a request; its body follows."""
         self._incoming = self._call = call = _Call(head, self._lane.inflight.take(head.size))
         self.cycle = call  # type: ignore[assignment]
+        return call
 
     def _head(self) -> Head | None:
         """What the request says, if the lane is for it."""
@@ -301,21 +307,17 @@ class HotLane(Guarded):
             self._send(call, answer)
 
     def _send(self, call: _Call, answer: Answer) -> None:
-        lines = [STATUS_LINE[answer.status]]
-        for name, value in self.server_state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        rest = "".join([f"{key.lower()}: {text}\r\n" for key, text in answer.headers.items()])
+        content = answer.content
+        lines = [f"{key.lower()}: {text}\r\n" for key, text in answer.headers.items()]
         if not call.keep_alive:
-            rest += "connection: close\r\n"
-        rest += (
-            f"content-length: {len(answer.content)}\r\ncontent-type: {answer.media_type}\r\n\r\n"
-        )
-        lines.append(rest.encode("latin-1"))
-        if len(answer.content) > _LARGE:
-            self.transport.writelines((b"".join(lines), answer.content))
+            lines.append("connection: close\r\n")
+        lines.append(f"content-length: {len(content)}\r\ncontent-type: {answer.media_type}\r\n\r\n")
+        start = self._lane.starts.of(answer.status, self.server_state.default_headers)
+        head = start + "".join(lines).encode("latin-1")
+        if len(content) > _LARGE:
+            self.transport.writelines((head, content))
         else:
-            lines.append(answer.content)
-            self.transport.write(b"".join(lines))
+            self.transport.write(head + content)
         call.response_complete = True
         self._call = None
         if not call.keep_alive:

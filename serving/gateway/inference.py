@@ -1,6 +1,7 @@
 """From the body of an infer request to its answer: what the route and the hot lane share."""
 
 import time
+from typing import TypeAlias
 
 from serving.engine.base import Engine
 from serving.errors import InvalidArgument
@@ -12,6 +13,8 @@ from serving.shared_memory import Regions
 from serving.types import InferenceRequest
 from serving.wire import rest as wire
 from serving.wire import rest_answers
+
+_Decoded: TypeAlias = tuple[InferenceRequest, rest_answers.OutputEncoding]
 
 
 class Inference:
@@ -35,10 +38,18 @@ class Inference:
         Raises ServingError.
         """
         began = time.monotonic_ns()
-        request, encoding = await self._decode(model, version, content, header_length)
+        try:
+            read = self._decode(model, version, content, header_length)
+        except InvalidArgument:
+            await tell_of_the_model(self._engine, model, version)
+            raise
+        request, encoding = read or await self._decode_raw(model, version, content)
         response = await self._engine.infer(request)
         parts, json_length = rest_answers.encode_infer(response, encoding)
-        packed, headers = await body.pack(parts, accepted)
+        packed = b"".join(parts)
+        headers: dict[str, str] = {}
+        if accepted:
+            packed, headers = await body.pack(packed, accepted)
         if response.timing is not None:
             elapsed = time.monotonic_ns() - began
             headers["Server-Timing"] = server_timing(response.timing, elapsed)
@@ -47,18 +58,18 @@ class Inference:
         headers[wire.HEADER_LENGTH] = str(json_length)
         return Answer(packed, media_type=answers.BINARY, headers=headers)
 
-    async def _decode(
+    def _decode(
         self, model: str, version: str, content: bytes | memoryview, header_length: str | None
-    ) -> tuple[InferenceRequest, rest_answers.OutputEncoding]:
-        try:
-            length = None
-            if header_length is not None:
-                length = wire.parse_header_length(header_length, len(content))
-            if length != 0:
-                return wire.decode_infer(model, version, content, length, self._regions)
-        except InvalidArgument:
-            await tell_of_the_model(self._engine, model, version)
-            raise
+    ) -> _Decoded | None:
+        """None of a raw binary request, which only the model's signature can tell how to read."""
+        length = None
+        if header_length is not None:
+            length = wire.parse_header_length(header_length, len(content))
+            if not length:
+                return None
+        return wire.decode_infer(model, version, content, length, self._regions)
+
+    async def _decode_raw(self, model: str, version: str, content: bytes | memoryview) -> _Decoded:
         metadata = await self._engine.model_metadata(model, version)
         return wire.decode_raw_infer(
             model, version, content, metadata.inputs, metadata.max_batch_size

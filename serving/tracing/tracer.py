@@ -68,11 +68,8 @@ class Tracer:
         # What is set for a model; the rest follows the server's settings.
         self._overrides: dict[str, dict[str, Any]] = {}
         self._numbers = itertools.count(1)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request can be traced, as the settings are."""
-        return not self._server.settings.levels and not self._models
+        # Whether no request can be traced, as the settings are; looked at for every request.
+        self.is_idle = not self._server.settings.levels
 
     def settings(self, model: str = "") -> Document:
         """The settings in force, of a model or of the server."""
@@ -96,15 +93,9 @@ class Tracer:
         self._check(values)
         if model:
             self._override(model, values)
-            return
-        started = self._config.settings
-        chosen = {
-            name: getattr(started, name) if value is None else value
-            for name, value in values.items()
-        }
-        self._server.settings = replace(self._server.settings, **chosen)
-        for name in self._models:
-            self._override(name, {})
+        else:
+            self._change(values)
+        self.is_idle = not self._server.settings.levels and not self._models
 
     def begin(self, model: str, context: Mapping[str, str]) -> Trace | None:
         """The record for a request to `model`, None if it is not traced.
@@ -128,6 +119,16 @@ class Tracer:
 
     def _sampler(self, model: str) -> _Sampler:
         return self._models.get(model, self._server) if self._models else self._server
+
+    def _change(self, values: Mapping[str, Any]) -> None:
+        started = self._config.settings
+        chosen = {
+            name: getattr(started, name) if value is None else value
+            for name, value in values.items()
+        }
+        self._server.settings = replace(self._server.settings, **chosen)
+        for name in self._models:
+            self._override(name, {})
 
     def _override(self, model: str, values: Mapping[str, Any]) -> None:
         before = self._overrides.get(model, {})

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from serving.dtypes import Datatype
@@ -52,6 +53,7 @@ _REMEMBERED: Final[Memo[bytes, _Head]] = Memo(512)
 _WORTH_REMEMBERING: Final = 2048
 
 
+@lru_cache(256)  # which keeps no errors
 def parse_header_length(value: str | bytes, body_size: int) -> int:
     """The JSON part's size in bytes from the header `HEADER_LENGTH` of a body of `body_size` bytes.
 
@@ -183,19 +185,19 @@ def _read_inputs(
     position = 0
     for index, (header, source) in enumerate(head.inputs):
         array: Array
-        if isinstance(source, _Json):
-            data = (
-                json_fast.numbers(lists[source.data[0]], header.datatype) if lists else source.data
-            )
-            array = json_tensors.decode(data, header, f"inputs[{index}].data")
-        elif isinstance(source, Place):
-            array = raw_tensors.decode(source.read(), header, model, head.id)
-        else:
+        if isinstance(source, int):
             raw = binary[position : position + source]
             position += source
             if len(raw) < source:
                 raise _incomplete(header, model, source - len(raw))
             array = raw_tensors.decode(raw, header, model, head.id)
+        elif isinstance(source, Place):
+            array = raw_tensors.decode(source.read(), header, model, head.id)
+        else:
+            data = (
+                json_fast.numbers(lists[source.data[0]], header.datatype) if lists else source.data
+            )
+            array = json_tensors.decode(data, header, f"inputs[{index}].data")
         inputs.append(Tensor(header.name, header.datatype, array))
     if position != len(binary):
         raise InvalidArgument(

@@ -92,8 +92,10 @@ class Admission:
 
     def due(self, now: int, deadline: int | None) -> int | None:
         """When the answer to a request that comes now is wanted; None: whenever it is there."""
-        allowed = self._allowed(now, deadline)
-        return None if allowed is None else now + allowed
+        if not self._objective:
+            return deadline
+        wanted = now + self._objective
+        return wanted if deadline is None else min(wanted, deadline)
 
     def hold(self, now: int, deadline: int | None) -> int:
         """Nanoseconds until a refusal should be told: none, unless others were a moment ago.

@@ -193,7 +193,8 @@ class Batcher(Generic[T, R, S]):
             raise
         if self._order is not None:
             self._order.expect(entry.item.future)
-        self._pump_soon()
+        if not self._pumping:
+            self._pump_soon()
 
     def _line(self, entry: Entry[Job[T, R]]) -> Line:
         """What waits, with that entry behind it."""
@@ -329,15 +330,16 @@ class Batcher(Generic[T, R, S]):
         if foreseen:
             self._admission.learn_error(self._clock() - min(foreseen))
         waited = abandoned = 0
+        started, ended, free_since = flight.started, flight.ended, flight.free_since
         for entry, result in zip(flight.entries, executed.results, strict=True):
-            queue = flight.started - entry.at
-            waited += queue
-            if not _is_wanted(entry, flight.ended):
+            at = entry.at
+            waited += started - at
+            if not _is_wanted(entry, ended):
                 abandoned += entry.rows
             future = entry.item.future
             if not future.done():
-                company = flight.started - max(entry.at, flight.free_since)
-                answer = result, Timing(queue, *times, rows, max(0, company), entry.at)
+                company = max(0, started - max(at, free_since))
+                answer = result, Timing(started - at, *times, rows, company, at)
                 self._settle(future, future.set_result, answer)
         wasted = sum(times) * abandoned // (sum(flight.batch.rows) or 1)
         return BatchReport(rows, len(flight.entries), waited, *times, abandoned, wasted)

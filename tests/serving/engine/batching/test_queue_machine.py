@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Hashable
 
 import pytest
-from hypothesis import settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from serving.engine.batching.arrivals import ArrivalQueue, suits
 from serving.engine.batching.entries import Entry
 from serving.engine.batching.queue import BatchQueue
 from serving.errors import Overloaded
@@ -36,10 +37,18 @@ POLICIES = st.builds(
 )
 
 
+PLAIN_POLICIES = st.builds(
+    BatchPolicy,
+    max_rows=st.integers(4, 8),
+    queue=st.builds(QueuePolicy, max_queue=st.integers(3, 12)),
+    preferred=st.sets(st.integers(1, 9), max_size=2).map(lambda sizes: tuple(sorted(sizes))),
+)
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Drives a queue as the batcher does, side by side with the naive one."""
 
-    queue: BatchQueue[int]
+    queue: BatchQueue[int] | ArrivalQueue[int]
     naive: NaiveQueue
 
     @initialize(policy=POLICIES)
@@ -47,11 +56,14 @@ class QueueMachine(RuleBasedStateMachine):
         if not policy.priority_levels:
             policy = dataclasses.replace(policy, default_level=0, level_queues={})
         self.policy = policy
-        self.queue = BatchQueue(policy)
+        self.queue = self.made(policy)
         self.naive = NaiveQueue(policy)
         self.now = 0
         self.pushed = 0
         self.left: list[int] = []
+
+    def made(self, policy: BatchPolicy) -> BatchQueue[int] | ArrivalQueue[int]:
+        return BatchQueue(policy)
 
     @rule(
         rows=st.integers(0, 4),
@@ -174,8 +186,32 @@ class QueueMachine(RuleBasedStateMachine):
         assert sorted(self.left) == list(range(self.pushed))
 
 
+class ArrivalQueueMachine(QueueMachine):
+    """The same for the queue of those who neither wait for company nor rank above each other."""
+
+    @initialize(policy=PLAIN_POLICIES)
+    def begin(self, policy: BatchPolicy) -> None:
+        assert suits(policy)
+        super().begin(policy)
+
+    def made(self, policy: BatchPolicy) -> BatchQueue[int] | ArrivalQueue[int]:
+        return ArrivalQueue(policy)
+
+
 TestQueueMachine = QueueMachine.TestCase
 TestQueueMachine.settings = settings(
     max_examples=150,
     stateful_step_count=40,
 )
+TestArrivalQueueMachine = ArrivalQueueMachine.TestCase
+TestArrivalQueueMachine.settings = settings(
+    max_examples=80,
+    stateful_step_count=40,
+)
+
+
+@given(policy=POLICIES)
+def test_the_queue_by_arrival_refuses_policies_that_ask_for_more(policy: BatchPolicy) -> None:
+    assume(not suits(policy))
+    with pytest.raises(ValueError, match="arrival"):
+        ArrivalQueue(policy)
