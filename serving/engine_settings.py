@@ -108,6 +108,15 @@ class EngineSettings:
             click.IntRange(0, 64),
         ),
     )
+    busy_poll_micros: int = field(
+        default=0,
+        metadata=flag(
+            "Microseconds for which the server looks for further requests after each answer rather "
+            "than let its processor sleep, which takes time to wake up; 0: none. See "
+            "docs/batching.md.",
+            click.IntRange(0, 1_000_000),
+        ),
+    )
     gateway_batching: bool = field(
         default=False,
         metadata=flag(

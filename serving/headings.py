@@ -12,7 +12,7 @@ SETTINGS: Final[Mapping[str, Sequence[str]]] = {
         *("disable_auto_complete_config", "strict_model_config", "backend_config"),
         "passport_policy",
     ),
-    "Engine": ("engine", "device", "accelerator_build", "workers", "engines"),
+    "Engine": ("engine", "device", "accelerator_build", "workers", "engines", "busy_poll_micros"),
     "Triton servers as the engine": (
         *("triton_url", "gateway_batching"),
         *("triton_use_ssl", "triton_root_cert", "triton_client_cert", "triton_client_key"),

@@ -90,7 +90,7 @@ FLOORS: Final = (
     ("serving.engine.rollout",),
     ("serving.engine.control",),
     ("serving.engine.polling",),
-    ("serving.engine.embedded", "serving.triton", "serving.workers"),
+    ("serving.busy_poll", "serving.engine.embedded", "serving.triton", "serving.workers"),
     ("serving.gateway.lingering",),
     (
         "serving.gateway.body",

@@ -15,6 +15,7 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from serving import busy_poll
 from serving.acceptor import Acceptor
 from serving.engine.base import Engine
 from serving.gateway import access, connections, guard, inflight_bodies, sockets, tls, traced
@@ -138,7 +139,7 @@ async def serve(
     The ports open first, live but not ready; then `load` makes the models ready and `announce` is
     told where to call. Raises ServingError where a port or a model cannot be had.
     """
-    engine = traced.engine(engine, extensions.tracer)
+    engine = busy_poll.engine(traced.engine(engine, extensions.tracer), settings.busy_poll_micros)
     lifecycle = Lifecycle(engine)
     stopping = asyncio.Event()
     with _stop_on_signals(stopping):

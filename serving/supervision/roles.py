@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from serving import cores, engines, event_loop, threads
+from serving import busy_poll, cores, engines, event_loop, threads
 from serving.announcement import announcement
 from serving.engine_settings import EngineKind
 from serving.errors import Unavailable
@@ -93,6 +93,7 @@ class _EngineProcess:
             outer = self._joined.engine
         if own.engine is EngineKind.EMBEDDED and not index:
             outer = LastingModels(outer, ledgers.models).engine
+        outer = busy_poll.engine(outer, settings.busy_poll_micros)
         self.service = Service(outer, seats[index].door.inside, sharing, settings.exit_timeout_secs)
         # Whose place others can take meanwhile is not asked before it can answer.
         self._opens_late = len(seats) > 1 and not self._is_new

@@ -357,6 +357,7 @@ BAD = {
     ),
     "grpc_restricted_protocol": ("other:key=value",),
     "max_connections": ("0", "many"),
+    "busy_poll_micros": ("-1", "1000001", "1ms"),
     "max_inflight_bytes": ("-1", "1G"),
     "connection_idle_secs": ("0", "-1"),
     "exit_timeout_secs": ("-1", "soon"),
