@@ -27,29 +27,25 @@ _TOO_SHORT: Final = "the request ends before its message does"
 class Call:
     """A request on `stream`, its handler and its response; `link` is the connection it came by."""
 
-    __slots__ = (
-        "_begun", "_callbacks", "_deadline", "_drained", "_encoding", "_handler", "_head", "_held",
-        "_inbox", "_is_over", "_link", "_reader", "_status", "_stream", "_task", "_timer",
-        "_trailing",
-    )  # fmt: skip
+    # What most calls never change costs them nothing here.
+    _inbox: Inbox | None = None
+    _task: asyncio.Task[None] | None = None
+    _begun = False
+    _is_over = False
+    _held = 0
+    _status: tuple[StatusCode, str, Sequence[tuple[str, str]]] = (StatusCode.OK, "", ())
+    _trailing: Sequence[tuple[str, str]] = ()
+    _reader: asyncio.Future[None] | None = None
+    _drained: asyncio.Future[None] | None = None
+    _callbacks: list[Callable[[Any], object]] | None = None
+    _deadline: float | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, link: Link, stream: Stream, head: Head) -> None:
         self._link = link
         self._stream = stream
         self._head = head
         self._handler = head.handler
-        self._inbox: Inbox | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._begun = self._is_over = False
-        self._held = 0
-        self._encoding = link.encoding(head.accepts)
-        self._status: tuple[StatusCode, str, Sequence[tuple[str, str]]] = (StatusCode.OK, "", ())
-        self._trailing: Sequence[tuple[str, str]] = ()
-        self._reader: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._callbacks: list[Callable[[Any], object]] = []
-        self._deadline: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
         if head.timeout is not None:
             self._deadline = link.loop.time() + head.timeout
             self._timer = link.loop.call_at(self._deadline, self._expire)
@@ -58,16 +54,22 @@ class Call:
 
     # What the connection tells
 
-    def receive(self, data: memoryview) -> None:
+    def receive(self, data: bytes | memoryview) -> None:
         """Data has come, the last of it if the stream has ended."""
-        inbox = self._inbox
-        if inbox is None:
-            if self._task is None and self._is_whole(data):
+        # All of a request of one plain message, as nearly every one is.
+        if self._stream.ended and self._inbox is None and self._task is None:
+            size = len(data) - PREFIX.size
+            if 0 <= size <= self._link.limit and PREFIX.unpack_from(data) == (0, size):
                 self._start(bytes(data[PREFIX.size :]))
                 return
+        self._receive_part(data)
+
+    def _receive_part(self, data: bytes | memoryview) -> None:
+        inbox = self._inbox
+        if inbox is None:
             inbox = self._inbox = Inbox(self._head.encoding, self._link.limit)
         try:
-            inbox.feed(data)
+            inbox.feed(memoryview(data))
         except Unreadable as fault:
             self._fail(fault.code, fault.message)
             return
@@ -111,6 +113,8 @@ class Call:
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         """Have `callback` called once the call is over, however it ends."""
+        if self._callbacks is None:
+            self._callbacks = []
         self._callbacks.append(callback)
 
     def set_trailing_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
@@ -170,13 +174,6 @@ class Call:
         held, self._held = self._held, 0
         self._link.inflight.give_back(held)
 
-    def _is_whole(self, data: memoryview) -> bool:
-        """Whether this is all of a request of one plain message, as nearly every one is."""
-        if not self._stream.ended or len(data) < PREFIX.size:
-            return False
-        flag, size = PREFIX.unpack_from(data)
-        return not flag and size == len(data) - PREFIX.size and size <= self._link.limit
-
     def _start_if_complete(self, inbox: Inbox) -> None:
         """Begin once the one message is there and no other follows."""
         if self._stream.ended:
@@ -202,15 +199,18 @@ class Call:
 
     async def _answer(self, content: bytes | bytearray) -> None:
         """One request, one response: the way of nearly all calls."""
+        handler = self._handler
         try:
-            reply = await self._handler.unary_unary(self._deserialized(content), self)
-            data = self._framed(reply)
+            read = handler.request_deserializer
+            request = content if read is None else read(content)
+            data = self._framed(await handler.unary_unary(request, self))
         except BaseException as error:
             self._failed(error)
             return
         if not self._is_over:
             self._is_over = True
-            self._link.send(self._stream, self._opening(), data, self._good_end())
+            ending = statuses.good_end(self._trailing)
+            self._link.send(self._stream, self._opening(), data, ending)
             self._end()
 
     async def _answer_all(self, content: bytes | bytearray) -> None:
@@ -310,15 +310,12 @@ class Call:
         self._link.send(self._stream, b"", b"", block)
         self._end()
 
-    def _good_end(self) -> bytes:
-        """The block behind the message of a call that ends well."""
-        return statuses.OK + statuses.fields(self._trailing) if self._trailing else statuses.OK
-
     def _end(self) -> None:
-        self._give_room_back()
+        if self._held:
+            self._give_room_back()
         if self._timer:
             self._timer.cancel()
-        for callback in self._callbacks:
+        for callback in self._callbacks or ():
             callback(self)
 
     def _opening(self) -> bytes:
@@ -326,14 +323,15 @@ class Call:
         if self._begun:
             return b""
         self._begun = True
-        return statuses.HEAD[self._encoding]
+        return statuses.HEAD[self._head.packing]
 
     def _framed(self, message: Any) -> bytes:
         serialize = self._handler.response_serializer
         content: bytes = message if serialize is None else serialize(message)
-        if self._encoding == IDENTITY:
+        packing = self._head.packing
+        if packing == IDENTITY:
             return PREFIX.pack(0, len(content)) + content
-        return frame(content, self._encoding)
+        return frame(content, packing)
 
     def _deserialized(self, content: Any) -> Any:
         deserialize = self._handler.request_deserializer

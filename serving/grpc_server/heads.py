@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -48,28 +48,32 @@ class Head:
     """A request as far as its headers tell.
 
     `path`      the method, as `/SERVICE/METHOD`
-    `handler`   what answers it, as the `grpc` package describes it
+    `handler`   what answers it, as the `grpc` package describes it; None: nothing does
     `timeout`   how long the client waits, in seconds; None: as long as it takes
-    `refusal`   the block that answers it in the handler's stead
-    `is_valid`  False for what HTTP/2 does not allow
+    `packing`   how responses are encoded
+    `length`    of the body in bytes, where the client has announced it
+    `refusal`   the block that answers it in the handler's stead; None where there is neither, for
+                what HTTP/2 does not allow
     """
 
     path: str = ""
     handler: Any = None
     timeout: float | None = None
     encoding: str = IDENTITY
-    accepts: tuple[str, ...] = (IDENTITY,)
+    packing: str = IDENTITY
     metadata: Metadata = ()
     length: int | None = None
     refusal: bytes | None = None
-    is_valid: bool = True
 
 
-_INVALID: Final = Head(is_valid=False)
+_INVALID: Final = Head()
 
 
-def understand(find: Callable[[str], Any], received: Headers) -> Head:
-    """The head that `received` is; `find` gives the handler of a path, or None."""
+def understand(find: Callable[[str], Any], encodings: Sequence[str], received: Headers) -> Head:
+    """The head that `received` is; `find` gives the handler of a path, or None.
+
+    Responses are encoded by the first of `encodings` that the client accepts.
+    """
     fields: dict[bytes, bytes] = {}
     for name, value in received:
         if name in fields and name in _PSEUDO:
@@ -79,7 +83,7 @@ def understand(find: Callable[[str], Any], received: Headers) -> Head:
         return _INVALID
     length = fields.get(b"content-length")
     try:
-        return _head(find, received, fields)
+        return _head(find, encodings, received, fields)
     except _Refused as refused:
         return Head(refusal=refused.block, length=None if length is None else int(length))
 
@@ -90,7 +94,12 @@ class _Refused(Exception):
         self.block = block
 
 
-def _head(find: Callable[[str], Any], received: Headers, fields: dict[bytes, bytes]) -> Head:
+def _head(
+    find: Callable[[str], Any],
+    encodings: Sequence[str],
+    received: Headers,
+    fields: dict[bytes, bytes],
+) -> Head:
     if fields[b":method"] != b"POST":
         raise _Refused(headers.status(405))
     if not _CONTENT.match(fields.get(b"content-type", b"")):
@@ -106,12 +115,13 @@ def _head(find: Callable[[str], Any], received: Headers, fields: dict[bytes, byt
         raise _refused(StatusCode.UNIMPLEMENTED, f"grpc-encoding {encoding[:64]} is not supported")
     length = fields.get(b"content-length")
     accepted = fields.get(b"grpc-accept-encoding", b"").decode("latin-1")
+    accepts = [name.strip() for name in accepted.split(",")]
     return Head(
         path=path,
         handler=handler,
         timeout=_timeout(fields.get(b"grpc-timeout")),
         encoding=encoding,
-        accepts=tuple(name.strip() for name in accepted.split(",")),
+        packing=next((name for name in encodings if name in accepts), IDENTITY),
         metadata=tuple(_metadata(received)),
         length=None if length is None else int(length),
     )

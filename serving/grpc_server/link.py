@@ -1,7 +1,7 @@
 """What a call needs of the connection that it came by."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from serving.grpc_server.heads import Head
@@ -20,9 +20,6 @@ class Link(Protocol):
     inflight: Inflight
     peer: str
     intercept: Callable[[Head], Coroutine[Any, Any, Any]] | None
-
-    def encoding(self, accepts: Sequence[str]) -> str:
-        """How responses are packed for a client that accepts these encodings."""
 
     def run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """A task of the server, which waits for it when it stops."""

@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 from serving.grpc_server.call import Call
 from serving.grpc_server.heads import Head
 from serving.grpc_server.lifetime import Lifetime
-from serving.grpc_server.messages import IDENTITY
 from serving.grpc_server.policy import Policy
 from serving.http2.connection import Connection
 from serving.http2.frames import ConnectionFault, Fault
@@ -27,15 +26,14 @@ class Host(Protocol):
     policy: Policy
     understand: Callable[[Headers], Head]
     intercept: Callable[[Head], Coroutine[Any, Any, Any]] | None
+    # Told of each connection that has been admitted whenever its client sends something.
+    heard: Callable[["GrpcProtocol"], None]
 
     def run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """A task that the server waits for when it stops."""
 
     def admit(self, connection: "GrpcProtocol") -> bool:
         """Whether there is a place for `connection`, which it takes then."""
-
-    def heard(self, connection: "GrpcProtocol") -> None:
-        """The client has sent something."""
 
     def left(self, connection: "GrpcProtocol") -> None:
         """The connection is closed."""
@@ -53,6 +51,7 @@ class GrpcProtocol(asyncio.Protocol):
         self.peer = ""
         self.lifetime = Lifetime(host.policy, self.loop, self)
         self._host = host
+        self._heard = host.heard
         self._is_greeted = False
         self._is_over = False
 
@@ -70,6 +69,7 @@ class GrpcProtocol(asyncio.Protocol):
             self._host.policy.terms,
             self._over,
         )
+        self._receive = connection.receive
         self.send = connection.sender.send
         self.want = connection.credit.want
         self.give_back = connection.credit.give_back
@@ -80,17 +80,17 @@ class GrpcProtocol(asyncio.Protocol):
             connection.open()
             self.lifetime.begin()
         else:
-            transport.abort()
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take what has come; no fault in it, and none of ours, goes beyond this connection."""
-        self.lifetime.last_heard = self.loop.time()
-        self._host.heard(self)
         if self._is_over:
             return
+        self.lifetime.last_heard = self.loop.time()
+        self._heard(self)
         connection = self._connection
         try:
-            connection.receive(data)
+            self._receive(data)
         except ConnectionFault as fault:
             self._end(fault.fault, fault.message)
         except Exception:
@@ -122,34 +122,20 @@ class GrpcProtocol(asyncio.Protocol):
     def opened(self, stream: Stream, request: Head) -> None:
         """A request has begun."""
         stream.expected = request.length
-        if not request.is_valid:
+        if request.handler is None:
+            self._turn_away(stream, request)
+            return
+        call = stream.call = Call(self, stream, request)
+        if stream.ended:
+            call.receive(b"")
+
+    def _turn_away(self, stream: Stream, request: Head) -> None:
+        if request.refusal is None:
             self._connection.reset(stream, Fault.PROTOCOL_ERROR)
-        elif request.refusal is not None:
-            self.send(stream, b"", b"", request.refusal)
         else:
-            call = stream.call = Call(self, stream, request)
-            if stream.ended:
-                call.receive(memoryview(b""))
+            self.send(stream, b"", b"", request.refusal)
 
-    def received(self, stream: Stream, data: memoryview) -> None:
-        """A request goes on."""
-        stream.call.receive(data)
-
-    def reset(self, stream: Stream) -> None:
-        """A request is given up."""
-        if stream.call is not None:
-            stream.call.cancel()
-
-    def drained(self, stream: Stream) -> None:
-        """A response can go on."""
-        stream.call.drained()
-
-    # The rest of the calls' side and of the lifetime's
-
-    def encoding(self, accepts: Sequence[str]) -> str:
-        """How responses are packed for a client that accepts these encodings."""
-        wanted = (name for name in self._host.policy.encodings if name in accepts)
-        return next(wanted, IDENTITY)
+    # The lifetime's side
 
     @property
     def is_idle(self) -> bool:
@@ -162,6 +148,7 @@ class GrpcProtocol(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close now, whatever is under way."""
+        self._is_over = True
         self._cancel_calls()
         self._transport.abort()
 
@@ -193,7 +180,8 @@ class GrpcProtocol(asyncio.Protocol):
     def _cancel_calls(self) -> None:
         streams, self._connection.streams = self._connection.streams, {}
         for stream in streams.values():
-            self.reset(stream)
+            if stream.call is not None:
+                stream.call.cancel()
 
 
 def _peer(address: Any) -> str:

@@ -34,7 +34,9 @@ class Server:
 
     def __init__(self, policy: Policy, interceptors: Sequence[Any] = ()) -> None:
         self.policy = policy
-        self.understand: Callable[[Headers], Head] = partial(understand, self._find)
+        self.understand: Callable[[Headers], Head] = partial(
+            understand, self._find, policy.encodings
+        )
         self.intercept: Callable[[Head], Coroutine[Any, Any, Any]] | None = (
             self._intercept if interceptors else None
         )
@@ -43,6 +45,7 @@ class Server:
         self._handlers: dict[str, Any] = {}
         # The one that has been silent for longest comes first.
         self._connections: OrderedDict[GrpcProtocol, None] = OrderedDict()
+        self.heard: Callable[[GrpcProtocol], None] = self._connections.move_to_end
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._acceptor: Acceptor | None = None
@@ -79,7 +82,7 @@ class Server:
         assert self._loop is not None, "nothing runs before the start"
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._tasks.discard)
         return task
 
     def admit(self, connection: GrpcProtocol) -> bool:
@@ -89,11 +92,6 @@ class Server:
             return False
         self._connections[connection] = None
         return True
-
-    def heard(self, connection: GrpcProtocol) -> None:
-        """The client has sent something."""
-        if connection in self._connections:
-            self._connections.move_to_end(connection)
 
     def left(self, connection: GrpcProtocol) -> None:
         """The connection is closed."""
@@ -111,8 +109,11 @@ class Server:
     async def _quiet(self) -> None:
         """Once no connection is open and no handler runs."""
         while self._connections or self._tasks:
-            self._changed.clear()
-            await self._changed.wait()
+            if self._tasks:
+                await asyncio.wait(self._tasks.copy())
+            else:
+                self._changed.clear()
+                await self._changed.wait()
 
     def _find(self, path: str) -> Any:
         handler = self._handlers.get(path)
@@ -131,10 +132,3 @@ class Server:
             return await first.intercept_service(partial(ask, others), details)
 
         return await ask(self._interceptors, _Details(head.path, head.metadata))
-
-    def _finished(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception():
-            logger.error("a gRPC call failed", exc_info=task.exception())
-        if not self._tasks:
-            self._changed.set()

@@ -32,12 +32,18 @@ def trailers(
     told = [(b"grpc-status", str(code.value[0]).encode())]
     if message:
         told.append((b"grpc-message", percent_encoded(message)))
-    return block + headers.block(told) + fields(metadata)
+    return block + _with(headers.block(told), metadata)
 
 
-def fields(metadata: Iterable[tuple[str, str]]) -> bytes:
-    """What a handler tells beside its messages."""
-    return headers.block((name.encode(), value.encode()) for name, value in metadata)
+def good_end(metadata: Iterable[tuple[str, str]]) -> bytes:
+    """The block behind the last message of a call that ends well, with what its handler tells."""
+    return _with(OK, metadata)
+
+
+def _with(block: bytes, metadata: Iterable[tuple[str, str]]) -> bytes:
+    for name, value in metadata:
+        block += headers.field(name, value)
+    return block
 
 
 def percent_encoded(message: str) -> bytes:

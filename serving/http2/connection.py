@@ -26,19 +26,13 @@ _GOODBYE: Final = b"farewell"
 
 
 class Calls(Protocol[H_contra]):
-    """What answers; it must not raise."""
+    """What finds an answer; it must not raise."""
 
     def opened(self, stream: Stream, request: H_contra) -> None:
-        """A request has begun; data follows unless `stream.ended`."""
+        """A request has begun, whose `stream.call` is to be set; data follows unless it has ended.
 
-    def received(self, stream: Stream, data: memoryview) -> None:
-        """Data of a request, which is all of it if `stream.ended`; the view holds only now."""
-
-    def reset(self, stream: Stream) -> None:
-        """Nobody waits for the response any more."""
-
-    def drained(self, stream: Stream) -> None:
-        """What was pending has left."""
+        It may be answered, or reset, at once and without a call.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +66,19 @@ class Connection(Generic[H]):
         self._terms = terms
         self._over = over
         self._headers = HeaderReader(understand)
+        self._known = self._headers.known
         self._patience = Patience(terms.pings, clock)
-        self.sender = Sender(write, self._finished, calls.drained, self._patience)
+        self.sender = Sender(write, self._finished, self._patience)
         self.credit = Credit(write, terms.advance)
         self._reader = FrameReader(self)
+        # Take what the client has sent.
+        self.receive: Final[Callable[[bytes], None]] = self._reader.receive
         self._last = 0
         self._refusing = False
         # The DATA frame that is coming: of which stream, and whether it ends that.
         self._data: Stream | None = None
         self._data_ends = False
         self._on: Final[dict[int, Callable[[int, int, bytes], None]]] = {
-            Kind.HEADERS: self._on_headers,
             Kind.PRIORITY: self._on_priority,
             Kind.RST_STREAM: self._on_reset,
             Kind.SETTINGS: self._on_settings,
@@ -141,11 +137,42 @@ class Connection(Generic[H]):
             self._write(frames.rst_stream(stream.id, fault))
             self._forget(stream)
 
-    def receive(self, data: bytes) -> None:
-        """Take what the client has sent."""
-        self._reader.receive(data)
-
     # Of the reader
+
+    def take_headers(self, flags: int, number: int, block: bytes) -> None:
+        """Begin a request, or end one by trailers."""
+        # Whatever becomes of it: later blocks build on this one.
+        request = self._known.get(block)
+        if request is None:
+            request = self._headers.read(block)
+        ends = flags & frames.END_STREAM != 0
+        if number <= self._last or not number & 1:
+            self._take_trailers(number, ends)
+            return
+        self._last = number
+        if self._refusing or len(self.streams) >= self._terms.max_streams:
+            self._fail(number, Fault.REFUSED_STREAM)
+            return
+        stream = Stream(number, frames.DEFAULT_WINDOW, self.sender.initial_room, ends)
+        self.streams[number] = stream
+        self._calls.opened(stream, request)
+
+    def take_data(self, flags: int, number: int, data: bytes) -> None:
+        """Hand data on that has come in one piece."""
+        stream = self.streams.get(number)
+        size = len(data)
+        if stream is None or stream.ended or not 0 < size <= stream.credit:
+            self.begin_data(flags, number, size, 0)
+            self.take_part(memoryview(data), True)
+            return
+        self.credit.spend(size)
+        stream.credit -= size
+        ends = flags & frames.END_STREAM != 0
+        if stream.expected is not None or stream.call is None:
+            self._hand_on(stream, data, ends)
+        else:
+            stream.ended = ends
+            stream.call.receive(data)
 
     def begin_data(self, flags: int, number: int, size: int, padding: int) -> None:
         """Find out whose data it is, and whether it may come."""
@@ -165,8 +192,8 @@ class Connection(Generic[H]):
             if padding:
                 self.credit.give_back(stream, padding)
 
-    def take_data(self, data: memoryview, is_last: bool) -> None:
-        """Hand it on, if its stream is still open."""
+    def take_part(self, data: memoryview, is_last: bool) -> None:
+        """Hand on what has come of it, if its stream is still open."""
         stream = self._data
         if stream is not None and self.streams.get(stream.id) is stream:
             self._hand_on(stream, data, is_last and self._data_ends)
@@ -182,39 +209,28 @@ class Connection(Generic[H]):
         except StreamFault as fault:
             self._fail(fault.stream, fault.fault)
 
-    def _hand_on(self, stream: Stream, data: memoryview, ends: bool) -> None:
+    def _hand_on(self, stream: Stream, data: bytes | memoryview, ends: bool) -> None:
         if stream.expected is not None:
             stream.expected -= len(data)
             if stream.expected < 0 or (ends and stream.expected):
                 self._fail(stream.id, Fault.PROTOCOL_ERROR)
                 return
         stream.ended = ends
-        self._calls.received(stream, data)
+        if stream.call is not None:
+            stream.call.receive(data)
 
-    def _on_headers(self, flags: int, number: int, block: bytes) -> None:
+    def _take_trailers(self, number: int, ends: bool) -> None:
         if not number % 2:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "a request on a stream of the server's")
-        request = self._headers.read(block)  # whatever becomes of it: later ones build on it
-        ends = bool(flags & frames.END_STREAM)
         stream = self.streams.get(number)
-        if stream is not None:
-            self._end_by_trailers(stream, ends)
-            return
-        if number <= self._last:
+        if stream is None:
             raise ConnectionFault(Fault.STREAM_CLOSED, "HEADERS on a stream that was closed")
-        self._last = number
-        if self._refusing or len(self.streams) >= self._terms.max_streams:
-            raise StreamFault(number, Fault.REFUSED_STREAM)
-        room = self.sender.initial_room
-        stream = self.streams[number] = Stream(number, frames.DEFAULT_WINDOW, room, ends)
-        self._calls.opened(stream, request)
-
-    def _end_by_trailers(self, stream: Stream, ends: bool) -> None:
         if stream.ended:
-            raise StreamFault(stream.id, Fault.STREAM_CLOSED)
-        if not ends:
-            raise StreamFault(stream.id, Fault.PROTOCOL_ERROR)
-        self._hand_on(stream, memoryview(b""), True)
+            self._fail(number, Fault.STREAM_CLOSED)
+        elif not ends:
+            self._fail(number, Fault.PROTOCOL_ERROR)
+        else:
+            self._hand_on(stream, b"", True)
 
     def _on_priority(self, _: int, number: int, payload: bytes) -> None:
         self._patience.idle()
@@ -228,8 +244,7 @@ class Connection(Generic[H]):
         if stream is None:
             self._patience.idle()
             return
-        self._forget(stream)
-        self._calls.reset(stream)
+        self._give_up(stream)
         self._patience.reset()
 
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
@@ -290,8 +305,7 @@ class Connection(Generic[H]):
         self._write(frames.rst_stream(number, fault))
         stream = self.streams.get(number)
         if stream is not None:
-            self._forget(stream)
-            self._calls.reset(stream)
+            self._give_up(stream)
 
     def _finished(self, stream: Stream) -> None:
         """Its response has left."""
@@ -300,9 +314,17 @@ class Connection(Generic[H]):
             self._write(frames.rst_stream(stream.id, Fault.NO_ERROR))
         self._forget(stream)
 
+    def _give_up(self, stream: Stream) -> None:
+        """Nobody waits for its response any more."""
+        self._forget(stream)
+        if stream.call is not None:
+            stream.call.cancel()
+
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
-        self.sender.forget(stream)
-        self.credit.forget(stream)
+        if stream.pending:
+            self.sender.forget(stream)
+        if stream.advance or self.credit.wanting:
+            self.credit.forget(stream)
         if self._refusing and not self.streams:
             self._over()

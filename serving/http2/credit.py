@@ -25,7 +25,8 @@ class Credit:
         self._budget = budget
         self._connection = frames.MAX_WINDOW
         self._advanced = 0
-        self._wanting: dict[Stream, int] = {}
+        # The streams that wait to be granted more, and how much they are to have.
+        self.wanting: dict[Stream, int] = {}
 
     @staticmethod
     def opening() -> bytes:
@@ -44,7 +45,7 @@ class Credit:
     def want(self, stream: Stream, size: int) -> None:
         """A message on the stream is read that has so much still to come."""
         if size > stream.credit and not stream.ended:
-            self._wanting[stream] = size
+            self.wanting[stream] = size
             self._grant()
 
     def give_back(self, stream: Stream, size: int) -> None:
@@ -61,19 +62,19 @@ class Credit:
 
     def forget(self, stream: Stream) -> None:
         """Nothing more is read from the stream."""
-        self._wanting.pop(stream, None)
+        self.wanting.pop(stream, None)
         if stream.advance:
             self._advanced -= stream.advance
             stream.advance = 0
         self._grant()
 
     def _grant(self) -> None:
-        while self._wanting:
-            stream, size = next(iter(self._wanting.items()))
+        while self.wanting:
+            stream, size = next(iter(self.wanting.items()))
             missing = size - stream.credit
             if self._advanced and self._advanced + missing > self._budget:
                 return
-            del self._wanting[stream]
+            del self.wanting[stream]
             self._advanced += missing
             stream.advance += missing
             self._extend(stream, missing)

@@ -1,6 +1,7 @@
 """Header blocks: those that come are unpacked by `hpack`; those that leave need no table."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import hpack
@@ -31,20 +32,20 @@ class HeaderReader(Generic[H]):
     """The blocks of one connection; `understand` makes of a list of headers what it stands for.
 
     A client that sends the same headers again sends a few bytes that refer to a table. As long as
-    the table is the same they mean the same, so they are unpacked and understood once.
+    the table is the same they mean the same, so they are unpacked and understood once: `known` is
+    what is understood as the table is.
     """
 
     def __init__(self, understand: Callable[[Headers], H]) -> None:
         self._understand = understand
         self._decoder = hpack.Decoder(MAX_LIST)
-        self._known: dict[bytes, H] = {}
+        self.known: dict[bytes, H] = {}
 
     def read(self, block: bytes) -> H:
         """What the block stands for; ConnectionFault where it cannot be unpacked."""
-        known = self._known.get(block)
-        return self._read(block) if known is None else known
-
-    def _read(self, block: bytes) -> H:
+        known = self.known.get(block)
+        if known is not None:
+            return known
         table = self._decoder.header_table
         newest = table.dynamic_entries[0] if table.dynamic_entries else None
         before = len(table.dynamic_entries), table.maxsize
@@ -59,9 +60,9 @@ class HeaderReader(Generic[H]):
         understood = self._understand(headers)
         same = newest is (table.dynamic_entries[0] if table.dynamic_entries else None)
         if not same or before != (len(table.dynamic_entries), table.maxsize):
-            self._known.clear()
-        elif len(self._known) < _MAX_KNOWN:
-            self._known[block] = understood
+            self.known.clear()
+        elif len(self.known) < _MAX_KNOWN:
+            self.known[block] = understood
         return understood
 
     def _unpack(self, block: bytes) -> Headers:
@@ -128,6 +129,16 @@ def status(code: int) -> bytes:
 def block(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A block of headers; names in lower case."""
     return b"".join(_LITERAL + _text(name) + _text(value) for name, value in headers)
+
+
+def field(name: str, value: str) -> bytes:
+    """A block of one header, whose name comes again and again."""
+    return _name(name) + _text(value.encode())
+
+
+@lru_cache(maxsize=64)
+def _name(name: str) -> bytes:
+    return _LITERAL + _text(name.encode())
 
 
 def _text(value: bytes) -> bytes:

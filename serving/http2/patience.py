@@ -30,11 +30,15 @@ class PingPolicy:
 
 
 class Patience:
-    """What one connection has asked for in vain; `clock` gives seconds."""
+    """What one connection has asked for in vain; `clock` gives seconds.
+
+    `is_tried` is whether anything has, since the last response.
+    """
 
     def __init__(self, pings: PingPolicy, clock: Callable[[], float]) -> None:
         self._pings = pings
         self._clock = clock
+        self.is_tried = False
         self._idle = 0
         self._strikes = 0
         self._last_ping: float | None = None
@@ -43,11 +47,13 @@ class Patience:
 
     def answered(self) -> None:
         """A response, or a part of one, has been sent."""
+        self.is_tried = False
         self._idle = self._strikes = 0
         self._last_ping = None
 
     def idle(self) -> None:
         """A frame came that moves nothing on."""
+        self.is_tried = True
         self._idle += 1
         if self._idle > _MAX_IDLE_FRAMES:
             raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "too many frames without use")

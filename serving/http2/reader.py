@@ -10,6 +10,13 @@ MAX_BLOCK: Final = 64 * 1024
 _MAX_BLOCK_PARTS: Final = 64
 # Of data, that is: they are handed on as they come, so that large ones cost no more memory.
 MAX_FRAME: Final = 1024 * 1024
+# What of a frame in one piece is copied rather than looked into.
+_SHORT: Final = frames.DEFAULT_FRAME_SIZE
+# As plain numbers, which are compared quicker.
+_DATA: Final = int(Kind.DATA)
+_HEADERS: Final = int(Kind.HEADERS)
+# What says how the payload of HEADERS is laid out.
+_HEADERS_SHAPE: Final = frames.END_HEADERS | frames.PADDED | frames.PRIORITISED
 _SIZES: Final[dict[int, int]] = {
     Kind.PRIORITY: 5,
     Kind.RST_STREAM: 4,
@@ -21,14 +28,20 @@ _SIZES: Final[dict[int, int]] = {
 class Frames(Protocol):
     """What the frames are for."""
 
+    def take_headers(self, flags: int, number: int, block: bytes) -> None:
+        """A block of headers has come, all of it."""
+
+    def take_data(self, flags: int, number: int, data: bytes) -> None:
+        """A frame of data has come in one piece."""
+
     def begin_data(self, flags: int, number: int, size: int, padding: int) -> None:
         """A frame of `size` bytes begins on stream `number`, with so many that are no data."""
 
-    def take_data(self, data: memoryview, is_last: bool) -> None:
+    def take_part(self, data: memoryview, is_last: bool) -> None:
         """Data of that frame has come, the last of it or not; the view holds only now."""
 
     def take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        """A whole frame has come; headers with all of their block."""
+        """A whole frame of another kind has come."""
 
 
 class FrameReader:
@@ -43,41 +56,49 @@ class FrameReader:
         # The header block whose end has not come: its stream, flags and parts.
         self._block: tuple[int, int, list[bytes]] | None = None
         self.is_greeted = False
+        # Whether any frame may come: not before the greeting, nor amid a header block.
+        self._is_open = False
 
     def receive(self, data: bytes) -> None:
         """Take what the client has sent; ConnectionFault where that is not HTTP/2."""
         if self._rest:
             data = self._rest + data
-        view = memoryview(data)
-        position, end = self._greeted(data), len(data)
+        position, end = self._greeted(data) if self._expect else 0, len(data)
         while position < end:
             if self._left:
-                position = self._go_on(view, position)
+                position = self._go_on(data, position)
                 continue
-            if end - position < frames.HEAD_SIZE:
+            start = position + frames.HEAD_SIZE
+            if start > end:
                 break
             high, low, kind, flags, number = frames.HEAD.unpack_from(data, position)
             number &= frames.STREAM_MASK
             size = high << 8 | low
+            stop = start + size
+            # Nearly every frame is one of these two.
+            if stop <= end and size <= _SHORT and self._is_open:
+                if kind == _DATA and not flags & frames.PADDED:
+                    position = stop
+                    self._to.take_data(flags, number, data[start:stop])
+                    continue
+                if kind == _HEADERS and flags & _HEADERS_SHAPE == frames.END_HEADERS:
+                    position = stop
+                    self._to.take_headers(flags, number, data[start:stop])
+                    continue
             self._check(kind, size, number)
-            start = position + frames.HEAD_SIZE
-            if kind == Kind.DATA and not flags & frames.PADDED:
+            if kind == _DATA and not flags & frames.PADDED:
                 position = start
                 self._left = size
                 self._to.begin_data(flags, number, size, 0)
-                if not size:
-                    self._to.take_data(view[:0], True)
-            elif start + size > end:
+            elif stop > end:
                 break
             else:
-                position = start + size
-                self._whole(kind, flags, number, data[start:position])
+                position = stop
+                self._whole(kind, flags, number, data[start:stop])
         self._rest = data[position:]
 
     def _greeted(self, data: bytes) -> int:
         """Where the frames begin; the end of `data` where the preface is not yet complete."""
-        if not self._expect:
-            return 0
         size = len(self._expect)
         if data[:size] != self._expect[: len(data)]:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "this port speaks HTTP/2 only")
@@ -94,19 +115,19 @@ class FrameReader:
         if not self.is_greeted:
             if kind != Kind.SETTINGS:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-            self.is_greeted = True
+            self.is_greeted = self._is_open = True
 
-    def _go_on(self, view: memoryview, position: int) -> int:
-        data = view[position : position + self._left]
-        self._left -= len(data)
-        self._to.take_data(data, not self._left)
-        return position + len(data)
+    def _go_on(self, data: bytes, position: int) -> int:
+        part = memoryview(data)[position : position + self._left]
+        self._left -= len(part)
+        self._to.take_part(part, not self._left)
+        return position + len(part)
 
     def _whole(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if kind == Kind.DATA:
             content = frames.unpadded(flags, payload)
             self._to.begin_data(flags, number, len(payload), len(payload) - len(content))
-            self._to.take_data(memoryview(content), True)
+            self._to.take_part(memoryview(content), True)
         elif kind == Kind.HEADERS:
             block = frames.unpadded(flags, payload)
             if flags & frames.PRIORITISED:
@@ -117,7 +138,7 @@ class FrameReader:
             if self._block is None:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "CONTINUATION of nothing")
             _, first_flags, parts = self._block
-            self._block = None
+            self._block, self._is_open = None, True
             parts.append(payload)
             self._take_block(first_flags | flags & frames.END_HEADERS, number, parts)
         else:
@@ -127,6 +148,6 @@ class FrameReader:
         if len(parts) > _MAX_BLOCK_PARTS or sum(map(len, parts)) > MAX_BLOCK:
             raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "a header block above 64 KiB")
         if flags & frames.END_HEADERS:
-            self._to.take(Kind.HEADERS, flags, number, b"".join(parts))
+            self._to.take_headers(flags, number, b"".join(parts))
         else:
-            self._block = number, flags, parts
+            self._block, self._is_open = (number, flags, parts), False

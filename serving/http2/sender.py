@@ -1,5 +1,6 @@
 """What leaves: at once where the peer has room for it, else as soon as it makes room."""
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -8,6 +9,9 @@ from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFa
 from serving.http2.patience import Patience
 from serving.http2.stream import Stream
 
+# As plain numbers, which are compared and packed quicker.
+_DATA: Final = int(Kind.DATA)
+_HEADERS: Final = int(Kind.HEADERS)
 _TOO_WIDE: Final = "a window beyond 2^31-1"
 _LAST: Final = frames.END_HEADERS | frames.END_STREAM
 # What is written at a time of a large message, in as many frames as it takes.
@@ -17,15 +21,14 @@ _AT_ONCE: Final = 256 * 1024
 class Sender:
     """Frames for one peer, within what it takes.
 
-    `write` takes bytes for the socket; `ended` is told of each stream that has been answered,
-    `drained` of each whose pending data has left. While `paused` only what is small is written.
+    `write` takes bytes for the socket; `ended` is told of each stream that has been answered.
+    While `paused` only what is small is written.
     """
 
     def __init__(
         self,
         write: Callable[[bytes], object],
         ended: Callable[[Stream], object],
-        drained: Callable[[Stream], object],
         patience: Patience,
     ) -> None:
         self.write = write
@@ -33,7 +36,6 @@ class Sender:
         self.frame_size = frames.DEFAULT_FRAME_SIZE
         self.paused = False
         self._ended = ended
-        self._drained = drained
         self._patience = patience
         self._room = frames.DEFAULT_WINDOW
         self._waiting: dict[int, Stream] = {}
@@ -67,28 +69,36 @@ class Sender:
 
         What the peer has no room for waits in the stream.
         """
-        self._patience.answered()
+        if self._patience.is_tried:
+            self._patience.answered()
         size = len(data)
-        room = 0 if self.paused else min(self.frame_size, self._room, stream.room)
-        if stream.pending or (size and size > room):
-            if block:
-                self.write(self._headers(stream, block))
-            if size:
-                stream.pending.append(memoryview(data))
-            stream.trailers = trailers
-            self._waiting[stream.id] = stream
-            self.pump()
+        room = 0 if self.paused else self._room if self._room < stream.room else stream.room
+        if stream.pending or (size and (size > room or size > self.frame_size)):
+            self._send_later(stream, block, data, trailers)
             return
         out = self._headers(stream, block) if block else b""
         if size:
             self._room -= size
             stream.room -= size
-            out += frames.head(size, Kind.DATA, 0, stream.id) + data
+            out += frames.HEAD.pack(size >> 8, size & 0xFF, _DATA, 0, stream.id) + data
         if trailers is None:
             self.write(out)
         else:
             self.write(out + self._headers(stream, trailers, _LAST))
             self._ended(stream)
+
+    def _send_later(
+        self, stream: Stream, block: bytes, data: bytes, trailers: bytes | None
+    ) -> None:
+        if block:
+            self.write(self._headers(stream, block))
+        if stream.pending is None:
+            stream.pending = deque()
+        if data:
+            stream.pending.append(memoryview(data))
+        stream.trailers = trailers
+        self._waiting[stream.id] = stream
+        self.pump()
 
     def enlarge(self, stream: Stream | None, increment: int) -> None:
         """The peer has room for so much more, on a stream or (None) on the connection."""
@@ -116,12 +126,14 @@ class Sender:
 
     def forget(self, stream: Stream) -> None:
         """Nobody waits for what is pending any more."""
-        stream.pending.clear()
+        stream.pending = None
         self._waiting.pop(stream.id, None)
 
     def _send_some(self, stream: Stream, most: int) -> bool:
         """Send up to `most` bytes of what waits in `stream`; False where nothing fits."""
-        waiting = stream.pending[0]
+        pending = stream.pending
+        assert pending, "a stream waits with something"
+        waiting = pending[0]
         size = min(len(waiting), most, self._room, stream.room)
         if size <= 0:
             return False
@@ -133,27 +145,28 @@ class Sender:
             parts += (frames.head(len(piece), Kind.DATA, 0, stream.id), piece)
         self.write(b"".join(parts))
         if size < len(waiting):
-            stream.pending[0] = waiting[size:]
+            pending[0] = waiting[size:]
             return True
-        stream.pending.popleft()
-        if not stream.pending:
+        pending.popleft()
+        if not pending:
             self._emptied(stream)
         return True
 
     def _emptied(self, stream: Stream) -> None:
         del self._waiting[stream.id]
-        if stream.trailers is None:
-            self._drained(stream)
-        else:
+        if stream.trailers is not None:
             self.write(self._headers(stream, stream.trailers, _LAST))
             self._ended(stream)
+        elif stream.call is not None:
+            stream.call.drained()
 
     def _headers(self, stream: Stream, block: bytes, flags: int = frames.END_HEADERS) -> bytes:
         if self._before:
             block, self._before = self._before + block, b""
-        if len(block) <= self.frame_size:
-            return frames.head(len(block), Kind.HEADERS, flags, stream.id) + block
-        starts = range(0, len(block), self.frame_size)
+        size = len(block)
+        if size <= self.frame_size:
+            return frames.HEAD.pack(size >> 8, size & 0xFF, _HEADERS, flags, stream.id) + block
+        starts = range(0, size, self.frame_size)
         parts = [block[start : start + self.frame_size] for start in starts]
         first = frames.frame(Kind.HEADERS, flags & ~frames.END_HEADERS, stream.id, parts[0])
         middle = (frames.frame(Kind.CONTINUATION, 0, stream.id, part) for part in parts[1:-1])

@@ -1,8 +1,21 @@
 """One request and its response, as far as HTTP/2 is concerned."""
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Exchange(Protocol):
+    """What answers a request; it must not raise."""
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Data of the request, which is all of it if the stream has ended; it holds only now."""
+
+    def cancel(self) -> None:
+        """Nobody waits for the response any more."""
+
+    def drained(self) -> None:
+        """What was pending has left."""
 
 
 @dataclass(slots=True, eq=False)
@@ -15,8 +28,8 @@ class Stream:
     `room`       what may still be sent to the peer
     `expected`   what is left of the length that the peer announced, if it did
     `ended`      the peer sends no more
-    `pending`    data that waits for room, and `trailers` that then end the stream
-    `call`       whatever the stream stands for, to the one who answers it
+    `pending`    data that waits for room, if ever any did, and `trailers` that then end the stream
+    `call`       what answers; None where that is refused, or has yet to be found
     """
 
     id: int
@@ -26,6 +39,6 @@ class Stream:
     expected: int | None = None
     advance: int = 0
     returnable: int = 0
-    pending: deque[memoryview] = field(default_factory=deque)
+    pending: deque[memoryview] | None = None
     trailers: bytes | None = None
-    call: Any = None
+    call: Exchange | None = None

@@ -37,6 +37,23 @@ def parsed(content: bytes) -> list[Frame]:
     return found
 
 
+class Call:
+    """What has become of a request, in the log."""
+
+    def __init__(self, stream: Stream, log: list[tuple[Any, ...]]) -> None:
+        self._stream = stream
+        self._log = log
+
+    def receive(self, data: bytes | memoryview) -> None:
+        self._log.append(("received", self._stream.id, bytes(data), self._stream.ended))
+
+    def cancel(self) -> None:
+        self._log.append(("reset", self._stream.id))
+
+    def drained(self) -> None:
+        self._log.append(("drained", self._stream.id))
+
+
 class Peer:
     """The client, and what answers it: it records, and leaves answering to the test.
 
@@ -69,16 +86,8 @@ class Peer:
 
     def opened(self, stream: Stream, request: Headers) -> None:
         self.streams[stream.id] = stream
+        stream.call = Call(stream, self.log)
         self.log.append(("opened", stream.id, dict(request).get(b":path", b""), stream.ended))
-
-    def received(self, stream: Stream, data: memoryview) -> None:
-        self.log.append(("received", stream.id, bytes(data), stream.ended))
-
-    def reset(self, stream: Stream) -> None:
-        self.log.append(("reset", stream.id))
-
-    def drained(self, stream: Stream) -> None:
-        self.log.append(("drained", stream.id))
 
     # What asks
 
