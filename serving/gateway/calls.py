@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from serving.errors import Code, InvalidArgument, ServingError
-from serving.gateway.access import Access
+from serving.gateway.access import Access, is_logged
 from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses, retry_after
 
 logger = logging.getLogger("penstock.grpc")
@@ -17,6 +17,8 @@ logger = logging.getLogger("penstock.grpc")
 # A message quotes what the client sent; in a header that grows too long, gRPC would refuse the
 # whole answer.
 _MAX_DETAILS: Final = 4096
+
+_CANCELLED: Final = GRPC_STATUS[Code.CANCELLED]
 
 Context: TypeAlias = grpc.aio.ServicerContext
 Read: TypeAlias = Callable[[bytes], Any]
@@ -31,27 +33,29 @@ def unary(
     `read` makes a request of bytes, or raises DecodeError where these are no `request_type`.
     """
 
-    async def call(content: bytes, context: Context) -> Message | bytes | None:
-        access = Access("grpc", name, GRPC_STATUS[Code.CANCELLED].name)
+    async def call(content: bytes, context: Context) -> bytes | None:
+        began, status = time.monotonic_ns(), _CANCELLED
+        message = None
         try:
             message = parse(request_type, content, read)
-            access.model = getattr(message, "model_name", "") or getattr(message, "name", "")
             reply = await method(message, context)
-            access.status = grpc.StatusCode.OK.name
-            return reply
+            status = grpc.StatusCode.OK
+            return reply if isinstance(reply, bytes) else reply.SerializeToString()
         except ServingError as error:
-            access.status = statuses.grpc[error.code].name
+            status = statuses.grpc[error.code]
             await abort(context, error, statuses)
         except Exception as error:
             logger.exception("%s failed", name, exc_info=error)
-            access.status = GRPC_STATUS[Code.INTERNAL].name
-            await context.abort(GRPC_STATUS[Code.INTERNAL], UNEXPECTED)
+            status = GRPC_STATUS[Code.INTERNAL]
+            await context.abort(status, UNEXPECTED)
         finally:
-            access.log()
+            if is_logged():
+                model = getattr(message, "model_name", "") or getattr(message, "name", "")
+                Access("grpc", name, status.name, model, began).log()
         return None
 
     return grpc.unary_unary_rpc_method_handler(
-        call, request_deserializer=None, response_serializer=serialize
+        call, request_deserializer=None, response_serializer=None
     )
 
 

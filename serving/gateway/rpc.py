@@ -91,21 +91,18 @@ class InferenceService:
         return documents.statistics(statistics)
 
     async def _model_infer(self, message: Any, context: Context) -> bytes:
-        try:
-            return await self._infer(message, context)
-        except Decoupled:
-            raise Decoupled.asked_over("ModelInfer RPC") from None
-
-    async def _infer(self, message: Any, context: Context) -> bytes:
         began = time.monotonic_ns()
         try:
-            request, places = wire.decode(
-                message, self._extensions.regions, calls.deadline(context)
-            )
-        except InvalidArgument:
-            await tell_of_the_model(self._engine, message.model_name, message.model_version)
-            raise
-        response = await self._engine.infer(request)
+            try:
+                request, places = wire.decode(
+                    message, self._extensions.regions, calls.deadline(context)
+                )
+            except InvalidArgument:
+                await tell_of_the_model(self._engine, message.model_name, message.model_version)
+                raise
+            response = await self._engine.infer(request)
+        except Decoupled:
+            raise Decoupled.asked_over("ModelInfer RPC") from None
         answer = wire.encode(response, places)
         if response.timing is not None:
             told = server_timing(response.timing, time.monotonic_ns() - began)

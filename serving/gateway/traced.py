@@ -5,7 +5,7 @@ the settings pick it out. While no setting asks for traces, nothing of this is d
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
@@ -49,7 +49,7 @@ class Call:
             self.trace.finish()
 
 
-_Method: TypeAlias = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Message]]
+_Method: TypeAlias = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Message | bytes]]
 
 _CALL: Final[ContextVar[Call]] = ContextVar("call")
 
@@ -89,9 +89,11 @@ def http(app: ASGIApp, tracer: Tracer) -> ASGIApp:
 def unary(method: _Method, tracer: Tracer) -> _Method:
     """`method` of the gRPC service, whose requests may be traced."""
 
-    async def call(message: Any, context: grpc.aio.ServicerContext) -> Message:
-        if tracer.is_idle:
-            return await method(message, context)
+    # Not a coroutine around another one, while nothing is traced.
+    def call(message: Any, context: grpc.aio.ServicerContext) -> Awaitable[Message | bytes]:
+        return method(message, context) if tracer.is_idle else traced(message, context)
+
+    async def traced(message: Any, context: grpc.aio.ServicerContext) -> Message | bytes:
         with _grpc_request(context) as record:
 
             def done(_: Any) -> None:
@@ -144,8 +146,13 @@ class _TracedEngine(Around):
         super().__init__(inner)
         self._tracer = tracer
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+    def infer(self, request: InferenceRequest) -> Coroutine[Any, Any, InferenceResponse]:
         """As the inner engine."""
+        if self._tracer.is_idle:
+            return self._inner.infer(request)
+        return self._infer(request)
+
+    async def _infer(self, request: InferenceRequest) -> InferenceResponse:
         trace = self._begin(request)
         if trace is None:
             return await self._inner.infer(request)
