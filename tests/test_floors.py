@@ -18,12 +18,11 @@ FLOORS: Final = (
     (
         "serving.errors",
         "serving.heap",
-        "serving.http2",
         "serving.inflight",
         "serving.memo",
         "serving.orphans",
     ),
-    ("serving.acceptor", "serving.event_loop"),
+    ("serving.acceptor", "serving.event_loop", "serving.http2"),
     ("serving.dtypes", "serving.grpc_server"),
     ("serving.location", "serving.restrictions", "serving.values"),
     ("serving.types",),

@@ -12,7 +12,7 @@ from grpc import StatusCode
 from serving.grpc_server import statuses
 from serving.grpc_server.messages import ENCODINGS, IDENTITY
 from serving.http2 import headers
-from serving.http2.headers import Headers
+from serving.http2.unpacking import Headers
 
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 

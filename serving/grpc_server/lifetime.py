@@ -18,6 +18,10 @@ class Ending(Protocol):
     """A connection as its lifetime sees it."""
 
     @property
+    def is_greeted(self) -> bool:
+        """Whether the client has said that it speaks HTTP/2."""
+
+    @property
     def is_idle(self) -> bool:
         """Whether no call is under way."""
 
@@ -52,17 +56,12 @@ class Lifetime:
         """The connection is made."""
         policy = self._policy
         if policy.patience is not None:
-            self._after("patience", policy.patience, self._connection.abort)
+            self._after("patience", policy.patience, self._check_idle)
         if policy.keepalive is not None:
             self._after("keepalive", policy.keepalive, self._check_alive)
         if policy.max_age is not None:
             age = policy.max_age * random.uniform(1 - _JITTER, 1 + _JITTER)
             self._after("age", age, self._grow_old)
-
-    def greeted(self) -> None:
-        """The client has said that it speaks HTTP/2."""
-        if self._policy.patience is not None:
-            self._after("patience", self._policy.patience, self._check_idle)
 
     def leave(self) -> None:
         """Take no new calls, answer those under way, and close."""
@@ -90,7 +89,9 @@ class Lifetime:
     def _check_idle(self) -> None:
         assert self._policy.patience is not None
         silence = self._loop.time() - self.last_heard
-        if not self._connection.is_idle:
+        if not self._connection.is_greeted:
+            self._connection.abort()
+        elif not self._connection.is_idle:
             self._after("patience", self._policy.patience, self._check_idle)
         elif silence < self._policy.patience:
             self._after("patience", self._policy.patience - silence, self._check_idle)

@@ -11,8 +11,8 @@ from serving.grpc_server.lifetime import Lifetime
 from serving.grpc_server.policy import Policy
 from serving.http2.connection import Connection
 from serving.http2.frames import ConnectionFault, Fault
-from serving.http2.headers import Headers
 from serving.http2.stream import Stream
+from serving.http2.tables import Tables
 
 logger: Final = logging.getLogger("penstock.grpc")
 
@@ -24,7 +24,7 @@ class Host(Protocol):
     """The server that a connection came to."""
 
     policy: Policy
-    understand: Callable[[Headers], Head]
+    tables: Tables[Head]
     intercept: Callable[[Head], Coroutine[Any, Any, Any]] | None
     # Told of each connection that has been admitted whenever its client sends something.
     heard: Callable[["GrpcProtocol"], None]
@@ -52,7 +52,6 @@ class GrpcProtocol(asyncio.Protocol):
         self.lifetime = Lifetime(host.policy, self.loop, self)
         self._host = host
         self._heard = host.heard
-        self._is_greeted = False
         self._is_over = False
 
     # asyncio's side
@@ -63,7 +62,7 @@ class GrpcProtocol(asyncio.Protocol):
         self.peer = _peer(transport.get_extra_info("peername"))
         connection = self._connection = Connection(
             self,
-            self._host.understand,
+            self._host.tables,
             transport.write,
             self.loop.time,
             self._host.policy.terms,
@@ -96,9 +95,6 @@ class GrpcProtocol(asyncio.Protocol):
         except Exception:
             logger.exception("a gRPC connection failed")
             self._end(Fault.INTERNAL_ERROR, "internal error; see the server's log")
-        if not self._is_greeted and connection.is_greeted:
-            self._is_greeted = True
-            self.lifetime.greeted()
         if connection.sender.paused and self._transport.get_write_buffer_size() > _MAX_UNREAD:
             self.abort()
 
@@ -136,6 +132,11 @@ class GrpcProtocol(asyncio.Protocol):
             self.send(stream, b"", b"", request.refusal)
 
     # The lifetime's side
+
+    @property
+    def is_greeted(self) -> bool:
+        """Whether the client has said that it speaks HTTP/2."""
+        return self._connection.is_greeted
 
     @property
     def is_idle(self) -> bool:

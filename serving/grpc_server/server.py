@@ -14,7 +14,7 @@ from serving.acceptor import Acceptor
 from serving.grpc_server.heads import Head, Metadata, understand
 from serving.grpc_server.policy import Policy
 from serving.grpc_server.protocol import GrpcProtocol
-from serving.http2.headers import Headers
+from serving.http2.tables import Tables
 
 logger: Final = logging.getLogger("penstock.grpc")
 
@@ -34,9 +34,7 @@ class Server:
 
     def __init__(self, policy: Policy, interceptors: Sequence[Any] = ()) -> None:
         self.policy = policy
-        self.understand: Callable[[Headers], Head] = partial(
-            understand, self._find, policy.encodings
-        )
+        self.tables: Tables[Head] = Tables(partial(understand, self._find, policy.encodings))
         self.intercept: Callable[[Head], Coroutine[Any, Any, Any]] | None = (
             self._intercept if interceptors else None
         )

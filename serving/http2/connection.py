@@ -6,16 +6,18 @@ connection is to be closed. What concerns one stream only resets that stream.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Generic, Protocol, TypeVar
 
 from serving.http2 import frames
 from serving.http2.credit import Credit
 from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFault
-from serving.http2.headers import HeaderReader, Headers
+from serving.http2.headers import HeaderReader
 from serving.http2.patience import Patience, PingPolicy
 from serving.http2.reader import MAX_BLOCK, MAX_FRAME, FrameReader
 from serving.http2.sender import Sender
 from serving.http2.stream import Stream
+from serving.http2.tables import Tables
 
 H = TypeVar("H")
 H_contra = TypeVar("H_contra", contravariant=True)
@@ -23,6 +25,7 @@ H_contra = TypeVar("H_contra", contravariant=True)
 # What our own pings carry: is the peer there, and has it heard the goodbye?
 _ALIVE: Final = b"penstock"
 _GOODBYE: Final = b"farewell"
+_ACKNOWLEDGED: Final = frames.frame(Kind.SETTINGS, frames.ACK, 0)
 
 
 class Calls(Protocol[H_contra]):
@@ -44,17 +47,28 @@ class Terms:
     pings: PingPolicy = field(default_factory=PingPolicy)
 
 
+@lru_cache(maxsize=8)
+def _hello(max_streams: int) -> bytes:
+    """What every connection begins with."""
+    values = {
+        Setting.MAX_CONCURRENT_STREAMS: max_streams,
+        Setting.MAX_FRAME_SIZE: MAX_FRAME,
+        Setting.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
+    }
+    return frames.settings(values) + Credit.opening()
+
+
 class Connection(Generic[H]):
     """The state of one connection.
 
-    `understand` makes a request of a list of headers, `write` takes bytes for the socket, `clock`
-    gives seconds, `over` is called once no new request is welcome and none is under way.
+    `tables` make requests of blocks of headers, `write` takes bytes for the socket, `clock` gives
+    seconds, `over` is called once no new request is welcome and none is under way.
     """
 
     def __init__(
         self,
         calls: Calls[H],
-        understand: Callable[[Headers], H],
+        tables: Tables[H],
         write: Callable[[bytes], object],
         clock: Callable[[], float],
         terms: Terms,
@@ -65,8 +79,7 @@ class Connection(Generic[H]):
         self._write = write
         self._terms = terms
         self._over = over
-        self._headers = HeaderReader(understand)
-        self._known = self._headers.known
+        self._headers = HeaderReader(tables)
         self._patience = Patience(terms.pings, clock)
         self.sender = Sender(write, self._finished, self._patience)
         self.credit = Credit(write, terms.advance)
@@ -95,16 +108,7 @@ class Connection(Generic[H]):
 
     def open(self) -> None:
         """Say what the client has to know first."""
-        self._write(
-            frames.settings(
-                {
-                    Setting.MAX_CONCURRENT_STREAMS: self._terms.max_streams,
-                    Setting.MAX_FRAME_SIZE: MAX_FRAME,
-                    Setting.MAX_HEADER_LIST_SIZE: MAX_BLOCK,
-                }
-            )
-            + self.credit.opening()
-        )
+        self._write(_hello(self._terms.max_streams))
 
     def ask_alive(self) -> None:
         """Send a ping; whatever comes then, the answer or another frame, proves the peer there."""
@@ -142,7 +146,7 @@ class Connection(Generic[H]):
     def take_headers(self, flags: int, number: int, block: bytes) -> None:
         """Begin a request, or end one by trailers."""
         # Whatever becomes of it: later blocks build on this one.
-        request = self._known.get(block)
+        request = self._headers.known.get(block)
         if request is None:
             request = self._headers.read(block)
         ends = flags & frames.END_STREAM != 0
@@ -257,7 +261,7 @@ class Connection(Generic[H]):
         self._patience.idle()
         for name, value in frames.read_settings(payload):
             self.sender.set(name, value, self.streams.values())
-        self._write(frames.frame(Kind.SETTINGS, frames.ACK, 0))
+        self._write(_ACKNOWLEDGED)
         self.sender.pump()
 
     def _on_push_promise(self, _: int, __: int, ___: bytes) -> None:

@@ -1,124 +1,61 @@
-"""Header blocks: those that come are unpacked by `hpack`; those that leave need no table."""
+"""Header blocks: those that come are read by what is known; those that leave need no table."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeVar
 
-import hpack
-from hpack.huffman_table import decode_huffman
-from hpack.table import table_entry_size
-
-from serving.http2.frames import ConnectionFault, Fault
+from serving.http2.tables import Table, Tables
+from serving.http2.unpacking import Unpacker
 
 H = TypeVar("H")
-Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
-# What a list of headers may come to, unpacked and with 32 bytes for each: beyond it the connection
-# ends, since what is left unread would have changed the table that later blocks refer to.
-MAX_LIST: Final = 128 * 1024
 _MAX_KNOWN: Final = 64
-_SHORT: Final = 0x7F  # the sizes below it take one byte
-_MAX_PLAIN: Final = 1024
 _LITERAL: Final = b"\x00"  # never to be indexed by a table; the name is spelt out
-# What a peer's table for our headers has room for, until it says something else; and how the next
-# block begins where that is less. We put nothing into it, so that none at all is enough.
-DEFAULT_TABLE: Final = 4096
+# How the next block begins where a peer's table for our headers has less room than by default. We
+# put nothing into it, so that none at all is enough.
 NO_TABLE: Final = b"\x20"
 _STATUS_OK: Final = b"\x88"
 _STATUS_NAME: Final = b"\x08"
 
 
 class HeaderReader(Generic[H]):
-    """The blocks of one connection; `understand` makes of a list of headers what it stands for.
+    """The blocks of one connection, and what they stand for by `tables`.
 
     A client that sends the same headers again sends a few bytes that refer to a table. As long as
     the table is the same they mean the same, so they are unpacked and understood once: `known` is
-    what is understood as the table is.
+    what is understood as the table is. A connection has a table of its own from the first block
+    on that has not come on another one.
     """
 
-    def __init__(self, understand: Callable[[Headers], H]) -> None:
-        self._understand = understand
-        self._decoder = hpack.Decoder(MAX_LIST)
-        self.known: dict[bytes, H] = {}
+    def __init__(self, tables: Tables[H]) -> None:
+        self._tables = tables
+        self._table: Table[H] = tables.empty
+        self._own: Unpacker | None = None
+        self.known: dict[bytes, H] = tables.empty.known
 
     def read(self, block: bytes) -> H:
         """What the block stands for; ConnectionFault where it cannot be unpacked."""
         known = self.known.get(block)
         if known is not None:
             return known
-        table = self._decoder.header_table
-        newest = table.dynamic_entries[0] if table.dynamic_entries else None
-        before = len(table.dynamic_entries), table.maxsize
-        try:
-            headers = self._unpack(block)
-        except hpack.OversizedHeaderListError:
-            raise ConnectionFault(Fault.ENHANCE_YOUR_CALM, "too many headers") from None
-        except hpack.HPACKError as error:
-            raise ConnectionFault(
-                Fault.COMPRESSION_ERROR, f"broken header block: {error}"
-            ) from None
-        understood = self._understand(headers)
-        same = newest is (table.dynamic_entries[0] if table.dynamic_entries else None)
-        if not same or before != (len(table.dynamic_entries), table.maxsize):
+        if self._own is None:
+            step = self._tables.read(self._table, block)
+            if step is not None:
+                meaning, self._table = step
+                self.known = self._table.known
+                return meaning
+            self._own = self._table.unpacker()
+            self.known = self.known.copy()
+        return self._read_alone(self._own, block)
+
+    def _read_alone(self, own: Unpacker, block: bytes) -> H:
+        headers, is_changed = own.unpack(block)
+        meaning = self._tables.understand(headers)
+        if is_changed:
             self.known.clear()
         elif len(self.known) < _MAX_KNOWN:
-            self.known[block] = understood
-        return understood
-
-    def _unpack(self, block: bytes) -> Headers:
-        """The headers of a block; HPACKError where it cannot be unpacked.
-
-        Behind proxies and tracers each request has an id of its own, so that no block comes twice.
-        Those are references, and short values of known names; what else there is takes `hpack`
-        three times as long.
-        """
-        fields = _plain(block)
-        if fields is None:
-            return [(bytes(n), bytes(v)) for n, v in self._decoder.decode(block, raw=True)]
-        table, found, size = self._decoder.header_table, [], 0
-        for index, value, is_kept in fields:
-            header = table.get_by_index(index)
-            if value is not None:
-                header = header[0], value
-                if is_kept:
-                    table.add(*header)
-            size += table_entry_size(*header)
-            if size > MAX_LIST:
-                raise hpack.OversizedHeaderListError
-            found.append(header)
-        return found
-
-
-def _plain(block: bytes) -> list[tuple[int, bytes | None, bool]] | None:
-    """Of each field the index, the value if it is new, and whether the table keeps it.
-
-    None where a block is long, or has anything but references and short values of names that the
-    table has.
-    """
-    if len(block) > _MAX_PLAIN:
-        return None
-    fields: list[tuple[int, bytes | None, bool]] = []
-    at, end = 0, len(block)
-    while at < end:
-        first = block[at]
-        if 0x80 < first < 0xFF:
-            fields.append((first & 0x7F, None, False))
-            at += 1
-            continue
-        is_kept = first & 0x40 != 0
-        index = first & (0x3F if is_kept else 0x0F)
-        # Neither a change of the table's size, nor a new name, nor an index of several bytes.
-        if not (0x40 < first < 0x7F if is_kept else first < 0x20 and 0 < index < 0x0F):
-            return None
-        size = block[at + 1] & 0x7F if at + 1 < end else _SHORT
-        value = block[at + 2 : at + 2 + size]
-        if size == _SHORT or len(value) < size:
-            return None
-        if block[at + 1] & 0x80:
-            value = decode_huffman(value)
-        fields.append((index, value, is_kept))
-        at += 2 + size
-    return fields
+            self.known[block] = meaning
+        return meaning
 
 
 def status(code: int) -> bytes:

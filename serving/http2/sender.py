@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from serving.http2 import frames, headers
+from serving.http2 import frames, headers, unpacking
 from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFault
 from serving.http2.patience import Patience
 from serving.http2.stream import Stream
@@ -46,7 +46,7 @@ class Sender:
         """The peer says what it takes; `streams` are those that are open."""
         if name == Setting.ENABLE_PUSH and value > 1:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
-        if name == Setting.HEADER_TABLE_SIZE and value < headers.DEFAULT_TABLE:
+        if name == Setting.HEADER_TABLE_SIZE and value < unpacking.DEFAULT_TABLE:
             self._before = headers.NO_TABLE
         if name == Setting.MAX_FRAME_SIZE:
             if not frames.DEFAULT_FRAME_SIZE <= value < 2**24:

@@ -7,8 +7,9 @@ import hpack
 from serving.http2 import frames
 from serving.http2.connection import Connection, Terms
 from serving.http2.frames import ConnectionFault, Fault, Kind
-from serving.http2.headers import Headers
 from serving.http2.stream import Stream
+from serving.http2.tables import Tables
+from serving.http2.unpacking import Headers
 
 REQUEST = (
     (":method", "POST"),
@@ -69,7 +70,7 @@ class Peer:
         self._encoder = hpack.Encoder()
         self.connection: Connection[Headers] = Connection(
             self,
-            lambda headers: headers,
+            Tables(lambda headers: headers),
             self._sent.extend,
             self._clock,
             terms or Terms(),

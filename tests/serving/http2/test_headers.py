@@ -1,5 +1,6 @@
 """Header blocks mean what the `hpack` package says, also those that it is not asked about."""
 
+from itertools import count
 from typing import Final
 
 import hpack
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from serving.http2 import frames
 from serving.http2.frames import ConnectionFault, Setting
-from serving.http2.headers import MAX_LIST, HeaderReader, Headers, status
+from serving.http2.headers import HeaderReader, status
+from serving.http2.tables import Tables
+from serving.http2.unpacking import MAX_LIST, Headers
 from tests.serving.http2.peer import Peer
 
 NAMES: Final = (b":path", b"te", b"user-agent", b"x-request-id", b"authorization")
@@ -19,8 +22,12 @@ VALUE: Final = st.one_of(st.binary(max_size=40), st.sampled_from([b"", b"a" * 12
 LIST: Final = st.lists(st.tuples(NAME, VALUE, st.booleans()), max_size=8)
 
 
+def tables() -> Tables[Headers]:
+    return Tables(lambda headers: headers)
+
+
 def reader() -> HeaderReader[Headers]:
-    return HeaderReader(lambda headers: headers)
+    return HeaderReader(tables())
 
 
 @given(st.lists(LIST, max_size=12), st.booleans())
@@ -32,6 +39,48 @@ def test_every_request_of_a_connection_is_read_as_it_was_sent(
     for sent in requests:
         block = encoder.encode(sent, huffman=huffman)
         assert [*received.read(block)] == [(name, value) for name, value, _ in sent]
+
+
+@given(st.lists(LIST, min_size=1, max_size=4), st.lists(st.integers(0, 3), max_size=24))
+def test_connections_that_send_the_same_at_first_are_each_read_as_they_go_on(
+    requests: list[list[tuple[bytes, bytes, bool]]], choices: list[int]
+) -> None:
+    shared, turns = tables(), iter(choices)
+
+    for _ in range(6):
+        encoder, received = hpack.Encoder(), HeaderReader(shared)
+        for index in range(6):
+            sent = requests[next(turns, index) % len(requests)]
+            block = encoder.encode(sent)
+            assert [*received.read(block)] == [(name, value) for name, value, _ in sent]
+
+
+@given(st.integers(40, 4096), st.integers(0, 3))
+def test_a_table_that_a_client_makes_smaller_is_so_for_its_connections_alone(
+    size: int, smaller: int
+) -> None:
+    shared = tables()
+    sent = [(b":path", b"/a"), (b"user-agent", b"x" * 30), (b"te", b"trailers")]
+
+    for connection in range(8):
+        encoder, received = hpack.Encoder(), HeaderReader(shared)
+        if connection % 4 <= smaller:
+            encoder.header_table_size = size
+        for _ in range(3):
+            assert [*received.read(encoder.encode(sent))] == sent
+
+
+def test_what_is_understood_for_all_connections_does_not_add_up() -> None:
+    numbers = count(1)
+    shared = Tables(lambda _: next(numbers))
+
+    def first(number: int) -> int:
+        return HeaderReader(shared).read(hpack.Encoder().encode([(b"a", b"%d" % number)]))
+
+    assert [first(0), first(0), first(0)] == [1, 2, 2]
+    for number in range(1, 200):
+        first(number), first(number)
+    assert first(0) > 2
 
 
 @st.composite
@@ -51,16 +100,18 @@ def broken(draw: st.DrawFn) -> list[bytes]:
 def test_what_hpack_refuses_ends_the_connection_and_all_else_is_read_alike(
     blocks: list[bytes],
 ) -> None:
-    decoder, received = hpack.Decoder(MAX_LIST), reader()
+    shared = tables()
 
-    for block in blocks:
-        try:
-            wanted = [(bytes(n), bytes(v)) for n, v in decoder.decode(block, raw=True)]
-        except hpack.HPACKError:
-            with pytest.raises(ConnectionFault):
-                received.read(block)
-            return
-        assert [*received.read(block)] == wanted
+    for _ in range(3):
+        decoder, received = hpack.Decoder(MAX_LIST), HeaderReader(shared)
+        for block in blocks:
+            try:
+                wanted = [(bytes(n), bytes(v)) for n, v in decoder.decode(block, raw=True)]
+            except hpack.HPACKError:
+                with pytest.raises(ConnectionFault):
+                    received.read(block)
+                break
+            assert [*received.read(block)] == wanted
 
 
 def test_an_id_that_changes_with_each_request_is_the_only_thing_that_does() -> None:
