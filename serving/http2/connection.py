@@ -11,7 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from serving.http2 import frames
 from serving.http2.credit import Credit
-from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFault
+from serving.http2.frames import ConnectionFault, Fault, Kind, Setting
 from serving.http2.headers import HeaderReader
 from serving.http2.patience import Patience, PingPolicy
 from serving.http2.reader import MAX_BLOCK, MAX_FRAME, FrameReader
@@ -98,7 +98,6 @@ class Connection(Generic[H]):
             Kind.PUSH_PROMISE: self._on_push_promise,
             Kind.PING: self._on_ping,
             Kind.GOAWAY: self._on_goaway,
-            Kind.WINDOW_UPDATE: self._on_window_update,
         }
 
     @property
@@ -178,6 +177,21 @@ class Connection(Generic[H]):
             stream.ended = ends
             stream.call.receive(data)
 
+    def take_window(self, number: int, increment: int) -> None:
+        """Go on with what waited for room."""
+        self._patience.idle()
+        stream = self.streams.get(number)
+        if not number:
+            if not increment:
+                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
+            self.sender.enlarge(increment)
+        elif stream is None:
+            self._check_known(number, Kind.WINDOW_UPDATE)
+        elif not increment:
+            self._fail(number, Fault.PROTOCOL_ERROR)
+        elif not self.sender.enlarge_stream(stream, increment):
+            self._fail(number, Fault.FLOW_CONTROL_ERROR)
+
     def begin_data(self, flags: int, number: int, size: int, padding: int) -> None:
         """Find out whose data it is, and whether it may come."""
         self.credit.spend(size)
@@ -207,11 +221,8 @@ class Connection(Generic[H]):
         handle = self._on.get(kind)
         if handle is None:
             self._patience.idle()  # of an extension that we do not know
-            return
-        try:
+        else:
             handle(flags, number, payload)
-        except StreamFault as fault:
-            self._fail(fault.stream, fault.fault)
 
     def _hand_on(self, stream: Stream, data: bytes | memoryview, ends: bool) -> None:
         if stream.expected is not None:
@@ -283,21 +294,6 @@ class Connection(Generic[H]):
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "GOAWAY of a stream")
         if len(payload) < 8:
             raise ConnectionFault(Fault.FRAME_SIZE_ERROR, "GOAWAY of a broken size")
-
-    def _on_window_update(self, _: int, number: int, payload: bytes) -> None:
-        self._patience.idle()
-        increment = frames.increment(payload)
-        if not number:
-            if not increment:
-                raise ConnectionFault(Fault.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
-            self.sender.enlarge(None, increment)
-            return
-        self._check_known(number, Kind.WINDOW_UPDATE)
-        stream = self.streams.get(number)
-        if stream is not None:
-            if not increment:
-                raise StreamFault(number, Fault.PROTOCOL_ERROR)
-            self.sender.enlarge(stream, increment)
 
     def _check_known(self, number: int, kind: Kind) -> None:
         if not number or number > self._last:

@@ -75,15 +75,6 @@ class ConnectionFault(Exception):
         self.message = message
 
 
-class StreamFault(Exception):
-    """The peer broke the rules for one stream, which is reset."""
-
-    def __init__(self, stream: int, fault: Fault) -> None:
-        super().__init__(f"{fault.name} on stream {stream}")
-        self.stream = stream
-        self.fault = fault
-
-
 def head(length: int, kind: int, flags: int, stream: int) -> bytes:
     """The nine bytes that a payload of `length` bytes follows."""
     return HEAD.pack(length >> 8, length & 0xFF, kind, flags, stream)

@@ -15,6 +15,7 @@ _SHORT: Final = frames.DEFAULT_FRAME_SIZE
 # As plain numbers, which are compared quicker.
 _DATA: Final = int(Kind.DATA)
 _HEADERS: Final = int(Kind.HEADERS)
+_WINDOW_UPDATE: Final = int(Kind.WINDOW_UPDATE)
 # What says how the payload of HEADERS is laid out.
 _HEADERS_SHAPE: Final = frames.END_HEADERS | frames.PADDED | frames.PRIORITISED
 _SIZES: Final[dict[int, int]] = {
@@ -33,6 +34,9 @@ class Frames(Protocol):
 
     def take_data(self, flags: int, number: int, data: bytes) -> None:
         """A frame of data has come in one piece."""
+
+    def take_window(self, number: int, increment: int) -> None:
+        """The peer has room for so much more, on a stream or (0) on the connection."""
 
     def begin_data(self, flags: int, number: int, size: int, padding: int) -> None:
         """A frame of `size` bytes begins on stream `number`, with so many that are no data."""
@@ -75,7 +79,7 @@ class FrameReader:
             number &= frames.STREAM_MASK
             size = high << 8 | low
             stop = start + size
-            # Nearly every frame is one of these two.
+            # Nearly every frame is one of these.
             if stop <= end and size <= _SHORT and self._is_open:
                 if kind == _DATA and not flags & frames.PADDED:
                     position = stop
@@ -84,6 +88,10 @@ class FrameReader:
                 if kind == _HEADERS and flags & _HEADERS_SHAPE == frames.END_HEADERS:
                     position = stop
                     self._to.take_headers(flags, number, data[start:stop])
+                    continue
+                if kind == _WINDOW_UPDATE and size == 4:
+                    position = stop
+                    self._to.take_window(number, frames.increment(data[start:stop]))
                     continue
             self._check(kind, size, number)
             if kind == _DATA and not flags & frames.PADDED:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from serving.http2 import frames, headers, unpacking
-from serving.http2.frames import ConnectionFault, Fault, Kind, Setting, StreamFault
+from serving.http2.frames import ConnectionFault, Fault, Kind, Setting
 from serving.http2.patience import Patience
 from serving.http2.stream import Stream
 
@@ -100,18 +100,22 @@ class Sender:
         self._waiting[stream.id] = stream
         self.pump()
 
-    def enlarge(self, stream: Stream | None, increment: int) -> None:
-        """The peer has room for so much more, on a stream or (None) on the connection."""
-        room = (stream.room if stream else self._room) + increment
-        if stream is None:
-            if room > frames.MAX_WINDOW:
-                raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, _TOO_WIDE)
-            self._room = room
-        else:
-            if room > frames.MAX_WINDOW:
-                raise StreamFault(stream.id, Fault.FLOW_CONTROL_ERROR)
-            stream.room = room
-        self.pump()
+    def enlarge(self, increment: int) -> None:
+        """The peer has room for so much more, of all streams together."""
+        self._room += increment
+        if self._room > frames.MAX_WINDOW:
+            raise ConnectionFault(Fault.FLOW_CONTROL_ERROR, _TOO_WIDE)
+        if self._waiting:
+            self.pump()
+
+    def enlarge_stream(self, stream: Stream, increment: int) -> bool:
+        """The peer has room for so much more on a stream; False if that is more than may be."""
+        stream.room += increment
+        if stream.room > frames.MAX_WINDOW:
+            return False
+        if stream.pending:
+            self.pump()
+        return True
 
     def pump(self) -> None:
         """Send what waits and fits, a frame of each stream in turn; of one alone, several."""
