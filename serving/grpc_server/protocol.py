@@ -57,7 +57,7 @@ class GrpcProtocol(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: Any) -> None:
-        """Say hello, if there is a place."""
+        """Begin, if there is a place."""
         self._transport: asyncio.Transport = transport
         self.peer = _peer(transport.get_extra_info("peername"))
         connection = self._connection = Connection(
@@ -70,13 +70,7 @@ class GrpcProtocol(asyncio.Protocol):
         )
         self._receive = connection.receive
         self.send = connection.sender.send
-        self.want = connection.credit.want
-        self.give_back = connection.credit.give_back
-        self.ask_alive = connection.ask_alive
-        self.announce_end = connection.announce_end
-        self.refuse = connection.refuse
         if self._host.admit(self):
-            connection.open()
             self.lifetime.begin()
         else:
             self.abort()
@@ -131,6 +125,16 @@ class GrpcProtocol(asyncio.Protocol):
         else:
             self.send(stream, b"", b"", request.refusal)
 
+    # The rest of the calls' side
+
+    def want(self, stream: Stream, size: int) -> None:
+        """As `Credit.want`."""
+        self._connection.credit.want(stream, size)
+
+    def give_back(self, stream: Stream, size: int) -> None:
+        """As `Credit.give_back`."""
+        self._connection.credit.give_back(stream, size)
+
     # The lifetime's side
 
     @property
@@ -142,6 +146,18 @@ class GrpcProtocol(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Whether no call is under way."""
         return not self._connection.streams
+
+    def ask_alive(self) -> None:
+        """Ask for a sign of life."""
+        self._connection.ask_alive()
+
+    def announce_end(self) -> None:
+        """Ask for no new calls."""
+        self._connection.announce_end()
+
+    def refuse(self) -> None:
+        """Take no new calls."""
+        self._connection.refuse()
 
     def close(self) -> None:
         """Close once everything is written."""

@@ -7,7 +7,7 @@ connection is to be closed. What concerns one stream only resets that stream.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from serving.http2 import frames
 from serving.http2.credit import Credit
@@ -59,7 +59,7 @@ def _hello(max_streams: int) -> bytes:
 
 
 class Connection(Generic[H]):
-    """The state of one connection.
+    """The state of one connection, which says nothing before the client does.
 
     `tables` make requests of blocks of headers, `write` takes bytes for the socket, `clock` gives
     seconds, `over` is called once no new request is welcome and none is under way.
@@ -91,33 +91,23 @@ class Connection(Generic[H]):
         # The DATA frame that is coming: of which stream, and whether it ends that.
         self._data: Stream | None = None
         self._data_ends = False
-        self._on: Final[dict[int, Callable[[int, int, bytes], None]]] = {
-            Kind.PRIORITY: self._on_priority,
-            Kind.RST_STREAM: self._on_reset,
-            Kind.SETTINGS: self._on_settings,
-            Kind.PUSH_PROMISE: self._on_push_promise,
-            Kind.PING: self._on_ping,
-            Kind.GOAWAY: self._on_goaway,
-        }
+        # What the client has to know first, until it is told.
+        self._hello = _hello(terms.max_streams)
 
     @property
     def is_greeted(self) -> bool:
         """Whether the client has said that it speaks HTTP/2."""
         return self._reader.is_greeted
 
-    def open(self) -> None:
-        """Say what the client has to know first."""
-        self._write(_hello(self._terms.max_streams))
-
     def ask_alive(self) -> None:
         """Send a ping; whatever comes then, the answer or another frame, proves the peer there."""
-        self._write(frames.frame(Kind.PING, 0, 0, _ALIVE))
+        self._say(frames.frame(Kind.PING, 0, 0, _ALIVE))
 
     def announce_end(self) -> None:
         """Ask for no new requests; `refuse` follows by itself once the client has heard of it."""
         if self._refusing:
             return
-        self._write(
+        self._say(
             frames.goaway(frames.STREAM_MASK, Fault.NO_ERROR)
             + frames.frame(Kind.PING, 0, 0, _GOODBYE)
         )
@@ -126,13 +116,13 @@ class Connection(Generic[H]):
         """Take no new request from now on; those under way are answered."""
         if not self._refusing:
             self._refusing = True
-            self._write(frames.goaway(self._last, Fault.NO_ERROR))
+            self._say(frames.goaway(self._last, Fault.NO_ERROR))
             if not self.streams:
                 self._over()
 
     def farewell(self, fault: Fault, message: str) -> None:
         """Say why the connection ends now."""
-        self._write(frames.goaway(self._last, fault, message))
+        self._say(frames.goaway(self._last, fault, message))
 
     def reset(self, stream: Stream, fault: Fault) -> None:
         """End a stream without a response, or in the middle of one."""
@@ -218,11 +208,17 @@ class Connection(Generic[H]):
 
     def take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         """Do what a frame asks for."""
-        handle = self._on.get(kind)
+        handle = _HANDLERS.get(kind)
         if handle is None:
             self._patience.idle()  # of an extension that we do not know
         else:
-            handle(flags, number, payload)
+            handle(self, flags, number, payload)
+
+    def _say(self, content: bytes) -> None:
+        """Write what may be the first that the client hears."""
+        if self._hello:
+            content, self._hello = self._hello + content, b""
+        self._write(content)
 
     def _hand_on(self, stream: Stream, data: bytes | memoryview, ends: bool) -> None:
         if stream.expected is not None:
@@ -272,7 +268,7 @@ class Connection(Generic[H]):
         self._patience.idle()
         for name, value in frames.read_settings(payload):
             self.sender.set(name, value, self.streams.values())
-        self._write(_ACKNOWLEDGED)
+        self._say(_ACKNOWLEDGED)
         self.sender.pump()
 
     def _on_push_promise(self, _: int, __: int, ___: bytes) -> None:
@@ -328,3 +324,13 @@ class Connection(Generic[H]):
             self.credit.forget(stream)
         if self._refusing and not self.streams:
             self._over()
+
+
+_HANDLERS: Final[dict[int, Callable[[Connection[Any], int, int, bytes], None]]] = {
+    Kind.PRIORITY: Connection._on_priority,
+    Kind.RST_STREAM: Connection._on_reset,
+    Kind.SETTINGS: Connection._on_settings,
+    Kind.PUSH_PROMISE: Connection._on_push_promise,
+    Kind.PING: Connection._on_ping,
+    Kind.GOAWAY: Connection._on_goaway,
+}

@@ -94,7 +94,6 @@ class Peer:
 
     def greet(self, settings: bytes | None = None) -> "Peer":
         """Begin as every client does; what the server says to that is not kept."""
-        self.connection.open()
         self.connection.receive(frames.PREFACE + (settings or frames.settings({})))
         self.answers()
         return self

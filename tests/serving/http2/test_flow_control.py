@@ -160,7 +160,7 @@ def test_padding_is_granted_again_at_once() -> None:
 
 def test_the_connection_is_granted_so_much_that_streams_alone_count() -> None:
     peer = Peer()
-    peer.connection.open()
+    peer.connection.receive(frames.PREFACE + frames.settings({}))
     assert granted(peer.answers(), 0) == frames.MAX_WINDOW - ROOM
 
 

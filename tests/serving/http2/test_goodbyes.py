@@ -24,6 +24,12 @@ def test_until_the_client_has_heard_the_goodbye_its_requests_are_answered() -> N
     assert peer.over == 1
 
 
+def test_settings_are_the_first_that_a_client_hears_even_if_it_has_not_greeted() -> None:
+    peer = Peer()
+    peer.connection.farewell(Fault.PROTOCOL_ERROR, "no HTTP/2")
+    assert peer.kinds() == [Kind.SETTINGS, Kind.WINDOW_UPDATE, Kind.GOAWAY]
+
+
 def test_a_request_behind_the_goodbye_is_refused() -> None:
     peer = Peer().greet()
     peer.begin(1)

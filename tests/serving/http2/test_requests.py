@@ -10,6 +10,18 @@ from tests.serving.http2.peer import REQUEST, Peer
 ENDS = frames.END_HEADERS | frames.END_STREAM
 
 
+def test_a_client_is_told_what_it_may_do_as_soon_as_it_has_greeted() -> None:
+    peer = Peer()
+    peer.connection.receive(frames.PREFACE)
+    assert peer.answers() == []
+    peer.send(Kind.SETTINGS)
+    told, granted, acknowledged = peer.answers()
+    assert [told.kind, granted.kind, acknowledged.kind] == [
+        Kind.SETTINGS, Kind.WINDOW_UPDATE, Kind.SETTINGS,
+    ]  # fmt: skip
+    assert (told.flags, acknowledged.flags) == (0, frames.ACK)
+
+
 def test_a_request_is_told_of_as_it_comes() -> None:
     peer = Peer().greet()
     peer.ask(1, b"abc")
