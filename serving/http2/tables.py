@@ -13,7 +13,6 @@ from serving.memo import Memo
 H = TypeVar("H")
 
 _MOST: Final = 64
-_MOST_KNOWN: Final = 64
 _LONGEST: Final = 1024
 
 
@@ -23,7 +22,7 @@ class Table(Generic[H]):
     __slots__ = ("_entries", "_room", "known")
 
     def __init__(self, room: int = DEFAULT_TABLE, entries: Iterable[Entry] = ()) -> None:
-        self.known: dict[bytes, H] = {}
+        self.known: Memo[bytes, H] = Memo(_MOST)
         self._room = room
         self._entries = tuple(entries)
 
@@ -54,7 +53,7 @@ class Tables(Generic[H]):
         step = self._steps.get(key)
         if step is not None:
             return step
-        if len(block) > _LONGEST or len(table.known) >= _MOST_KNOWN:
+        if len(block) > _LONGEST:
             return None
         if key in self._noted:
             return self._learn(table, block)
@@ -66,7 +65,7 @@ class Tables(Generic[H]):
         headers, is_changed = unpacker.unpack(block)
         meaning = self.understand(headers)
         if not is_changed:
-            table.known[block] = meaning
+            table.known.keep(block, meaning)
             return meaning, table
         step = meaning, Table[H](unpacker.room, unpacker.entries)
         self._steps.keep((table, block), step)

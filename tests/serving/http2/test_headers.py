@@ -70,17 +70,20 @@ def test_a_table_that_a_client_makes_smaller_is_so_for_its_connections_alone(
             assert [*received.read(encoder.encode(sent))] == sent
 
 
-def test_what_is_understood_for_all_connections_does_not_add_up() -> None:
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept in the table", "kept nowhere"])
+def test_what_is_understood_for_all_connections_does_not_add_up(is_kept: bool) -> None:
     numbers = count(1)
     shared = Tables(lambda _: next(numbers))
 
     def first(number: int) -> int:
-        return HeaderReader(shared).read(hpack.Encoder().encode([(b"a", b"%d" % number)]))
+        sent = [(b"a", b"%d" % number, not is_kept)]
+        return HeaderReader(shared).read(hpack.Encoder().encode(sent))
 
     assert [first(0), first(0), first(0)] == [1, 2, 2]
     for number in range(1, 200):
         first(number), first(number)
     assert first(0) > 2
+    assert first(0) == first(0)
 
 
 @st.composite
