@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import lru_cache, partial
@@ -236,9 +236,10 @@ class EmbeddedEngine:
         """Counters of the response cache; None if the settings ask for none."""
         return self._cache.statistics if self._cache else None
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+    def infer(self, request: InferenceRequest) -> Coroutine[Any, Any, InferenceResponse]:
         """Run the request in the next batch of its model."""
-        return await self._find(request.model, request.version).infer(request)
+        # The model's own coroutine: one more around it would cost each request some of its time.
+        return self._find(request.model, request.version).infer(request)
 
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The responses as they are made; one, unless the model is decoupled."""

@@ -41,7 +41,7 @@ PLAIN_POLICIES = st.builds(
     BatchPolicy,
     max_rows=st.integers(4, 8),
     queue=st.builds(QueuePolicy, max_queue=st.integers(3, 12)),
-    preferred=st.sets(st.integers(1, 9), max_size=2).map(lambda sizes: tuple(sorted(sizes))),
+    preferred=st.sets(st.integers(1, 4), max_size=2).map(lambda sizes: tuple(sorted(sizes))),
 )
 
 
