@@ -274,17 +274,8 @@ class VersionStatistics:
 
     def record_success(self, rows: int, total: int, timing: Timing) -> None:
         """Count a request of `rows` rows that was answered after `total` nanoseconds."""
-        self.inference_count += rows
-        self.last_inference = time.time_ns() // 1_000_000
-        self.success.add(total)
-        self.queue.add(timing.queue)
-        self.compute_input.add(timing.compute_input)
-        self.compute_infer.add(timing.compute_infer)
-        self.compute_output.add(timing.compute_output)
-        self.request_histogram.add(total)
-        self.queue_histogram.add(timing.queue)
-        if self.summaries is not None:
-            self.summaries.success(total, timing)
+        now = time.monotonic_ns()
+        self.record_successes((Success(rows, now - total, now, timing),))
 
     def record_successes(self, answered: Sequence[Success]) -> None:
         """Count requests in the order in which they were answered, each as `record_success`."""

@@ -133,6 +133,16 @@ class BatchPolicy:
     default_level: int = 0
     level_queues: Mapping[int, QueuePolicy] = field(default_factory=dict)
 
+    @property
+    def reachable(self) -> frozenset[int]:
+        """The preferred sizes that a batch can have."""
+        return frozenset(size for size in self.preferred if size <= self.max_rows)
+
+    @property
+    def goal(self) -> int:
+        """The rows beyond which nothing is gained by more."""
+        return max(self.reachable, default=self.max_rows)
+
     def level(self, priority: int) -> int:
         """The level of a request with this `priority` parameter."""
         return priority if 0 < priority <= self.priority_levels else self.default_level

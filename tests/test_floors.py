@@ -193,6 +193,7 @@ FORBIDDEN: Final = (
     ("serving.engine.batching.strategies", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.sequencer", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.arrivals", ("asyncio", "time", "threading"), ()),
+    ("serving.engine.batching.prefix", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.queue", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.urgency", ("asyncio", "time", "threading"), ()),
     ("serving.engine.batching.merge", ("asyncio", "time", "threading"), ()),

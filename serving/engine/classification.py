@@ -22,7 +22,7 @@ def answer(
 
     The tensors are all outputs, or those that are requested, in that order.
     """
-    if sum([wanted.classification for wanted in requested]) == 0:
+    if not any(wanted.classification for wanted in requested):
         return tensors
     return tuple(
         classify(tensor, wanted.classification, labels.get(tensor.name, ()), batched)

@@ -23,7 +23,7 @@ from serving.gateway.connections import Connections, Guarded
 from serving.gateway.heads import Head, Heads, Starts
 from serving.gateway.inference import Inference
 from serving.gateway.large_body import LargeBody
-from serving.inflight import LARGE, Inflight
+from serving.inflight import Inflight
 from serving.restrictions import Group
 from serving.wire.rest import HEADER_LENGTH, parse_header_length
 
@@ -57,7 +57,7 @@ class Lane:
 
     def lets_in(self, fields: list[tuple[bytes, bytes]], size: int = 0) -> bool:
         """Whether a request with these headers and such a body may come in now."""
-        if not self.is_open() or (size >= LARGE and not self.inflight.admits(size)):
+        if not self.is_open() or not self.inflight.admits(size):
             return False
         if not self.authorisation.is_on:
             return True
@@ -147,8 +147,7 @@ class HotLane(Guarded):
 
     def _pass(self, head: Head, start: int, data: bytes) -> None:
         """Begin with a request whose body begins at `start`, past the parser."""
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+        self._unset_keepalive_if_required()
         call = self._take(head)
         body = data[start:]
         if len(body) == head.size:  # most come whole

@@ -148,14 +148,10 @@ class _TracedEngine(Around):
 
     def infer(self, request: InferenceRequest) -> Coroutine[Any, Any, InferenceResponse]:
         """As the inner engine."""
-        if self._tracer.is_idle:
-            return self._inner.infer(request)
-        return self._infer(request)
-
-    async def _infer(self, request: InferenceRequest) -> InferenceResponse:
         trace = self._begin(request)
-        if trace is None:
-            return await self._inner.infer(request)
+        return self._inner.infer(request) if trace is None else self._infer(request, trace)
+
+    async def _infer(self, request: InferenceRequest, trace: Trace) -> InferenceResponse:
         with _asking(trace, request):
             response = await self._inner.infer(request)
             trace.answered(response)

@@ -135,9 +135,7 @@ class Connection(Generic[H]):
     def take_headers(self, flags: int, number: int, block: bytes) -> None:
         """Begin a request, or end one by trailers."""
         # Whatever becomes of it: later blocks build on this one.
-        request = self._headers.known.get(block)
-        if request is None:
-            request = self._headers.read(block)
+        request = self._headers.read(block)
         ends = flags & frames.END_STREAM != 0
         if number <= self._last or not number & 1:
             self._take_trailers(number, ends)
@@ -160,12 +158,7 @@ class Connection(Generic[H]):
             return
         self.credit.spend(size)
         stream.credit -= size
-        ends = flags & frames.END_STREAM != 0
-        if stream.expected is not None or stream.call is None:
-            self._hand_on(stream, data, ends)
-        else:
-            stream.ended = ends
-            stream.call.receive(data)
+        self._hand_on(stream, data, flags & frames.END_STREAM != 0)
 
     def take_window(self, number: int, increment: int) -> None:
         """Go on with what waited for room."""

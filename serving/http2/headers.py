@@ -22,39 +22,38 @@ class HeaderReader(Generic[H]):
     """The blocks of one connection, and what they stand for by `tables`.
 
     A client that sends the same headers again sends a few bytes that refer to a table. As long as
-    the table is the same they mean the same, so they are unpacked and understood once: `known` is
-    what is understood as the table is. A connection has a table of its own from the first block
-    on that has not come on another one.
+    the table is the same they mean the same, so they are unpacked and understood once. A connection
+    has a table of its own from the first block on that has not come on another one.
     """
 
     def __init__(self, tables: Tables[H]) -> None:
         self._tables = tables
         self._table: Table[H] = tables.empty
         self._own: Unpacker | None = None
-        self.known: dict[bytes, H] = tables.empty.known
+        self._known: dict[bytes, H] = tables.empty.known
 
     def read(self, block: bytes) -> H:
         """What the block stands for; ConnectionFault where it cannot be unpacked."""
-        known = self.known.get(block)
+        known = self._known.get(block)
         if known is not None:
             return known
         if self._own is None:
             step = self._tables.read(self._table, block)
             if step is not None:
                 meaning, self._table = step
-                self.known = self._table.known
+                self._known = self._table.known
                 return meaning
             self._own = self._table.unpacker()
-            self.known = self.known.copy()
+            self._known = self._known.copy()
         return self._read_alone(self._own, block)
 
     def _read_alone(self, own: Unpacker, block: bytes) -> H:
         headers, is_changed = own.unpack(block)
         meaning = self._tables.understand(headers)
         if is_changed:
-            self.known.clear()
-        elif len(self.known) < _MAX_KNOWN:
-            self.known[block] = meaning
+            self._known.clear()
+        elif len(self._known) < _MAX_KNOWN:
+            self._known[block] = meaning
         return meaning
 
 

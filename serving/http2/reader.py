@@ -60,8 +60,6 @@ class FrameReader:
         # The header block whose end has not come: its stream, flags and parts.
         self._block: tuple[int, int, list[bytes]] | None = None
         self.is_greeted = False
-        # Whether any frame may come: not before the greeting, nor amid a header block.
-        self._is_open = False
 
     def receive(self, data: bytes) -> None:
         """Take what the client has sent; ConnectionFault where that is not HTTP/2."""
@@ -80,7 +78,7 @@ class FrameReader:
             size = high << 8 | low
             stop = start + size
             # Nearly every frame is one of these.
-            if stop <= end and size <= _SHORT and self._is_open:
+            if stop <= end and size <= _SHORT and self.is_greeted and self._block is None:
                 if kind == _DATA and not flags & frames.PADDED:
                     position = stop
                     self._to.take_data(flags, number, data[start:stop])
@@ -123,7 +121,7 @@ class FrameReader:
         if not self.is_greeted:
             if kind != Kind.SETTINGS:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-            self.is_greeted = self._is_open = True
+            self.is_greeted = True
 
     def _go_on(self, data: bytes, position: int) -> int:
         part = memoryview(data)[position : position + self._left]
@@ -146,7 +144,7 @@ class FrameReader:
             if self._block is None:
                 raise ConnectionFault(Fault.PROTOCOL_ERROR, "CONTINUATION of nothing")
             _, first_flags, parts = self._block
-            self._block, self._is_open = None, True
+            self._block = None
             parts.append(payload)
             self._take_block(first_flags | flags & frames.END_HEADERS, number, parts)
         else:
@@ -158,4 +156,4 @@ class FrameReader:
         if flags & frames.END_HEADERS:
             self._to.take_headers(flags, number, b"".join(parts))
         else:
-            self._block, self._is_open = (number, flags, parts), False
+            self._block = number, flags, parts

@@ -80,7 +80,7 @@ class Sender:
         if size:
             self._room -= size
             stream.room -= size
-            out += frames.HEAD.pack(size >> 8, size & 0xFF, _DATA, 0, stream.id) + data
+            out += frames.frame(_DATA, 0, stream.id, data)
         if trailers is None:
             self.write(out)
         else:
@@ -169,7 +169,7 @@ class Sender:
             block, self._before = self._before + block, b""
         size = len(block)
         if size <= self.frame_size:
-            return frames.HEAD.pack(size >> 8, size & 0xFF, _HEADERS, flags, stream.id) + block
+            return frames.frame(_HEADERS, flags, stream.id, block)
         starts = range(0, size, self.frame_size)
         parts = [block[start : start + self.frame_size] for start in starts]
         first = frames.frame(Kind.HEADERS, flags & ~frames.END_HEADERS, stream.id, parts[0])

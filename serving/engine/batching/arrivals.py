@@ -7,11 +7,12 @@ make, or else as many as do not exceed it (`max_rows` where none is preferred).
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from itertools import islice
 from typing import Generic, TypeVar
 
 from serving.engine.batching.alarms import Alarms
-from serving.engine.batching.entries import Entry, Refusal
-from serving.errors import DeadlineExceeded, Overloaded
+from serving.engine.batching.entries import Entry, Refusal, full, too_late
+from serving.engine.batching.prefix import prefix
 from serving.types import BatchPolicy
 
 T = TypeVar("T", bound=Hashable)
@@ -35,8 +36,8 @@ class ArrivalQueue(Generic[T]):
             raise ValueError(f"no order of arrival alone: {policy}")
         self._max_queue = policy.queue.max_queue
         self._max_rows = policy.max_rows
-        self._preferred = frozenset(size for size in policy.preferred if size <= policy.max_rows)
-        self._goal = max(self._preferred, default=policy.max_rows)
+        self._preferred = policy.reachable
+        self._goal = policy.goal
         self._entries: OrderedDict[T, Entry[T]] = OrderedDict()
         self._groups: dict[Hashable, _Group[T]] = {}
         self._rows = 0
@@ -66,7 +67,7 @@ class ArrivalQueue(Generic[T]):
     def push(self, entry: Entry[T]) -> None:
         """Let `entry` wait; Overloaded if `max_queue` requests do already."""
         if len(self._entries) >= self._max_queue:
-            raise Overloaded(f"Exceeds maximum queue size of {self._max_queue} requests")
+            raise full(self._max_queue)
         rows = entry.rows
         if rows > self._max_rows:
             raise ValueError(f"{rows} rows do not fit a batch of {self._max_rows}")
@@ -94,15 +95,16 @@ class ArrivalQueue(Generic[T]):
         while self._tickets and (alarm := self._alarms.due(now)) is not None:
             entry = alarm[1]
             self._leave(entry)
-            expired.append(Refusal(entry, DeadlineExceeded("Request timeout expired")))
+            expired.append(Refusal(entry, too_late()))
         return expired
 
     def take(self, now: int, instance: int = 0) -> tuple[list[Entry[T]], int | None]:
         """Remove and return the next batch; to all instances the queue gives alike."""
         if not self._entries:
             return [], None
-        group = self._groups[self._first().key]
-        taken = self._prefix(group)
+        entries = self._groups[self._first().key].entries.values()
+        length, preferred = prefix((one.rows for one in entries), self._goal, self._preferred)
+        taken = list(islice(entries, preferred or length))
         for entry in taken:
             self._leave(entry)
         # What is left, any instance may take at once.
@@ -121,19 +123,6 @@ class ArrivalQueue(Generic[T]):
 
     def _first(self) -> Entry[T]:
         return next(iter(self._entries.values()))
-
-    def _prefix(self, group: _Group[T]) -> list[Entry[T]]:
-        """What of `group` runs now."""
-        prefix: list[Entry[T]] = []
-        rows = preferred = 0
-        for entry in group.entries.values():
-            rows += entry.rows
-            if prefix and rows > self._goal:
-                break
-            prefix.append(entry)
-            if rows in self._preferred:
-                preferred = len(prefix)
-        return prefix[:preferred] if preferred else prefix
 
     def _leave(self, entry: Entry[T]) -> None:
         group = self._groups[entry.key]

@@ -193,8 +193,7 @@ class Batcher(Generic[T, R, S]):
             raise
         if self._order is not None:
             self._order.expect(entry.item.future)
-        if not self._pumping:
-            self._pump_soon()
+        self._pump_soon()
 
     def _line(self, entry: Entry[Job[T, R]]) -> Line:
         """What waits, with that entry behind it."""

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from serving.errors import ServingError
+from serving.errors import DeadlineExceeded, Overloaded, ServingError
 
 T = TypeVar("T", bound=Hashable)
 
@@ -59,6 +59,16 @@ class Refusal(NamedTuple, Generic[T]):
 
     entry: Entry[T]
     error: ServingError
+
+
+def full(limit: int) -> Overloaded:
+    """Why an entry may not wait where `limit` others do."""
+    return Overloaded(f"Exceeds maximum queue size of {limit} requests")
+
+
+def too_late() -> DeadlineExceeded:
+    """Why an entry waits no longer."""
+    return DeadlineExceeded("Request timeout expired")
 
 
 class Queue(Protocol[T]):

@@ -28,9 +28,9 @@ from itertools import chain, count, islice
 from typing import Generic, TypeAlias, TypeVar
 
 from serving.engine.batching.alarms import SLACK, Alarms
-from serving.engine.batching.entries import Entry, Refusal
+from serving.engine.batching.entries import Entry, Refusal, full, too_late
+from serving.engine.batching.prefix import prefix
 from serving.engine.batching.urgency import Lead, Urgency, no_lead
-from serving.errors import DeadlineExceeded, Overloaded
 from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
 
 T = TypeVar("T", bound=Hashable)
@@ -119,8 +119,8 @@ class BatchQueue(Generic[T]):
     def __init__(self, policy: BatchPolicy, lead: Lead = no_lead) -> None:
         self._policy = policy
         self._delay = policy.max_delay if policy.merge else 0
-        self._preferred = frozenset(size for size in policy.preferred if size <= policy.max_rows)
-        self._goal = max(self._preferred, default=policy.max_rows)
+        self._preferred = policy.reachable
+        self._goal = policy.goal
         self._places: dict[T, _Place[T]] = {}
         self._line: _Line[T] = _Line()
         self._batches = 0
@@ -159,7 +159,7 @@ class BatchQueue(Generic[T]):
         policy = whole.queue_at(level)
         limit = policy.max_queue
         if self._waiting_at(level) >= limit:
-            raise Overloaded(f"Exceeds maximum queue size of {limit} requests")
+            raise full(limit)
         if entry.rows > whole.max_rows:
             raise ValueError(f"{entry.rows} rows do not fit a batch of {whole.max_rows}")
         key = entry.key if whole.merge else None
@@ -195,8 +195,7 @@ class BatchQueue(Generic[T]):
             action = self._policy.queue_at(place.level).timeout_action
             self._leave(place)
             if action is TimeoutAction.REJECT or (deadline is not None and deadline <= now):
-                error = DeadlineExceeded("Request timeout expired")
-                expired.append(Refusal(place.entry, error))
+                expired.append(Refusal(place.entry, too_late()))
             else:
                 place.lane, place.since = place.lane + 1, when
                 self._enter(place)
@@ -327,14 +326,8 @@ class BatchQueue(Generic[T]):
         if not self._policy.merge:
             return 1
         limit = self._policy.max_rows if overdue else self._goal
-        rows = length = preferred = 0
-        for place in group:
-            rows += place.entry.rows
-            if length and rows > limit:
-                break
-            length += 1
-            if rows in self._preferred:
-                preferred = length
+        rows = (place.entry.rows for place in group)
+        length, preferred = prefix(rows, limit, self._preferred)
         if overdue:
             return length
         return preferred or (length if group.rows >= self._goal or not self._delay else 0)

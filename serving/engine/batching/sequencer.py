@@ -17,14 +17,12 @@ from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 from serving.engine.batching.alarms import Alarms
-from serving.engine.batching.entries import Entry, Refusal, SequenceId, Step
+from serving.engine.batching.entries import Entry, Refusal, SequenceId, Step, full, too_late
 from serving.engine.batching.strategies import Direct, Oldest, Strategy
 from serving.engine.batching.urgency import Lead, no_lead
 from serving.errors import (
     Cancelled,
-    DeadlineExceeded,
     InvalidArgument,
-    Overloaded,
     ServingError,
     Unavailable,
 )
@@ -139,9 +137,7 @@ class Sequencer(Generic[T]):
         while (alarm := self._alarms.due(now)) is not None:
             who = alarm[1]
             if isinstance(who, _Place):
-                self._refused.append(
-                    Refusal(who.entry, DeadlineExceeded("Request timeout expired"))
-                )
+                self._refused.append(Refusal(who.entry, too_late()))
                 self._break_off(who)
             else:
                 self._give_up(who)
@@ -203,7 +199,7 @@ class Sequencer(Generic[T]):
                 "specify the START flag on the first request of the sequence"
             )
         if len(self) >= self._policy.max_queue:
-            raise Overloaded(f"Exceeds maximum queue size of {self._policy.max_queue} requests")
+            raise full(self._policy.max_queue)
         if sequence is None:
             sequence = self._open[step.sequence] = _Sequence(step.sequence)
             self._backlog[sequence] = None
