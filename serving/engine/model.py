@@ -56,6 +56,7 @@ class ModelVersion(OneResponse):
             scheduling.queue,
             scheduling.execute,
             scheduling.slots,
+            goal=scheduling.goal,
             preserve_ordering=scheduling.preserve_ordering,
             on_batch=self._record_batch,
             forecast=scheduling.forecast,

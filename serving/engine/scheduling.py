@@ -32,6 +32,7 @@ class Scheduling:
     `preserve_ordering`  whether answers leave in the order in which the requests came
     `forecast`  how long runs take, as the queue goes by it
     `max_queue` how many requests may wait
+    `goal`      of how many rows a batch need not grow
     """
 
     queue: Queue[Any]
@@ -41,6 +42,7 @@ class Scheduling:
     preserve_ordering: bool
     forecast: Forecast
     max_queue: int
+    goal: int = 1
 
 
 def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
@@ -57,6 +59,7 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
         policy.preserve_ordering,
         forecast,
         policy.queue.max_queue,
+        policy.goal if policy.merge else 1,
     )
 
 

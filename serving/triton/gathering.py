@@ -138,6 +138,7 @@ class _Model:
             BatchQueue(policy),
             self._execute,
             [None] * min(instances * max(self._servers, 1), _MOST_CALLS),
+            goal=policy.goal,
             on_batch=self._record,
             name=f"{config.name}-calls",
         )

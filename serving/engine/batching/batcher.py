@@ -18,6 +18,7 @@ from serving.engine.batching.batch import Batch, BatchReport, Executed
 from serving.engine.batching.entries import Entry, Queue, Step
 from serving.engine.batching.flight import Flight, Job
 from serving.engine.batching.forecast import Forecast
+from serving.engine.batching.looks import Looks
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.batching.ordering import InOrder
 from serving.engine.batching.worker import Worker
@@ -44,6 +45,7 @@ class Batcher(Generic[T, R, S]):
     `execute`   runs one batch in a worker thread; what it raises fails that batch only
     `slots`     what may execute at the same time, such as one session per model instance; each
                 runs one batch at a time, in a thread of its own, and must be closed after `close`
+    `goal`      of how many rows a batch need not grow, see `Looks`; 1: none waits for another
     `preserve_ordering`  whether answers leave in the order in which the requests came
     `on_batch`  told of each execution, on the loop's thread
     `on_drop`   told of each request that got no result for another reason than a failed
@@ -61,6 +63,7 @@ class Batcher(Generic[T, R, S]):
         execute: Callable[[Batch[T, S]], Executed[R]],
         slots: Sequence[S],
         *,
+        goal: int = 1,
         preserve_ordering: bool = False,
         on_batch: Callable[[BatchReport], object] = lambda report: None,
         on_drop: Callable[[Code], object] = lambda reason: None,
@@ -87,6 +90,7 @@ class Batcher(Generic[T, R, S]):
         self._workers = [Worker(index, slot, name, is_slow) for index, slot in enumerate(slots)]
         self._idle = list(self._workers)
         self._pumping = False
+        self._looks = Looks(goal)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._closing = False
@@ -218,7 +222,15 @@ class Batcher(Generic[T, R, S]):
         # Not at once: requests that arrive in the same turn of the loop are to share a batch.
         if not self._pumping:
             self._pumping = True
-            self._loop.call_soon(self._pump)
+            self._looks.begin()
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """Pump when all have been read that come in time to share a batch."""
+        if self._idle and self._looks.again(self._queue.rows, self._clock()):
+            self._loop.call_soon(self._look)
+        else:
+            self._pump()
 
     def _pump(self) -> None:
         """Start what can be started, then refuse what has expired, and see when to look again."""
