@@ -307,7 +307,7 @@ class EmbeddedEngine:
         if self._closing:
             raise Unavailable("the server is stopping and does not accept new requests")
         try:
-            return self._registry.find(name, canonical_version(version))
+            return self._registry.find(name, canonical_version(version) if version else "")
         except NotFound:
             if self._started or self._registry.serves(name):
                 raise

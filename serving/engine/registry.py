@@ -37,6 +37,8 @@ class Record:
         self.wanted = self.explicit = False
         # The server is not ready without it: it was in service, or failed when it was opened.
         self.required = False
+        # What answers where no version is named.
+        self.latest: Served | None = None
         # Out of service because a part of it was unloaded; comes back with the part.
         self.suspended = False
         # What is in service, or else what was to be.
@@ -45,15 +47,9 @@ class Record:
         self.override: Override | None = None
         # Why the model as a whole is not served; "" if that is told by version.
         self.fault = ""
-        self._latest: Served | None = None
         self._loading: frozenset[str] = frozenset()
         self._draining: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
-
-    @property
-    def latest(self) -> Served | None:
-        """What answers where no version is named."""
-        return self._latest
 
     @property
     def failure(self) -> str:
@@ -106,7 +102,7 @@ class Record:
             self.required = True
             self._forget_failures()
         self.serving, self._loading = serving, frozenset()
-        self._latest = next(reversed(list(serving.values())), None)
+        self.latest = next(reversed(list(serving.values())), None)
         self._draining.update(version for version, _ in retired)
         return retired
 

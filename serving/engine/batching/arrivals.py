@@ -6,7 +6,7 @@ make, or else as many as do not exceed it (`max_rows` where none is preferred).
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -86,7 +86,7 @@ class ArrivalQueue(Generic[T]):
         entry = self._entries.get(item)
         if entry is None:
             return False
-        self._leave(entry)
+        self._leave([entry])
         return True
 
     def expire(self, now: int) -> list[Refusal[T]]:
@@ -94,7 +94,7 @@ class ArrivalQueue(Generic[T]):
         expired: list[Refusal[T]] = []
         while self._tickets and (alarm := self._alarms.due(now)) is not None:
             entry = alarm[1]
-            self._leave(entry)
+            self._leave([entry])
             expired.append(Refusal(entry, too_late()))
         return expired
 
@@ -105,8 +105,7 @@ class ArrivalQueue(Generic[T]):
         entries = self._groups[self._first().key].entries.values()
         length, preferred = prefix((one.rows for one in entries), self._goal, self._preferred)
         taken = list(islice(entries, preferred or length))
-        for entry in taken:
-            self._leave(entry)
+        self._leave(taken)
         # What is left, any instance may take at once.
         return taken, self._first().at if self._entries else None
 
@@ -124,16 +123,21 @@ class ArrivalQueue(Generic[T]):
     def _first(self) -> Entry[T]:
         return next(iter(self._entries.values()))
 
-    def _leave(self, entry: Entry[T]) -> None:
-        group = self._groups[entry.key]
-        del self._entries[entry.item], group.entries[entry.item]
-        self._rows -= entry.rows
-        group.rows -= entry.rows
-        self._batches -= self._more(group.rows, entry.rows)
+    def _leave(self, entries: Sequence[Entry[T]]) -> None:
+        """Forget these entries, which are of one key."""
+        key, rows = entries[0].key, 0
+        group = self._groups[key]
+        for entry in entries:
+            item = entry.item
+            del self._entries[item], group.entries[item]
+            rows += entry.rows
+            if self._tickets and (ticket := self._tickets.pop(item, None)) is not None:
+                self._alarms.cancel(ticket)
+        self._rows -= rows
+        group.rows -= rows
+        self._batches -= self._more(group.rows, rows)
         if not group.entries:
-            del self._groups[entry.key]
-        if self._tickets and (ticket := self._tickets.pop(entry.item, None)) is not None:
-            self._alarms.cancel(ticket)
+            del self._groups[key]
 
     def _more(self, before: int, rows: int) -> int:
         """How many batches more a group of `before` rows makes with so many more."""
