@@ -105,10 +105,10 @@ class Acceleration:
         except Exception as error:  # whatever it is, the version goes on as it is
             self._give_up(error)
         else:
-            self.state, self.reason = BuildState.IN_USE, ""
             seconds = time.monotonic() - began
             found = f"swapped to {self._accelerator} after {seconds:.3g} s: {agreement}"
             logger.info("%s: %s", self._what, found)
+            self._settle(BuildState.IN_USE, "")
             return times
         return None
 
@@ -143,9 +143,14 @@ class Acceleration:
     def _give_up(self, error: Exception) -> None:
         known = isinstance(error, ServingError)
         why = error.message if isinstance(error, ServingError) else repr(error)
-        self.state = BuildState.REFUSED
-        self.reason = f"serves without {self._accelerator}: {why}"
-        logger.warning("%s: %s", self._what, self.reason, exc_info=None if known else error)
+        reason = f"serves without {self._accelerator}: {why}"
+        logger.warning("%s: %s", self._what, reason, exc_info=None if known else error)
+        self._settle(BuildState.REFUSED, reason)
+
+    def _settle(self, state: BuildState, reason: str) -> None:
+        # The state last: other threads read both, and who sees it finds the reason.
+        self.reason = reason
+        self.state = state
 
 
 class Builder:
