@@ -9,6 +9,7 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 from tritonclient.grpc import service_pb2
+from tritonclient.utils import np_to_triton_dtype
 
 from bench.models import Array, Subject
 
@@ -61,7 +62,8 @@ def oip_request(kind: str, subject: Subject) -> Request:
     if kind in OVER_GRPC:
         return _grpc_request(subject)
     binary = kind != JSON
-    tensor = tritonclient.http.InferInput(subject.input, list(subject.rows.shape), "FP32")
+    datatype = np_to_triton_dtype(subject.rows.dtype)
+    tensor = tritonclient.http.InferInput(subject.input, list(subject.rows.shape), datatype)
     tensor.set_data_from_numpy(subject.rows, binary_data=binary)
     wanted = tritonclient.http.InferRequestedOutput(subject.output, binary_data=binary)
     client = tritonclient.http.InferenceServerClient

@@ -23,7 +23,8 @@ ratio. Before its windows, each server's answer is held against the raw runtime'
 
 Kinds: rest-binary, rest-json and grpc are one FP32 image [1, 1, 28, 28] a request; the large ones
 256 CIFAR images, 3 MB in and out; models asks one of two and one of a hundred loaded models;
-starts is the time from the start of a process to its first right answer.
+starts is the time from the start of a process to its first right answer, for Penstock also with
+all the models of --repository.
 """
 
 import argparse
@@ -44,6 +45,7 @@ from bench import cases, machine, record, starts
 from bench.contestants import RAW, Contestant
 from bench.lineup import (
     BASE,
+    COMMITTED,
     FASTAPI,
     MANY,
     OTHERS,
@@ -53,6 +55,7 @@ from bench.lineup import (
     Absent,
     Bench,
     base,
+    committed,
     prepare,
     start,
     start_one,
@@ -128,10 +131,12 @@ def run(told: argparse.Namespace, console: Console) -> record.Run:
         started = {}
         if STARTS in told.only:
             left_out = {RAW, *(each.name for each in absent)}
-            names = [name for name in (OURS, *told.against) if name not in left_out]
-            task = progress.add_task("starting", total=told.rounds * len(names))
+            names = [name for name in told.against if name not in left_out]
+            alone = committed(told.repository, told.model, bench.cores)
+            benches = {OURS: bench, COMMITTED: alone, **dict.fromkeys(names, bench)}
+            task = progress.add_task("starting", total=(1 + told.rounds) * len(benches))
             advance = partial(progress.advance, task)
-            started = dict(starts.measure(bench, names, told.rounds, advance))
+            started = dict(starts.measure(benches, told.rounds, advance))
     options = {name: getattr(told, name) for name in ("rounds", "seconds", "model")}
     return record.Run(options, results, started, absent)
 

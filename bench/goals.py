@@ -6,7 +6,7 @@ from typing import Final
 
 from bench import cases
 from bench.contestants import RAW, Window
-from bench.lineup import FASTAPI, MANY, OURS, TRITON
+from bench.lineup import COMMITTED, FASTAPI, MANY, OURS, TRITON
 from bench.windows import Result, Spread
 
 FAIR: Final = (32, 128, 256)  # connections
@@ -54,8 +54,8 @@ def outcomes(results: Sequence[Result], starts: Mapping[str, Sequence[float]]) -
     """Of all goals that the run has figures for."""
     measured = {(result.case.kind, result.case.connections): result for result in results}
     found = [*_speed(measured), *_latency(measured), *_scale(measured)]
-    if OURS in starts:
-        spread = Spread.of(starts[OURS])
+    if COMMITTED in starts:
+        spread = Spread.of(starts[COMMITTED])
         found.append(Outcome("start to first inference", 2.0, False, spread, unit=" s"))
     return found
 

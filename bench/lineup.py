@@ -15,6 +15,7 @@ from bench.peers.base import ROOT, Peer
 OURS: Final = "ours"
 BASE: Final = "base"
 MANY: Final = "ours, 100 models"
+COMMITTED: Final = "ours, committed models"
 FASTAPI: Final = "fastapi"
 TRITON: Final = "triton"
 
@@ -73,6 +74,17 @@ def prepare(published: Path, repository: Path) -> Bench:
     small, large = models.mnist(published, PICTURE, repository), models.cifar(repository)
     subjects = dict.fromkeys((*cases.SMALL, cases.MODELS), small)
     return Bench(repository, subjects | dict.fromkeys(cases.LARGE, large), machine.cores())
+
+
+def committed(repository: Path, model: str, cores: machine.Cores) -> Bench:
+    """Penstock alone, with the repository that a classifier was published in, asked for that one.
+
+    Its server is waited for until that model is ready; others may still be loading.
+    """
+    serve = partial(ours.serve, ready=f"/v2/models/{model}/ready")
+    peer = Peer(COMMITTED, "Penstock", serve, cases.oip_request, (cases.BINARY,))
+    subjects = {cases.BINARY: models.published(repository, model, PICTURE)}
+    return Bench(repository, subjects, cores, {COMMITTED: peer})
 
 
 def start(bench: Bench, names: Sequence[str], stack: ExitStack) -> Iterator[Contestant | Absent]:

@@ -16,6 +16,7 @@ SMALL_ROWS: Final = 64
 LARGE_SHAPE: Final = (256, 3, 32, 32)  # a batch of CIFAR images, 3 MB
 
 Array = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 
 # As the committed models ask for; a configuration takes its name from its folder.
 _CONFIG: Final = """\
@@ -36,16 +37,27 @@ class Subject:
     file: Path
     input: str
     output: str
-    rows: Array
+    rows: Array | Pixels
     expected: Array
 
 
 def mnist(published: Path, picture: Path, repository: Path) -> Subject:
     """The FP32 network of a published MNIST classifier, and one image (1, 1, 28, 28) for it."""
-    pixels = np.array(Image.open(picture).convert("L").resize((28, 28)), dtype=np.uint8)
-    rows = normalise(published, pixels.reshape(1, 1, 28, 28))
+    rows = normalise(published, _pixels(picture))
     model = without_preprocessing(published)
     return publish(repository, "mnist", model, rows, SMALL_ROWS)
+
+
+def published(repository: Path, model: str, picture: Path) -> Subject:
+    """A published MNIST classifier as it is, and one image (1, 1, 28, 28) in UINT8 for it."""
+    file, rows = repository / model / "1" / "model.onnx", _pixels(picture)
+    (expected,) = session(file).run(["probabilities"], {"image": rows})
+    return Subject(model, file, "image", "probabilities", rows, expected)
+
+
+def _pixels(picture: Path) -> Pixels:
+    image = Image.open(picture).convert("L").resize((28, 28))
+    return np.array(image, dtype=np.uint8).reshape(1, 1, 28, 28)
 
 
 def cifar(repository: Path) -> Subject:
@@ -97,7 +109,7 @@ def without_preprocessing(path: Path) -> Any:
     return model
 
 
-def normalise(path: Path, pixels: npt.NDArray[np.uint8]) -> Array:
+def normalise(path: Path, pixels: Pixels) -> Array:
     """Pixels as that network wants them, by the gain and the offset in its published file."""
     constants = {
         each.name: numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer

@@ -23,6 +23,8 @@ STOP_SECONDS: Final = 15.0
 _LEFT: Final = 2000  # characters of a log
 # Else ONNX Runtime records how it is used.
 QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
+# Empty is switched off: else each start of a Python server compiles all that it imports.
+BYTECODE: Final = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def launched(
             cwd=folder,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | QUIET | dict(environment or {}),
+            env=os.environ | QUIET | BYTECODE | dict(environment or {}),
         )
     try:
         _wait(process, f"http://{addresses['http']}{health}", log)

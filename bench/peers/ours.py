@@ -11,11 +11,17 @@ from typing import Final
 from bench.peers.base import ROOT, Running, free_ports, launched
 
 MANY: Final = 100
+READY: Final = "/v2/health/ready"
 
 
 @contextmanager
-def serve(repository: Path, *flags: str, checkout: Path = ROOT) -> Iterator[Running]:
-    """`penstock serve` of a checkout on free ports, ready; `flags` go to it as they are."""
+def serve(
+    repository: Path, *flags: str, checkout: Path = ROOT, ready: str = READY
+) -> Iterator[Running]:
+    """`penstock serve` of a checkout on free ports; `flags` go to it as they are.
+
+    `ready` is the path that answers 200 once there is nothing more to wait for.
+    """
     ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
     command = [sys.executable, "-m", "penstock", "serve", f"--model-repository={repository}"]
     for protocol, port in ports.items():
@@ -23,7 +29,7 @@ def serve(repository: Path, *flags: str, checkout: Path = ROOT) -> Iterator[Runn
     with (
         TemporaryDirectory(prefix="bench-penstock-") as scratch,
         launched(
-            *([*command, *flags], ports, Path(scratch) / "log", "/v2/health/ready"),
+            *([*command, *flags], ports, Path(scratch) / "log", ready),
             folder=checkout,
         ) as running,
     ):

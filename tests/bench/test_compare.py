@@ -39,7 +39,8 @@ def test_a_short_run_measures_everyone_and_leaves_a_record(tmp_path: Path) -> No
     assert record["hardware"]
     assert record["versions"]["ours and fastapi"]["onnxruntime"]
     assert [each["kind"] for each in record["cases"]] == ["rest-binary", "grpc"]
-    assert record["starts"].keys() == {"ours"}
+    assert record["starts"].keys() == {"ours", "ours, committed models"}
+    assert all(len(seconds) == 1 for seconds in record["starts"].values())
     for measured in record["cases"]:
         assert measured["windows"].keys() == {"ours", "raw"}
         for (window,) in measured["windows"].values():

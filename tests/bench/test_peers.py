@@ -92,6 +92,20 @@ def test_a_server_ends_with_the_workers_that_it_would_leave_behind(tmp_path: Pat
     os.close(ending)
 
 
+def test_a_server_leaves_its_bytecode_to_the_next_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "imported.py").touch()
+    (port,) = free_ports(1)
+    command = [sys.executable, "-c", f"import imported\n{SERVER}", str(port)]
+
+    with launched(command, {"http": port}, tmp_path / "log", "/", folder=tmp_path):
+        pass
+
+    assert list(tmp_path.glob("__pycache__/imported.*.pyc"))
+
+
 def test_a_server_that_does_not_start_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such model')"]
 

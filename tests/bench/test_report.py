@@ -2,7 +2,7 @@
 
 from bench import cases, goals, report
 from bench.cases import Case
-from bench.lineup import FASTAPI, MANY, OURS
+from bench.lineup import COMMITTED, FASTAPI, MANY, OURS
 from bench.windows import Result
 from tests.bench.windows import window
 
@@ -56,12 +56,17 @@ def test_growth_of_cost_compares_like_with_like() -> None:
         Case(cases.MODELS, 32), {OURS: [window(server=0.5)], MANY: [window(server=0.54)]}
     )
 
-    found = {one.goal: one for one in goals.outcomes([few, many, models], {OURS: [1.5, 1.9, 2.5]})}
+    found = {one.goal: one for one in goals.outcomes([few, many, models], {})}
 
     connections = found["grpc: cost at 256 over 32 connections"]
     assert (round(connections.found.median, 3), connections.met) == (1.2, False)
     assert found["cost with 100 models over 2"].met
-    assert found["start to first inference"].found.median == 1.9
+
+
+def test_the_goal_of_the_start_is_held_to_by_the_committed_models() -> None:
+    (found,) = goals.outcomes([], {OURS: [0.5], COMMITTED: [1.5, 1.9, 2.5]})
+
+    assert (found.goal, found.found.median, found.met) == ("start to first inference", 1.9, True)
 
 
 def test_a_sheet_is_a_markdown_table() -> None:
@@ -72,4 +77,5 @@ def test_a_sheet_is_a_markdown_table() -> None:
         "| server | seconds | range | n |\n"
         "| --- | ---: | ---: | ---: |\n"
         "| ours | 2.00 | 1.00 to 4.00 | 3 |\n"
+        f"\n{report.STARTS}\n"
     )
