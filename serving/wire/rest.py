@@ -142,7 +142,8 @@ def _known_head(text: bytes, lists: list[bytes], regions: Regions | None) -> _He
     in_json = [source.data for source in sources if isinstance(source, _Json)]
     if lists and in_json != [[index] for index in range(len(lists))]:
         raise json_fast.Unusual
-    is_repeated = bool(lists) or all(type(source) is int for source in sources)
+    # Neither numbers that are still in the text nor a place that may be another's next time.
+    is_repeated = len(lists) + sum(type(source) is int for source in sources) == len(sources)
     if is_repeated and not head.encoding.places and len(text) <= _WORTH_REMEMBERING:
         _REMEMBERED.keep(text, head)
     return head

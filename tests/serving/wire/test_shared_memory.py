@@ -260,3 +260,18 @@ def test_raw_contents_are_those_of_the_inputs_that_are_not_there(regions: Region
     message.raw_input_contents.append(b"more")
     with pytest.raises(InvalidArgument, match=r"expected one for each of 2 inputs, got 3"):
         proto.decode_infer_with(regions, message)
+
+
+def test_a_region_is_looked_for_each_time_though_the_rest_of_the_request_is_known(
+    regions: Regions,
+) -> None:
+    numbers = {"name": "a", "datatype": "FP32", "shape": [300], "data": [0.5] * 300}
+    there = {"name": "b", "datatype": "FP32", "shape": [4], "parameters": area(16)}
+    body = json.dumps({"inputs": [numbers, there]}).encode()
+    assert len(body) > 512  # so that its list is taken out
+    for _ in range(2):
+        request, _ = rest.decode_infer("m", "", body, regions=regions)
+        assert request.inputs[1].array.tolist() == [0, 1, 2, 3]
+    regions.unregister("r")
+    with pytest.raises(NotFound, match="Unable to find shared memory region: 'r'"):
+        rest.decode_infer("m", "", body, regions=regions)
