@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from tritonclient.grpc import service_pb2
 
 from serving.dtypes import Datatype
@@ -240,7 +240,10 @@ def _understood(beginning: bytes, message: Any) -> _Known | None:
     rest = _Request()
     rest.CopyFrom(message)
     rest.ClearField("raw_input_contents")
-    if rest != _Request.FromString(beginning):
+    try:
+        if rest != _Request.FromString(beginning):
+            return None
+    except DecodeError:  # the inputs' bytes do not come last, or their lengths are spun out
         return None
     if any(item.parameters for item in (*message.inputs, *message.outputs)):
         return None

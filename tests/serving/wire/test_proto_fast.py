@@ -106,6 +106,26 @@ def test_more_behind_a_known_beginning_is_not_overlooked() -> None:
     assert proto_fast.read(twice.SerializeToString()) == twice
 
 
+@pytest.mark.parametrize("name", ["long length", "inputs first", "inputs amid", "field behind"])
+def test_an_unusual_order_or_length_is_read_however_often_it_comes(name: str) -> None:
+    whole = images(1)
+    whole.model_name = name  # a beginning that no other test has made known
+    raw = whole.raw_input_contents[0]
+    whole.ClearField("raw_input_contents")
+    rest = whole.SerializeToString()
+    data = b"\x3a\xf0\x15" + raw
+    content = {
+        "long length": rest + b"\x3a\xf0\x95\x00" + raw,
+        "inputs first": data + rest,
+        "inputs amid": rest[: 2 + len(name)] + data + rest[2 + len(name) :],
+        "field behind": rest + data + b"\xf8\x3f\x01",  # that nobody knows
+    }[name]
+    for _ in range(4):
+        request, _ = proto_fast.decode(proto_fast.read(content), None, None)
+        assert request.model == name
+        assert request.inputs[0].array.tobytes() == raw
+
+
 @pytest.mark.parametrize("end", [1, 2, 3, 100])
 def test_a_known_beginning_without_all_that_belongs_to_it_is_no_message(end: int) -> None:
     content = images(5).SerializeToString()
