@@ -21,7 +21,7 @@ from typing import Any, Final
 import torch
 from rich.console import Console
 
-from bench.record import RESULTS, provenance
+from bench.record import FACTS, RESULTS, provenance
 from bench.report import Sheet
 from training import loop
 from training.catalog import RECIPES, load_dataset
@@ -134,7 +134,7 @@ def where(device: str) -> dict[str, Any]:
     """On what was trained, beside what load, by which versions."""
     facts = provenance()
     gpu = torch.cuda.get_device_name() if device == "cuda" else "none"
-    told = {name: facts[name] for name in ("date", "hardware", "load average", "commit")}
+    told = {name: facts[name] for name in FACTS}
     used = ", ".join(" ".join(each) for each in versions().items())
     return {**told, "GPU": gpu, "threads": torch.get_num_threads(), "versions": used}
 

@@ -11,7 +11,7 @@ from bench.overload.contestants import OURS
 from bench.overload.curves import PROMISED_LOAD, PROMISED_SHARE, Curve, Point, milliseconds
 from bench.overload.measure import Plan
 from bench.peers.base import ROOT
-from bench.record import provenance
+from bench.record import FACTS, provenance
 from bench.report import Sheet
 
 PICTURE: Final = ROOT / "docs" / "overload.png"
@@ -117,7 +117,7 @@ def _figures(point: Point) -> dict[str, float | None]:
 
 
 def _markdown(run: Run, where: Mapping[str, Any]) -> str:
-    facts = {key: where[key] for key in ("date", "hardware", "load average", "commit")}
+    facts = {key: where[key] for key in FACTS}
     facts |= {name: curve.title for name, curve in ((each.name, each) for each in run.curves)}
     facts |= {f"{name}, not measured": reason for name, reason in run.absent.items()}
     listed = "\n".join(f"- {key}: {value}" for key, value in facts.items())
