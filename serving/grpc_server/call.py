@@ -65,6 +65,8 @@ class Call:
         self._receive_part(data)
 
     def _receive_part(self, data: bytes | memoryview) -> None:
+        if self._is_over:  # though its last answers wait to be read
+            return
         inbox = self._inbox
         if inbox is None:
             inbox = self._inbox = Inbox(self._head.encoding, self._link.limit)

@@ -5,9 +5,11 @@ import asyncio
 import grpc
 import pytest
 
+from serving.grpc_server.messages import PREFIX, frame
 from serving.grpc_server.policy import Policy
+from serving.http2.frames import Kind, Setting
 from serving.inflight import LARGE, Inflight
-from tests.serving.grpc_server.serving import method, running
+from tests.serving.grpc_server.serving import method, raw, running
 from tests.serving.grpc_server.test_calls import channel
 
 BIG = bytes(4 * LARGE)
@@ -60,4 +62,21 @@ async def test_a_call_that_is_cancelled_takes_no_room_any_more() -> None:
         assert inflight.held
         call.cancel()
         await methods.until(lambda: bool(methods.ended))
+        assert inflight.held == 0
+
+
+async def test_a_call_that_is_over_takes_no_room_while_its_answer_waits() -> None:
+    inflight = Inflight(0)
+    async with (
+        running(policy(inflight)) as (_, _, address),
+        raw(address, (Setting.INITIAL_WINDOW_SIZE, 0)) as client,
+    ):
+        client.head(1, "Converse")
+        client.data(1, frame(b"to be answered"), ends=False)
+        await client.until(Kind.HEADERS, 1)
+        client.data(1, b"\2\0\0\0\0", ends=False)  # no message, which ends the call
+        client.data(1, PREFIX.pack(0, len(BIG)), ends=False)
+        client.send(Kind.RST_STREAM, 0, 1, bytes(4))
+        client.send(Kind.PING, 0, 0, bytes(8))
+        await client.until(Kind.PING)
         assert inflight.held == 0
