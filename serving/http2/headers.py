@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
-from serving.http2.tables import Table, Tables
+from serving.http2.tables import Table, Tables, size
 from serving.http2.unpacking import Unpacker
 
 H = TypeVar("H")
 
 _MAX_KNOWN: Final = 64
+_MAX_KNOWN_BYTES: Final = 64 * 1024
 _LITERAL: Final = b"\x00"  # never to be indexed by a table; the name is spelt out
 # How the next block begins where a peer's table for our headers has less room than by default. We
 # put nothing into it, so that none at all is enough.
@@ -31,6 +32,8 @@ class HeaderReader(Generic[H]):
         self._table: Table[H] = tables.empty
         self._own: Unpacker | None = None
         self._known: dict[bytes, H] = tables.empty.known
+        # For what is known of a table of its own.
+        self._room = _MAX_KNOWN_BYTES
 
     def read(self, block: bytes) -> H:
         """What the block stands for; ConnectionFault where it cannot be unpacked."""
@@ -52,7 +55,9 @@ class HeaderReader(Generic[H]):
         meaning = self._tables.understand(headers)
         if is_changed:
             self._known.clear()
-        elif len(self._known) < _MAX_KNOWN:
+            self._room = _MAX_KNOWN_BYTES
+        elif len(self._known) < _MAX_KNOWN and (taken := size(block, headers)) <= self._room:
+            self._room -= taken
             self._known[block] = meaning
         return meaning
 

@@ -14,6 +14,15 @@ H = TypeVar("H")
 
 _MOST: Final = 64
 _LONGEST: Final = 1024
+_MOST_SAID: Final = 4096
+
+
+def size(block: bytes, headers: Headers) -> int:
+    """What it takes to remember a block, in bytes.
+
+    That is more than its own: it may refer to a long value many times.
+    """
+    return len(block) + sum([len(name) + len(value) for name, value in headers])
 
 
 class Table(Generic[H]):
@@ -60,9 +69,11 @@ class Tables(Generic[H]):
         self._noted.keep(key, None)
         return None
 
-    def _learn(self, table: Table[H], block: bytes) -> tuple[H, Table[H]]:
+    def _learn(self, table: Table[H], block: bytes) -> tuple[H, Table[H]] | None:
         unpacker = table.unpacker()
         headers, is_changed = unpacker.unpack(block)
+        if size(block, headers) > _MOST_SAID:
+            return None
         meaning = self.understand(headers)
         if not is_changed:
             table.known.keep(block, meaning)

@@ -1,5 +1,6 @@
 """Header blocks mean what the `hpack` package says, also those that it is not asked about."""
 
+import tracemalloc
 from itertools import count
 from typing import Final
 
@@ -84,6 +85,30 @@ def test_what_is_understood_for_all_connections_does_not_add_up(is_kept: bool) -
         first(number), first(number)
     assert first(0) > 2
     assert first(0) == first(0)
+
+
+@pytest.mark.parametrize(
+    ("is_shared", "is_long"),
+    [(True, False), (False, False), (False, True)],
+    ids=["by all", "by one connection", "in a long block"],
+)
+def test_of_what_says_much_little_is_remembered(is_shared: bool, is_long: bool) -> None:
+    copying: Tables[list[str]] = Tables(lambda headers: [value.decode() for _, value in headers])
+    first = hpack.Encoder().encode([(b"n", b"v" * 1000)])
+    received = HeaderReader(copying)
+    received.read(first)
+    tracemalloc.start()
+    for index in [*range(32)] * 4:
+        if is_shared:
+            received = HeaderReader(copying)
+            received.read(first)
+        long = hpack.NeverIndexedHeaderTuple(b"te", b"%d" % index * 8000)
+        # What is short refers to the long value in the table.
+        short = b"\x82" * index + b"\xbe" * 60
+        received.read(hpack.Encoder().encode([long]) if is_long else short)
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 2**17
 
 
 @st.composite
