@@ -260,6 +260,8 @@ class Connection(Generic[H]):
             return
         self._patience.idle()
         for name, value in frames.read_settings(payload):
+            # Each costs a look at all streams, and a frame may hold thousands.
+            self._patience.idle()
             self.sender.set(name, value, self.streams.values())
         self._say(_ACKNOWLEDGED)
         self.sender.pump()

@@ -141,6 +141,8 @@ class Sender:
         size = min(len(waiting), most, self._room, stream.room)
         if size <= 0:
             return False
+        if self._patience.is_tried:
+            self._patience.answered()
         self._room -= size
         stream.room -= size
         parts: list[bytes | memoryview] = []

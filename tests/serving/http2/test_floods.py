@@ -6,7 +6,7 @@ import pytest
 
 from serving.http2 import frames
 from serving.http2.connection import Terms
-from serving.http2.frames import Fault, Kind
+from serving.http2.frames import Fault, Kind, Setting
 from serving.http2.patience import PingPolicy
 from tests.serving.http2.peer import Peer
 
@@ -31,6 +31,23 @@ def test_frames_without_use_are_endured_for_a_while_only(content: bytes) -> None
     peer.begin(1)
     peer.connection.receive(content * 1000)
     assert peer.fault(content * ENOUGH) == Fault.ENHANCE_YOUR_CALM
+
+
+def test_settings_are_endured_as_often_as_they_come_however_few_frames_bring_them() -> None:
+    peer = Peer().greet()
+    peer.begin(1)
+    sizes = b"".join(b"\0\4\0\0" + (index % 256).to_bytes(2) for index in range(9000))
+    peer.send(Kind.SETTINGS, 0, 0, sizes)
+    assert peer.fault(frames.frame(Kind.SETTINGS, 0, 0, sizes)) == Fault.ENHANCE_YOUR_CALM
+
+
+def test_room_in_which_an_answer_moves_on_is_of_use() -> None:
+    peer = Peer().greet(frames.settings({Setting.INITIAL_WINDOW_SIZE: 0}))
+    peer.ask(1, b"")
+    peer.connection.sender.send(peer.streams[1], b"\x88", bytes(2 * ENOUGH), b"\x88")
+    for _ in range(ENOUGH):
+        peer.connection.receive(frames.window_update(1, 2) + frames.window_update(0, 2))
+    assert not peer.connection.streams
 
 
 def test_a_header_block_without_end_is_endured_for_a_while_only() -> None:
