@@ -30,7 +30,7 @@ all the models of --repository.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -41,7 +41,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import cases, machine, record, starts
+from bench import cases, machine, record, report, starts
 from bench.contestants import RAW, Contestant
 from bench.lineup import (
     BASE,
@@ -51,6 +51,7 @@ from bench.lineup import (
     OTHERS,
     OURS,
     PEERS,
+    PENSTOCK,
     TRITON,
     Absent,
     Bench,
@@ -127,7 +128,7 @@ def run(told: argparse.Namespace, console: Console) -> record.Run:
             bench = replace(bench, peers={**PEERS, BASE: base(told.base)})
         stack.enter_context(machine.pinned(bench.cores.load))
         progress = stack.enter_context(Progress(console=console, transient=True))
-        absent, results = _windows(told, bench, progress)
+        absent, results = in_windows(told, bench, progress)
         started = {}
         if STARTS in told.only:
             left_out = {RAW, *(each.name for each in absent)}
@@ -141,22 +142,40 @@ def run(told: argparse.Namespace, console: Console) -> record.Run:
     return record.Run(options, results, started, absent)
 
 
-def _windows(
+def in_windows(
     told: argparse.Namespace, bench: Bench, progress: Progress
 ) -> tuple[list[Absent], list[Result]]:
-    """Who could not be started, and the results of the others."""
+    """Who could not be started, and the results of the others.
+
+    Who ends in one case is started again for the next, and is left out where that fails.
+    """
     many = [MANY] if cases.MODELS in told.only else []
+    absent: list[Absent] = []
+    results: list[Result] = []
     with ExitStack() as stack:
-        found: list[Contestant | Absent] = [start_one(bench, OURS, stack)]
-        found += start(bench, [*many, *told.against], stack)
-        contestants: list[Contestant] = [one for one in found if not isinstance(one, Absent)]
-        work = [
-            (case, [one for one in contestants if case.kind in one.kinds]) for case in todo(told)
-        ]
-        steps = sum(len(asked) * (told.rounds + 1) for _, asked in work)
+        running: dict[str, Contestant] = {OURS: start_one(bench, OURS, stack)}
+
+        def add(names: Iterable[str]) -> None:
+            for one in start(bench, names, stack):
+                if isinstance(one, Absent):
+                    absent.append(one)
+                    running.pop(one.name, None)
+                else:
+                    running[one.name] = one
+
+        def asked(case: cases.Case) -> list[Contestant]:
+            return [one for one in running.values() if case.kind in one.kinds]
+
+        add((*many, *told.against))
+        steps = sum(len(asked(case)) * (told.rounds + 1) for case in todo(told))
         advance = partial(progress.advance, progress.add_task("measuring", total=steps))
-        results = [measure(case, asked, told.rounds, told.seconds, advance) for case, asked in work]
-    return [one for one in found if isinstance(one, Absent)], results
+        for case in todo(told):
+            if results:
+                add(results[-1].ended)
+            results.append(measure(case, asked(case), told.rounds, told.seconds, advance))
+            for name in PENSTOCK & results[-1].ended.keys():
+                raise results[-1].ended[name]
+    return absent, results
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -176,6 +195,8 @@ def main(given: Sequence[str] | None = None) -> None:
         console.print(sheet.drawn())
     for absent in found.absent:
         console.print(f"not measured: {absent.name}: {absent.reason}", soft_wrap=True)
+    for ended, how in report.endings(found.results).items():
+        console.print(f"{ended}: {how}", soft_wrap=True)
     console.print(machine.hardware())
     if told.save:
         console.print("written:", *record.save(found, told.save, told.results))

@@ -21,6 +21,17 @@ from bench.peers.base import QUIET, ROOT, Peer, Running, last_words
 # Where a CPU's best batch lies for models of this size; bigger ones leave the caches.
 BATCHES: Final = (1, 4, 8, 16, 32, 64)
 RAW: Final = "raw"
+# A process that ends lets its connections go a little before its parent can see that it has.
+ENDING_SECONDS: Final = 1.0
+
+
+class Ended(Unavailable):
+    """The process of a server has ended while it was asked: how, and the end of its log."""
+
+    def __init__(self, name: str, how: str, words: str) -> None:
+        super().__init__(f"{name} has ended: {how}; the end of its log:\n{words}")
+        self.how = how
+        self.words = words
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +70,10 @@ class Contestant(Protocol):
         """What it can be asked."""
 
     def check(self, case: Case) -> None:
-        """load.Wrong unless it answers the case as the raw runtime does."""
+        """load.Wrong unless it answers the case as the raw runtime does; Ended if it ends."""
 
     def window(self, case: Case, seconds: int) -> Window:
-        """Measure it under that load."""
+        """Measure it under that load; Ended if it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,9 @@ class Server:
             )
 
         with self._named():
-            return _watched(send, self.running.pid, self.cores.server)
+            window = _watched(send, self.running.pid, self.cores.server)
+        self._alive(ENDING_SECONDS if window.errors else 0)
+        return window
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -114,8 +127,15 @@ class Server:
         try:
             yield
         except (OSError, HTTPException, Unavailable, Wrong) as reason:
+            self._alive(ENDING_SECONDS)
             said = f"{self.name}: {reason}; the end of its log:\n{last_words(self.running.log)}"
             raise (Wrong if isinstance(reason, Wrong) else Unavailable)(said) from reason
+
+    def _alive(self, seconds: float) -> None:
+        """Ended if it has ended, or does within that time."""
+        how = self.running.ending(seconds)
+        if how:
+            raise Ended(self.name, how, last_words(self.running.log))
 
     def _request(self, case: Case) -> Request:
         return self.peer.request(case.kind, self.subjects[case.kind])

@@ -1,6 +1,6 @@
 """Who is compared, and how they are started: each on the servers' core, all given the same."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,8 @@ OURS: Final = "ours"
 BASE: Final = "base"
 MANY: Final = "ours, 100 models"
 COMMITTED: Final = "ours, committed models"
+# If one of these ends while it is measured, that is an error, where others are left out.
+PENSTOCK: Final = frozenset({OURS, BASE, MANY})
 FASTAPI: Final = "fastapi"
 TRITON: Final = "triton"
 
@@ -87,7 +89,7 @@ def committed(repository: Path, model: str, cores: machine.Cores) -> Bench:
     return Bench(repository, subjects, cores, {COMMITTED: peer})
 
 
-def start(bench: Bench, names: Sequence[str], stack: ExitStack) -> Iterator[Contestant | Absent]:
+def start(bench: Bench, names: Iterable[str], stack: ExitStack) -> Iterator[Contestant | Absent]:
     """Start each of them, to run until the stack is closed."""
     for name in names:
         try:

@@ -60,6 +60,10 @@ def save(run: Run, name: str, folder: Path) -> list[Path]:
                 "kind": result.case.kind,
                 "connections": result.case.connections,
                 "dropped": result.dropped,
+                "ended": {
+                    server: {"how": ending.how, "words": ending.words}
+                    for server, ending in result.ended.items()
+                },
                 "windows": {
                     server: [asdict(window) for window in windows]
                     for server, windows in result.windows.items()
@@ -115,6 +119,7 @@ def _markdown(run: Run, where: Mapping[str, Any]) -> str:
         facts[name] = ", ".join(" ".join(each) for each in packages.items())
     facts |= run.options
     facts |= {f"{each.name}, not measured": each.reason for each in run.absent}
+    facts |= report.endings(run.results)
     listed = "\n".join(f"- {key}: {value}" for key, value in facts.items())
     return "\n".join(
         ("# Penstock beside its peers\n", listed, "", *(sheet.markdown() for sheet in run.sheets()))

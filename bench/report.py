@@ -12,6 +12,7 @@ from bench.windows import Figure, Result, Spread
 
 # The load generator is the bottleneck when it computes nearly all the time.
 SATURATED: Final = 0.9
+WORDS: Final = 200  # characters of a log
 HEADINGS: Final = (
     *("kind, connections", "server", "requests/s", "spread", "ours is", "p50 ms", "p99 ms"),
     *("CPU us", "ours costs", "load", "others", "n", "errors"),
@@ -21,7 +22,8 @@ CAPTION: Final = (
     "theirs, round by round. CPU us: the server's processor time for a request; ours costs: ours "
     "over theirs, which noise hardly touches. load: how busy the load generator was; above 90 % "
     "(!) it is the bottleneck. others: the share of the server's core that went to somebody else. "
-    "n: the rounds kept, the quietest of those measured. raw: images through session.run alone, "
+    "n: the rounds kept, the quietest of those measured. ended: the server's process did, in that "
+    "case; for the next one it was started again. raw: images through session.run alone, "
     "of large tensors batches copied in and out."
 )
 STARTS: Final = (
@@ -61,12 +63,22 @@ class Sheet:
 
 def of_cases(results: Sequence[Result]) -> Sheet:
     """All cases, a row for each contestant."""
-    rows = [
-        ["" if index else str(result.case), *_row(result, name)]
-        for result in results
-        for index, name in enumerate(result.windows)
-    ]
+    rows = []
+    for result in results:
+        told = [_row(result, name) for name in result.windows]
+        told += [[name, "ended", *[""] * (len(HEADINGS) - 3)] for name in result.ended]
+        rows += [["" if index else str(result.case), *row] for index, row in enumerate(told)]
     return Sheet("Penstock and its peers on one core", HEADINGS, rows, CAPTION)
+
+
+def endings(results: Sequence[Result]) -> dict[str, str]:
+    """Who ended in which case, how, and with which last words, in one line each."""
+    told = {}
+    for result in results:
+        for name, ending in result.ended.items():
+            words = " ".join(ending.words.split())[-WORDS:]
+            told[f"{name}, ended in {result.case}"] = f"{ending.how}: {words}"
+    return told
 
 
 def of_starts(starts: Mapping[str, Sequence[float]]) -> Sheet:

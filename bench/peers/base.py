@@ -34,12 +34,24 @@ class Running:
     The moment is of the monotonic clock, in seconds; the addresses are `host:port`.
     """
 
-    pid: int
+    process: "subprocess.Popen[bytes]"
     began: float
     log: Path
     http: str
     grpc: str = ""
     metrics: str = ""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def ending(self, seconds: float) -> str | None:
+        """How its process has ended, or does within that time; None while it runs."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        return f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,7 @@ def launched(
         )
     try:
         _wait(process, f"http://{addresses['http']}{health}", log)
-        yield Running(process.pid, began, log, **addresses)
+        yield Running(process, began, log, **addresses)
     finally:
         _stop(process)
 

@@ -2,6 +2,7 @@
 
 import os
 import select
+import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -64,17 +65,18 @@ def test_an_answer_that_is_refused_is_no_right_one(tmp_path: Path) -> None:
         load_rest.check(running.http, request, subject.expected)
 
 
-def test_a_server_that_has_died_is_named_with_its_last_words(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_named_with_its_last_words(tmp_path: Path) -> None:
     subject = mnist(REPOSITORY / "mnist-cnn" / "1" / "model.onnx", PICTURE, tmp_path)
     log = tmp_path / "log"
-    log.write_text("Segmentation fault\n")
+    log.write_text("out of memory\n")
     (port,) = free_ports(1)
     address = f"127.0.0.1:{port}"
-    gone = Running(os.getpid(), 0.0, log, http=address, grpc=address)
-    server = Server(PEERS[FASTAPI], gone, {JSON: subject}, Cores(server=0, load=0))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        mute = Running(process, 0.0, log, http=address)
+        server = Server(PEERS[FASTAPI], mute, {JSON: subject}, Cores(server=0, load=0))
 
-    with pytest.raises(Unavailable, match=r"^fastapi: .*refused(.|\n)*Segmentation fault"):
-        server.check(Case(JSON, 1))
+        with pytest.raises(Unavailable, match=r"^fastapi: .*refused(.|\n)*out of memory"):
+            server.check(Case(JSON, 1))
 
 
 def test_a_server_ends_with_the_workers_that_it_would_leave_behind(tmp_path: Path) -> None:
