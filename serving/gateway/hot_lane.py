@@ -225,7 +225,7 @@ class HotLane(Guarded):
             return None
         if not self._is_answered() or self.limit_concurrency is not None:
             return None
-        headers = dict(self.headers)
+        headers = dict(reversed(self.headers))  # as frameworks have it, the first of a name counts
         size = headers.get(b"content-length", b"")
         if not size.isdigit() or int(size) > lane.limit or not _ELSEWHERE.isdisjoint(headers):
             return None

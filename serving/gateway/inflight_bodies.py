@@ -19,7 +19,7 @@ def http(app: ASGIApp, inflight: Inflight, limit: int, status: Mapping[Code, int
     """`app`, for requests that have room; `limit` is the largest body in bytes."""
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = dict(reversed(scope["headers"]))  # the first of a name counts
         announced = _announced(headers, limit)
         if not inflight.admits(announced):
             error = Overloaded(inflight.refusal(announced), RETRY_AFTER)

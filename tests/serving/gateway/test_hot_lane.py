@@ -143,6 +143,7 @@ REQUESTS = {
     "a version": post(JSON, target="/v2/models/m/versions/1/infer"),
     "binary": post(BINARY, headers=LENGTH),
     "raw": post(np.float32(2).tobytes(), headers="Inference-Header-Content-Length: 0\r\n"),
+    "two header lengths": post(BINARY, headers=f"{LENGTH}Inference-Header-Content-Length: 1\r\n"),
     "packed answers": post(JSON, headers="Accept-Encoding: gzip\r\n"),
     "no JSON": post(b"{"),
     "no body": post(b""),
