@@ -18,10 +18,11 @@ JSON: Final = "rest-json"
 GRPC: Final = "grpc"
 LARGE_BINARY: Final = "large-rest-binary"
 LARGE_GRPC: Final = "large-grpc"
+LARGE_SHARED: Final = "large-shared"
 MODELS: Final = "models"
 
 SMALL: Final = (BINARY, JSON, GRPC)
-LARGE: Final = (LARGE_BINARY, LARGE_GRPC)
+LARGE: Final = (LARGE_BINARY, LARGE_GRPC, LARGE_SHARED)
 OVER_GRPC: Final = frozenset({GRPC, LARGE_GRPC})
 
 _LENGTH: Final = "Inference-Header-Content-Length"

@@ -22,9 +22,9 @@ ratio. Before its windows, each server's answer is held against the raw runtime'
     raw       session.run alone, one thread: single images for one connection, else its best batch
 
 Kinds: rest-binary, rest-json and grpc are one FP32 image [1, 1, 28, 28] a request; the large ones
-256 CIFAR images, 3 MB in and out; models asks one of two and one of a hundred loaded models;
-starts is the time from the start of a process to its first right answer, for Penstock also with
-all the models of --repository.
+256 CIFAR images, 3 MB in and out, of large-shared in system shared memory by Triton's extension;
+models asks one of two and one of a hundred loaded models; starts is the time from the start of a
+process to its first right answer, for Penstock also with all the models of --repository.
 """
 
 import argparse

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPException
 from typing import Any, Final, Protocol
 
-from bench import load_grpc, load_rest
-from bench.cases import LARGE, OVER_GRPC, SMALL, Case, Request
+from bench import load_grpc, load_rest, shared
+from bench.cases import LARGE, LARGE_SHARED, OVER_GRPC, SMALL, Case, Request
 from bench.load import Sent, Wrong
 from bench.machine import Cores, Unavailable, busy_seconds, cpu_seconds
 from bench.models import Subject
@@ -96,17 +97,14 @@ class Server:
 
     def check(self, case: Case) -> None:
         expected = self.subjects[case.kind].expected
-        request = self._request(case)
-        with self._named():
+        with self._named(), self._request(case) as request:
             if case.kind in OVER_GRPC:
                 self.answers[case.kind] = load_grpc.check(self.running.grpc, request, expected)
             else:
                 load_rest.check(self.running.http, request, expected)
 
     def window(self, case: Case, seconds: int) -> Window:
-        request = self._request(case)
-
-        def send() -> Sent:
+        def send(request: Request) -> Sent:
             if case.kind in OVER_GRPC:
                 return load_grpc.send(
                     *(self.running.grpc, request, case.connections, seconds, self.cores.load),
@@ -116,8 +114,8 @@ class Server:
                 self.running.http, request, case.connections, seconds, self.cores.load
             )
 
-        with self._named():
-            window = _watched(send, self.running.pid, self.cores.server)
+        with self._named(), self._request(case) as request:
+            window = _watched(partial(send, request), self.running.pid, self.cores.server)
         self._alive(ENDING_SECONDS if window.errors else 0)
         return window
 
@@ -137,8 +135,14 @@ class Server:
         if how:
             raise Ended(self.name, how, last_words(self.running.log))
 
-    def _request(self, case: Case) -> Request:
-        return self.peer.request(case.kind, self.subjects[case.kind])
+    @contextmanager
+    def _request(self, case: Case) -> Iterator[Request]:
+        subject = self.subjects[case.kind]
+        if case.kind == LARGE_SHARED:
+            with shared.request(self.running.http, subject) as request:
+                yield request
+        else:
+            yield self.peer.request(case.kind, subject)
 
 
 @dataclass(slots=True)

@@ -70,6 +70,7 @@ def _speed(measured: Results) -> Iterator[Outcome]:
         (cases.GRPC, 32, TRITON, 1.2),
         (cases.LARGE_BINARY, 1, RAW, 0.7),
         (cases.LARGE_GRPC, 1, RAW, 0.7),
+        (cases.LARGE_SHARED, 1, RAW, 0.7),
     ):
         result = measured.get((kind, connections))
         if result and {OURS, name} <= result.windows.keys():

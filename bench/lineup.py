@@ -27,7 +27,7 @@ _MLSERVER: Final = (cases.JSON, cases.GRPC)
 PEERS: Final = {
     peer.name: peer
     for peer in (
-        Peer(OURS, "Penstock", ours.serve, cases.oip_request, (*_OIP, cases.MODELS)),
+        Peer(OURS, "Penstock", ours.serve_sharing, cases.oip_request, (*_OIP, cases.MODELS)),
         Peer(MANY, "Penstock", ours.serve_many, cases.oip_request, (cases.MODELS,)),
         Peer(FASTAPI, "FastAPI + pydantic", plain.serve_fastapi, cases.plain_request, _PLAIN),
         Peer("litserve", "LitServe", plain.serve_litserve, cases.plain_request, _PLAIN),
@@ -67,7 +67,7 @@ class Absent:
 
 def base(checkout: Path) -> Peer:
     """Penstock as it is in another checkout, to tell what a change brought."""
-    serve = partial(ours.serve, checkout=checkout)
+    serve = partial(ours.serve_sharing, checkout=checkout)
     return Peer(BASE, "Penstock before", serve, cases.oip_request, (*_OIP, cases.MODELS))
 
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -11,22 +12,29 @@ from bench.load import PATIENCE, Sent, Wrong, compare, execute, tool
 from bench.models import Array
 
 SCRIPT: Final = Path(__file__).parent / "load.lua"
+_NONE: Final[Mapping[str, str]] = {}
 
 
 def check(address: str, request: Request, expected: Array) -> None:
     """Send one request; Wrong unless the answer is what the raw runtime says."""
+    answer = post(address, request.path, request.body, request.headers)
+    compare(request.read(answer), expected, request.path)
+
+
+def post(address: str, path: str, body: bytes, headers: Mapping[str, str] = _NONE) -> Answer:
+    """What a POST is answered with; Wrong unless its status is 200."""
     host, _, port = address.partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
     try:
-        connection.request("POST", request.path, request.body, dict(request.headers))
+        connection.request("POST", path, body, dict(headers))
         response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        answer = Answer(headers, response.read())
+        told = {name.lower(): value for name, value in response.getheaders()}
+        answer = Answer(told, response.read())
     finally:
         connection.close()
     if response.status != 200:
-        raise Wrong(f"{request.path} answers {response.status}: {answer.body[:500]!r}")
-    compare(request.read(answer), expected, request.path)
+        raise Wrong(f"{path} answers {response.status}: {answer.body[:500]!r}")
+    return answer
 
 
 def send(address: str, request: Request, connections: int, seconds: int, core: int) -> Sent:

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -34,6 +34,11 @@ def serve(
         ) as running,
     ):
         yield running
+
+
+def serve_sharing(repository: Path, checkout: Path = ROOT) -> AbstractContextManager[Running]:
+    """The same with shared memory allowed, which has to be asked for."""
+    return serve(repository, "--allow-client-shm=true", checkout=checkout)
 
 
 @contextmanager
