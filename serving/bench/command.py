@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from serving import headings
@@ -28,6 +29,7 @@ _DEFAULT_LOAD: Final = [1, 8, 32]
 _GIVE_UP: Final = 30.0  # seconds, where no timeout was asked for
 _INTERRUPTED: Final = 130  # the exit code of what Ctrl-C ended
 _FILE_WIDTH: Final = 140
+_OPEN_LOOP: Final = ("arrivals", "ramp_from", "burst_size", "max_in_flight")  # with --rate alone
 _MADE_UP: Final = ("random", "zero")
 _HEADINGS: Final = {
     "Server": ("url", "protocol", "model_version", "headers", "channels"),
@@ -319,12 +321,22 @@ def _steps(wishes: dict[str, Any]) -> list[Step]:
         "timeout": wishes["timeout"] or _GIVE_UP,
     }
     if not wishes["rate"]:
+        _refuse_for_closed_loop()
         loads = wishes["concurrency"] or _DEFAULT_LOAD
         return [Step(in_flight=connections, **common) for connections in loads]
     limit = wishes["max_in_flight"]
     return [
         Step(in_flight=limit, arrivals=_arrivals(rate, wishes), **common) for rate in wishes["rate"]
     ]
+
+
+def _refuse_for_closed_loop() -> None:
+    """UsageError for options that a closed loop would not heed."""
+    context = click.get_current_context()
+    for name in _OPEN_LOOP:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for an open loop: say how many requests by --rate")
 
 
 def _arrivals(rate: float, wishes: dict[str, Any]) -> Arrivals:

@@ -34,12 +34,17 @@ class Sample:
 
 def made_up(model: Model, is_zero: bool, string_length: int, seed: int) -> list[Sample]:
     """Random samples, or one of zeros; Unsuitable if a dimension is variable and not given."""
-    for spec in model.inputs:
-        if any(dim < 0 for dim in spec.dims):
-            raise Unsuitable(
-                f"input '{spec.name}' has the shape {list(spec.dims)}: give the dimensions that "
-                f"are -1 by --shape {spec.name}:{','.join(str(max(d, 1)) for d in spec.dims)}"
-            )
+    variable = [spec for spec in model.inputs if any(dim < 0 for dim in spec.dims)]
+    if variable:
+        shapes = ", ".join(f"'{spec.name}' {list(spec.dims)}" for spec in variable)
+        options = (
+            f"--shape {spec.name}:{','.join(str(max(dim, 1)) for dim in spec.dims)}"
+            for spec in variable
+        )
+        raise Unsuitable(
+            f"dimensions that are -1 may be any size: {shapes}; give them, such as "
+            f"{' '.join(options)}"
+        )
     random = np.random.default_rng(seed)
     size = sum(prod((*model.batch, *s.dims)) * (s.datatype.itemsize or 16) for s in model.inputs)
     number = 1 if is_zero else max(1, min(_SAMPLES, _BYTES // max(size, 1)))
@@ -90,7 +95,9 @@ def read(path: Path, model: Model) -> list[Sample]:
     """
     try:
         rows = _read_npz(path, model) if path.suffix == ".npz" else _read_json(path, model)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, InvalidArgument) as error:
+    except OSError as error:
+        raise Unsuitable(f"{path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, zipfile.BadZipFile, InvalidArgument) as error:
         raise Unsuitable(f"{path}: {error}") from error
     if not rows:
         raise Unsuitable(f"{path}: no data in it")

@@ -83,8 +83,18 @@ class _HttpServer:
             connection.request("GET", quote(path), headers=dict(self._target.headers))
             answer = connection.getresponse()
             return answer.status, answer.read()
-        except (OSError, UnicodeError, http.client.HTTPException) as error:
+        except ssl.SSLCertVerificationError as error:
+            raise Unanswered(
+                f"{self._target.url}: its certificate is refused: {error.verify_message}; "
+                f"{_trust('SSL_CERT_FILE')}"
+            ) from error
+        except (OSError, UnicodeError) as error:
             raise Unanswered(f"{self._target.url} cannot be reached: {error!s}") from error
+        except http.client.HTTPException as error:
+            raise Unanswered(
+                f"{self._target.url} does not answer by HTTP/1.1: is that its REST port? A gRPC "
+                "port is asked by grpc://HOST:PORT"
+            ) from error
         finally:
             connection.close()
 
@@ -148,9 +158,14 @@ class _GrpcServer:
         )
 
     def _unanswered(self, method: str, error: Any) -> Unanswered:
-        return Unanswered(
-            f"{self._target.url} answers {method} with {error.code().name}: {error.details()}"
-        )
+        told = f"{self._target.url} answers {method} with {error.code().name}: {error.details()}"
+        if "CERTIFICATE_VERIFY_FAILED" in told:
+            told += f"; {_trust('GRPC_DEFAULT_SSL_ROOTS_FILE_PATH')}"
+        return Unanswered(told)
+
+
+def _trust(variable: str) -> str:
+    return f"name the file of the certificates that vouch for it by the variable {variable}"
 
 
 def _channel(target: Target) -> Any:

@@ -113,10 +113,12 @@ def test_the_exit_code_tells_whether_objectives_are_met(
     [
         ((MODEL, "--slo=fast"), "expected p99=10ms"),
         ((MODEL, "--rate=1", "--concurrency=1"), "choose one"),
+        ((MODEL, "--arrivals=constant"), "--arrivals is for an open loop"),
+        ((MODEL, "--max-in-flight=8", "--concurrency=1"), "--max-in-flight is for an open loop"),
         ((MODEL, "--batch-size=100000"), "takes at most"),
         ((MODEL, "--shape=other:3"), "no input 'other'; it has 'features'"),
         ((MODEL, "--output=other"), "no output 'other'"),
-        ((MODEL, "--input-data=missing.npz"), "missing.npz"),
+        ((MODEL, "--input-data=missing.npz"), "missing.npz: No such file or directory"),
         (("http://localhost:1", MODEL), "one URL and one MODEL"),
     ],
 )
@@ -141,6 +143,14 @@ def test_a_server_that_is_not_there_is_told() -> None:
 
     assert done.exit_code == 1
     assert "http://127.0.0.1:1 cannot be reached" in done.stderr
+
+
+def test_a_grpc_port_that_is_asked_over_rest_is_told(server: Server) -> None:
+    done = CliRunner().invoke(bench, [server.grpc, MODEL])
+
+    assert done.exit_code == 1
+    assert "A gRPC port is asked by grpc://HOST:PORT" in done.stderr
+    assert done.stderr.rstrip("\n").isprintable()
 
 
 def test_answers_are_compared_with_what_a_file_expects(server: Server, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import shutil
 import ssl
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from tests.e2e.certificates import Authority, Files, client_options, context
 from tests.e2e.clients import CLIENTS, Client, connect
 from tests.e2e.repositories import add_identity
-from tests.e2e.server import Server, failed_start, penstock_server
+from tests.e2e.server import ROOT, Server, environment, failed_start, penstock_server
 
 PROTOCOLS = ("http", "grpc")
 # What a connection that the server does not want ends with: each client has a word of its own.
@@ -206,3 +208,32 @@ def test_a_server_whose_key_is_another_does_not_start(
     said = failed_start(*wrong.flags("grpc"), repository=repository)
     assert f"--grpc-server-key {own.key} is not the key of the first certificate in" in said
     assert f"--grpc-server-cert {files.certificate}" in said
+
+
+@pytest.mark.parametrize(
+    ("protocol", "variable"),
+    [("http", "SSL_CERT_FILE"), ("grpc", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")],
+)
+def test_measuring_says_how_to_trust_a_certificate_that_it_refuses(
+    secured: Server, files: Files, protocol: str, variable: str
+) -> None:
+    command = [
+        *(sys.executable, "-m", "penstock", "bench", f"{protocol}s://{getattr(secured, protocol)}"),
+        *("echo", "--concurrency=1", "--requests=5", "--warm-up=0"),
+    ]
+
+    def measure(trusted: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment(trusted),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    refused = measure({})
+    assert refused.returncode == 1
+    assert f"by the variable {variable}" in refused.stderr
+    assert measure({variable: str(files.root)}).returncode == 0

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.bench.inputs import read
+from serving.bench.inputs import made_up, read
 from serving.bench.model import Model, Unsuitable
 from serving.dtypes import Datatype
 from serving.types import TensorSpec
@@ -111,3 +111,10 @@ def test_rows_of_different_shapes_do_not_share_a_request(tmp_path: Path) -> None
 def test_a_file_that_is_not_there_is_told() -> None:
     with pytest.raises(Unsuitable, match=r"nowhere\.npz"):
         read(Path("nowhere.npz"), model())
+
+
+def test_every_input_of_variable_size_is_named_with_the_option_that_sizes_it() -> None:
+    inputs = tuple(TensorSpec(name, Datatype.INT64, (-1, 4)) for name in ("ids", "mask"))
+
+    with pytest.raises(Unsuitable, match="--shape ids:1,4 --shape mask:1,4"):
+        made_up(Model("m", inputs, (), 1), is_zero=True, string_length=0, seed=0)
