@@ -145,6 +145,10 @@ def _suitable(model: str, config: Proto, load: Load) -> Proto:
             f"'{model}' uses {scheduler}: tune the models of an ensemble one by one; sequences "
             "depend on how many clients have one open"
         )
+    if config.model_transaction_policy.decoupled:
+        raise Unsuitable(
+            f"'{model}' is decoupled: it is not asked by infer, which is what is measured"
+        )
     if any(group.kind == group.KIND_GPU for group in config.instance_group):
         raise Unsuitable(f"'{model}' is for GPUs: threads and instances are tuned for processors")
     if config.max_batch_size and load.rows > config.max_batch_size:

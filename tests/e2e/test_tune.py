@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from serving.config import parse, to_text
 from serving.tune.command import tune
-from tests.e2e.server import REPOSITORY
+from tests.e2e.server import REPOSITORY, ROOT
 from tests.serving.tune.variants import add_variant
 
 _SERVES: Final = """\
@@ -29,6 +29,7 @@ with serving(sys.argv[1], "digits-mlp") as server:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     shutil.copytree(REPOSITORY / "digits-mlp", tmp_path / "digits-mlp")
+    shutil.copytree(ROOT / "deploy" / "locust" / "models" / "repeat", tmp_path / "repeat")
     return tmp_path
 
 
@@ -78,6 +79,7 @@ def test_what_is_chosen_is_written_and_what_was_there_is_kept(
         (("digits-mlp", "--slo", "p99=1s", "--batch-size", "65"), "'digits-mlp' takes 64 rows"),
         (("digits-mlp", "--slo", "p99=1s", "--json", "none/x.json"), "there is no folder"),
         (("nobody", "--slo", "p99=1s"), "there is no model 'nobody' in it"),
+        (("repeat", "--slo", "p99=1s"), "'repeat' is decoupled"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(
