@@ -152,6 +152,11 @@ def export(
         _refuse(others, OF_CHECKPOINTS, "a checkpoint's folder, and SOURCE is a module")
         _export_module(source, tolerance, others)
     else:
+        if Path(source).is_file():
+            raise click.UsageError(
+                f"{source} is a file; SOURCE is a checkpoint's folder, or package.module:callable, "
+                "which returns a torch module"
+            )
         path = click.Path(exists=True, file_okay=False, path_type=Path)
         checkpoint: Path = path.convert(source, _argument(), click.get_current_context())
         _refuse(others, OF_MODULES, "package.module:callable, and SOURCE is a folder")

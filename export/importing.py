@@ -94,7 +94,7 @@ def _no_batches(signature: Signature, wanted: int) -> str:
     fixed = unbatched(signature)
     if fixed:
         first = fixed[0]
-        return f"'{first.name}' is {list(first.dims)}, whose first dimension is not of any size"
+        return f"'{first.name}' is {list(first.dims)}, whose first dimension is fixed"
     return "" if wanted else "max_batch_size is 0"
 
 

@@ -188,10 +188,12 @@ def _refusal(
     worst = np.unravel_index(np.argmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
     index = [int(i) for i in worst]
     a, b = float(found[worst]), float(wanted[worst])
+    gives = f"{batch.locate(name, index)}: {told[0]} gives {a:.7g}, {told[1]} {b:.7g}"
+    if not np.isfinite(b):
+        return f"{gives}; a model has to answer with numbers"
     allowed = tolerance.absolute + tolerance.relative * abs(b)
     return (
-        f"{batch.locate(name, index)}: {told[0]} gives {a:.7g}, {told[1]} {b:.7g}; "
-        f"they differ by {abs(a - b):.3g}, but at most {allowed:.3g} is allowed "
+        f"{gives}; they differ by {abs(a - b):.3g}, but at most {allowed:.3g} is allowed "
         f"({tolerance.absolute:g} + {tolerance.relative:g} of the value)"
     )
 

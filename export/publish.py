@@ -28,6 +28,7 @@ from serving import passport
 from serving.config import Proto
 from serving.passport import Passport
 
+_TOKENIZER: Final = "tokenizer.json"  # beside a model of texts, and no part of it
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # What a version holds by its path in there: the bytes, or where to copy them from.
@@ -79,8 +80,8 @@ class Published:
 
     @property
     def size(self) -> int:
-        files = (self.folder / name for name in self.passport.files if name.startswith("model."))
-        return sum(file.stat().st_size for file in files)
+        files = self.passport.files.keys() - {_TOKENIZER}
+        return sum((self.folder / name).stat().st_size for name in files)
 
 
 def check_name(name: str) -> None:

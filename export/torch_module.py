@@ -103,7 +103,8 @@ def runner(module: nn.Module, names: Sequence[str]) -> Callable[[Feed], Outputs]
         found = _checked(answer)
         if names and len(names) != len(found):
             raise ModuleRefused(
-                f"the module gives {len(found)} outputs, and --output names {len(names)}"
+                f"--output names {len(names)}, and the module gives {len(found)}: "
+                f"{', '.join(found)}"
             )
         return {
             name: each.numpy() for name, each in zip(names or found, found.values(), strict=True)

@@ -90,6 +90,13 @@ def test_a_wrong_use_is_exit_code_2(wrong: list[str]) -> None:
     assert run(*wrong).exit_code == 2
 
 
+def test_a_file_as_the_source_is_told_what_a_source_is() -> None:
+    result = run(__file__, "--input", "x:FP32:3")
+
+    assert result.exit_code == 2
+    assert "a checkpoint's folder, or package.module:callable" in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: str(option.name))
 def test_help_states_what_every_option_does_and_its_default(option: click.Option) -> None:
     record: Any = option.get_help_record(click.Context(export))

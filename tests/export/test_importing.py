@@ -81,6 +81,8 @@ def test_weights_outside_of_the_file_come_along(tmp_path: Path, take: Take) -> N
 
     published = take(external(tmp_path / "source", "data/weights.bin", move))
 
+    sizes = [(published.folder / name).stat().st_size for name in published.passport.files]
+    assert published.size == sum(sizes)
     assert (published.folder / "data" / "weights.bin").read_bytes() == WEIGHTS.tobytes()
     assert set(published.passport.files) == {"model.onnx", "data/weights.bin"}
     assert passport.mismatches(published.passport, published.folder) == []
@@ -264,7 +266,7 @@ def first_row_only() -> onnx.ModelProto:
 
 DEPENDENT = {
     "its rows": (mean_over_rows(), r"y\[.*at batch size 2, .*the row alone"),
-    "a batch": (one_row_only(), r"'y' is \[1, 3\], whose first dimension is not of any size"),
+    "a batch": (one_row_only(), r"'y' is \[1, 3\], whose first dimension is fixed"),
     "an answer": (first_row_only(), r"y has the shape \[1, 3\] for a batch of 2"),
 }
 
@@ -296,9 +298,7 @@ def test_a_fixed_first_dimension_is_no_batch(take: Take) -> None:
     published = take(linear(x=(4, 3), y=(4, 2)))
 
     assert published.passport.rows is not None
-    assert published.passport.rows.reason == (
-        "'x' is [4, 3], whose first dimension is not of any size"
-    )
+    assert published.passport.rows.reason == ("'x' is [4, 3], whose first dimension is fixed")
     assert "max_batch_size: 0" in config(published)
 
 

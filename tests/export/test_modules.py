@@ -265,7 +265,9 @@ def test_a_module_that_cannot_be_imported_is_named() -> None:
 
 
 def test_outputs_are_as_many_as_are_named() -> None:
-    with pytest.raises(ModuleRefused, match="gives 2 outputs, and --output names 1"):
+    with pytest.raises(
+        ModuleRefused, match="--output names 1, and the module gives 2: output_0, output_1"
+    ):
         module_pipeline.export_module(job("Pair", outputs=("score",)))
 
 

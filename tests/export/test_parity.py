@@ -111,7 +111,7 @@ def test_what_is_no_number_or_of_another_kind_is_refused(candidate: Runner, name
 
 @pytest.mark.parametrize("both", [nan, infinite])
 def test_two_that_agree_on_what_is_no_number_are_refused_too(both: Runner) -> None:
-    with pytest.raises(ParityRefused):
+    with pytest.raises(ParityRefused, match="a model has to answer with numbers"):
         check(both, both)
 
 
