@@ -9,14 +9,14 @@ from serving.settings import Settings
 from serving.types import ModelMetadata
 from serving.wire import json_text
 
-# An example request longer than this does not fit a terminal any more.
-_MAX_EXAMPLE_ELEMENTS: Final = 1024
+# An example request longer than this is a wall of zeros.
+_MAX_EXAMPLE_ELEMENTS: Final = 128
+_WIDTH: Final = 100
 
 
 def announcement(models: Sequence[ModelMetadata], settings: Settings, addresses: Addresses) -> str:
     """Lines for the terminal: the models that are ready, the addresses, an example to paste."""
-    names = ", ".join(f"{model.name} (version {model.version})" for model in models) or "none"
-    lines = [f"Models   {names}"]
+    lines = _listed([f"{model.name} (version {model.version})" for model in models])
     if addresses.http:
         base = _rest_url(addresses.http, settings)
         lines.append(f"REST     {base}/v2        documentation {base}/docs")
@@ -28,6 +28,16 @@ def announcement(models: Sequence[ModelMetadata], settings: Settings, addresses:
         example = _curl(models, _rest_url(addresses.http, settings), settings)
         lines.append(f"\nTry it:\n{example}\n")
     return "\n".join((*lines, "Ctrl-C stops."))
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    """The models side by side, as many on a line as fit."""
+    lines = ["Models  "]
+    for name in (*(f"{name}," for name in names[:-1]), *(names[-1:] or ["none"])):
+        if len(lines[-1]) + 1 + len(name) > _WIDTH:
+            lines.append(" " * len("Models  "))
+        lines[-1] += f" {name}"
+    return lines
 
 
 def _reachable(address: str) -> str:
@@ -56,11 +66,10 @@ def _command(settings: Settings) -> str:
 
 
 def _curl(models: Sequence[ModelMetadata], base: str, settings: Settings) -> str:
-    """A command that asks the model with the smallest input, as it can be pasted."""
-    size, model = min(
-        ((_elements(model), model) for model in models), key=lambda candidate: candidate[0]
-    )
-    if size > _MAX_EXAMPLE_ELEMENTS or any(spec.datatype.itemsize == 0 for spec in model.inputs):
+    """A command that asks the model with the smallest input of fixed size, as it can be pasted."""
+    model = min(models, key=lambda model: (_varies(model), _elements(model)))
+    is_long = _elements(model) > _MAX_EXAMPLE_ELEMENTS
+    if is_long or any(spec.datatype.itemsize == 0 for spec in model.inputs):
         return f"{_command(settings)} {base}/v2/models/{model.name}"
     inputs = [
         {
@@ -73,6 +82,14 @@ def _curl(models: Sequence[ModelMetadata], base: str, settings: Settings) -> str
     ]
     body = json_text.dumps({"inputs": inputs}).decode()
     return f"{_command(settings)} {base}/v2/models/{model.name}/infer -d '{body}'"
+
+
+def _varies(model: ModelMetadata) -> bool:
+    """Whether zeros of any size say little: of texts' tokens, of series, of texts themselves."""
+    return any(
+        spec.datatype.itemsize == 0 or any(dim < 0 for dim in spec.dims[1:])
+        for spec in model.inputs
+    )
 
 
 def _elements(model: ModelMetadata) -> int:
