@@ -11,6 +11,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
+from httptools import HttpRequestParser
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -135,10 +137,7 @@ class Guarded(HttpToolsProtocol):
         """Take a place, or say that there is none."""
         super().connection_made(transport)
         if not self._others.admit(self):
-            self._write_refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "the server has as many connections as it takes (--max-connections)",
-            )
+            self._write_that_it_is_full()
             # At once: it has no place in which it could linger.
             self.transport.close()
 
@@ -169,7 +168,7 @@ class Guarded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, unless it is a head that does not end, or trailers that do not."""
-        if self.transport.is_closing():
+        if self._is_over or self.transport.is_closing():
             return
         self._head_bytes += len(data)
         super().data_received(data)
@@ -254,18 +253,40 @@ class Guarded(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        if not self._is_over and not self.transport.is_closing():
-            self._write_refusal(status, message)
-            self.linger()
+        """Have what cannot be parsed answered like a request, in its turn, and parse no more."""
+        if self._is_over or self.transport.is_closing():
+            return
+        self._is_over = True
+        if not self._is_answered() and self.cycle.more_body:
+            self._drop_malformed()
+        # Whatever state the other is in; a new one says that no request follows this one.
+        self.parser = HttpRequestParser(self)
+        super().on_message_begin()
+        self.url = b"/"
+        self.app = Response(documents.error(message), status, media_type="application/json")
+        super().on_headers_complete()
+        self._head_follows()
+        if self.flow.write_paused:
+            self._others.wait_for(self)
+        # What comes is thrown away; a client that goes is noticed.
+        self.flow.resume_reading()
 
-    def _write_refusal(self, status: HTTPStatus, message: str) -> None:
-        content = documents.error(message)
-        again = b"retry-after: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else b""
+    def _drop_malformed(self) -> None:
+        """Have no work done for the request whose body could not be parsed."""
+        if self.pipeline:
+            self.pipeline.popleft()
+        else:
+            self.give_up()
+            self.cycle = None  # type: ignore[assignment]
+
+    def _write_that_it_is_full(self) -> None:
+        content = documents.error(
+            "the server has as many connections as it takes (--max-connections)"
+        )
         self.transport.write(
-            STATUS_LINE[status]
+            STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE]
             + b"content-type: application/json\r\ncontent-length: %d\r\n" % len(content)
-            + again
-            + b"connection: close\r\n\r\n"
+            + b"retry-after: 1\r\nconnection: close\r\n\r\n"
             + content
         )
 

@@ -89,6 +89,8 @@ class _Call:
         "task",
     )
     message_event: Final = _Ignored()
+    # While it is parsed, nothing in it can be malformed.
+    more_body: Final = False
 
     def __init__(self, head: Head, held: int) -> None:
         self.head = head

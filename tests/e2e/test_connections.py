@@ -191,6 +191,19 @@ def test_who_sends_on_after_a_refusal_reads_it_all_the_same(server: Server) -> N
     assert b"--http-max-input-size" in answer
 
 
+def test_who_waits_for_an_answer_is_not_cut_off_for_half_a_malformed_request(
+    impatient: Server,
+) -> None:
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}'
+    head = HEAD.replace(b"echo", b"slow") + b"Content-Length: %d\r\n\r\n" % len(body)
+    with held(impatient.http, head + body + CHUNKED + b"x\r\n") as [waiting]:
+        answer = until_closed(waiting)
+    # Three times as long as a client may be silent, and then in order.
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 400 ") == 1
+    assert answer.endswith(b'{"error":"Invalid HTTP request received."}')
+
+
 def test_who_will_send_no_more_has_hung_up(server: Server) -> None:
     body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}'
     head = HEAD.replace(b"echo", b"slow") + b"Content-Length: %d\r\n\r\n" % len(body)

@@ -92,10 +92,14 @@ CASES: Final[dict[str, tuple[bytes, list[int]]]] = {
         request(INFER, sized(BODY), body=BODY) + request(READY, CLOSE),
         [400, 200],
     ),
+    "something else behind it": (
+        request(INFER, sized(BODY), body=BODY) + request(READY) + b"no request\r\n\r\n",
+        [400, 200, 400],
+    ),
     "a hundred in a row": (request(READY) * 99 + request(READY, CLOSE), [200] * 100),
     "a body that is longer than announced": (
         request(INFER, "Content-Length: 5", body=BODY),
-        [400],
+        [400, 400],
     ),
 }
 
