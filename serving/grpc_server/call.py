@@ -137,12 +137,15 @@ class Call:
         """The next request of a stream; `grpc.aio.EOF` after the last one."""
         if not self._inbox and (self._inbox is None or not self._inbox.missing):
             self._give_room_back()  # of the last request, which is answered
-        while not self._inbox:
+        while not self._inbox and not self._is_over:
             if self._stream.ended:
                 if self._inbox is not None and self._inbox.is_broken:
                     await self.abort(StatusCode.INTERNAL, _TOO_SHORT)
                 return grpc.aio.EOF
             await self._more()
+        if self._is_over or self._inbox is None:
+            # A task of the handler's reads, and is woken before the cancelling comes to it.
+            raise asyncio.CancelledError
         content, size = self._inbox.take()
         self._link.give_back(self._stream, size)
         return self._deserialized(content)

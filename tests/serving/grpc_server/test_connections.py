@@ -9,8 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
+from serving.grpc_server.messages import PREFIX
 from serving.grpc_server.policy import Policy
 from serving.http2 import frames
+from serving.http2.connection import Terms
 from serving.http2.frames import Fault, Kind, Setting
 from tests.serving.grpc_server.serving import LIMIT, SERVICE, method, raw, running
 
@@ -231,6 +233,31 @@ async def test_uploads_that_are_announced_and_never_come_leave_room_for_others()
             client.data(201, HELLO)
             assert (await client.until(Kind.DATA, 201)).payload == HELLO
         await works(address)
+
+
+async def test_a_call_that_is_over_wants_no_further_message(caplog: Any) -> None:
+    size = 4 * frames.DEFAULT_WINDOW
+    policy = Policy(limit=LIMIT, terms=Terms(advance=size))
+    async with (
+        running(policy) as (_, _, address),
+        raw(address, (Setting.INITIAL_WINDOW_SIZE, 0)) as client,
+    ):
+        with nothing_logged(caplog):
+            client.head(1, "Group")
+            client.data(1, HELLO, ends=False)
+            await client.until(Kind.HEADERS, 1)
+            client.data(1, PREFIX.pack(0, size), ends=False)
+            # The task that writes can go on, and would read, but the call has been cancelled.
+            client.writer.write(frames.window_update(1, 100) + frames.rst_stream(1, Fault.CANCEL))
+            await works(address)
+            client.head(3, "Echo")
+            client.data(3, PREFIX.pack(0, size), ends=False)
+            client.send(Kind.PING, 0, 0, bytes(8))
+            granted = []
+            while (frame := await client.frame()) is not None and frame.kind != Kind.PING:
+                if frame.kind == Kind.WINDOW_UPDATE:
+                    granted.append(frame.stream)
+        assert granted == [3]
 
 
 async def test_a_client_that_does_not_greet_is_not_waited_for() -> None:
