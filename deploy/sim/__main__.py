@@ -1,6 +1,6 @@
 """A real Envoy in front of three replicas of Penstock that are stopped, killed, frozen, cut off.
 
-    make sim                                      # all scenarios, about three minutes
+    make sim                                      # all scenarios, some four minutes
     python -m deploy.sim --only killed frozen     # some of them
     python -m deploy.sim --save --picture docs/scale.png
 
