@@ -8,11 +8,13 @@ new one is refused. Whoever keeps the server waiting for too long is cut off.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
 from httptools import HttpRequestParser
 from starlette.responses import Response
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -109,6 +111,19 @@ class Connections:
         self.leave(connection)
 
 
+class _Flow(FlowControl):
+    """Tells by `waits` when an answer waits for a client that does not read the one before it."""
+
+    def __init__(self, transport: asyncio.Transport, waits: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._waits = waits
+
+    async def drain(self) -> None:
+        """Until there is room for the answer; the client may have asked for it in the meantime."""
+        self._waits()
+        await super().drain()
+
+
 class Guarded(HttpToolsProtocol):
     """A connection that has a place among others; to be mixed in before other protocols."""
 
@@ -136,6 +151,7 @@ class Guarded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or say that there is none."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, partial(self._others.wait_for, self))
         if not self._others.admit(self):
             self._write_that_it_is_full()
             # At once: it has no place in which it could linger.

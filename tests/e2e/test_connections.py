@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     add_identity(folder)
     add_identity(folder, "slow", delay_ms=3000)
+    add_identity(folder, "any", dims="-1")
     return folder
 
 
@@ -127,6 +129,24 @@ def test_over_grpc_a_new_connection_is_refused_and_the_others_go_on(server: Serv
 def test_who_keeps_the_server_waiting_is_cut_off(impatient: Server, beginning: bytes) -> None:
     with held(impatient.http, beginning) as [silent]:
         assert until_closed(silent) == b""
+
+
+@pytest.mark.parametrize("asks_on", [False, True], ids=["silent", "asks on"])
+def test_who_does_not_read_its_answer_is_cut_off(impatient: Server, asks_on: bool) -> None:
+    # An answer that no system's buffers hold.
+    size = 2**25
+    tensor = '"name":"x","datatype":"FP32","shape":[1,%d]' % (size // 4)
+    binary = '"parameters":{"binary_data_size":%d}' % size
+    head = '{"inputs":[{%s,%s}],"parameters":{"binary_data_output":true}}' % (tensor, binary)
+    lengths = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Length: {len(head) + size}"
+    large = HEAD.replace(b"echo", b"any") + f"{lengths}\r\n\r\n{head}".encode() + bytes(size)
+    with held(impatient.http, large) as [deaf]:
+        assert deaf.recv(1, socket.MSG_PEEK) == b"H"
+        if asks_on:
+            deaf.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        # The system sends on what it has: only who reads learns that no more comes.
+        time.sleep(5)
+        assert len(until_closed(deaf)) < size
 
 
 def test_who_says_nothing_over_grpc_is_cut_off(impatient: Server) -> None:
