@@ -1,6 +1,7 @@
 """However many connections there are, and whatever they do not send, others are served."""
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -135,9 +136,9 @@ def test_who_keeps_the_server_waiting_is_cut_off(impatient: Server, beginning: b
 def test_who_does_not_read_its_answer_is_cut_off(impatient: Server, asks_on: bool) -> None:
     # An answer that no system's buffers hold.
     size = 2**25
-    tensor = '"name":"x","datatype":"FP32","shape":[1,%d]' % (size // 4)
-    binary = '"parameters":{"binary_data_size":%d}' % size
-    head = '{"inputs":[{%s,%s}],"parameters":{"binary_data_output":true}}' % (tensor, binary)
+    binary = {"binary_data_size": size}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, size // 4], "parameters": binary}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
     lengths = f"Inference-Header-Content-Length: {len(head)}\r\nContent-Length: {len(head) + size}"
     large = HEAD.replace(b"echo", b"any") + f"{lengths}\r\n\r\n{head}".encode() + bytes(size)
     with held(impatient.http, large) as [deaf]:
