@@ -93,7 +93,12 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
         yield from (margin + line for line in rest)
         yield from (margin + line for line in _wrapped(finding.advice, _WIDTH - len(margin)))
     counts = {each: sum(one.verdict is each for one in findings) for each in Verdict}
-    yield ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+    yield ", ".join(_counted(count, verdict) for verdict, count in counts.items() if count)
+
+
+def _counted(count: int, verdict: Verdict) -> str:
+    is_plural = count > 1 and verdict is not Verdict.GOOD
+    return f"{count} {verdict.value}{'s' if is_plural else ''}"
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -143,6 +143,13 @@ def test_below_what_is_found_stands_what_to_change() -> None:
     ]
 
 
+def test_findings_are_counted_in_words() -> None:
+    findings = [good("sky", "blue"), good("sea", "calm")]
+    findings += [Finding(name, Verdict.FAULT, "seen") for name in ("rain", "hail")]
+
+    assert list(command.lines(findings))[-1] == "2 good, 2 faults"
+
+
 @pytest.mark.parametrize("verdict", Verdict)
 def test_the_worst_finding_is_the_verdict(verdict: Verdict) -> None:
     findings = [good("sky", "blue"), Finding("view", verdict, "seen"), good("sea", "calm")]
