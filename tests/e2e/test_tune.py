@@ -34,7 +34,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def tuned(repository: Path, *arguments: str) -> Result:
-    options = ("--model-repository", str(repository), "--duration", "0.05s", "--concurrency", "2")
+    options = ("--model-repository", str(repository), "--duration", "0.15s", "--concurrency", "2")
     return CliRunner().invoke(tune, [*options, *arguments])
 
 
