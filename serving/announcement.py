@@ -1,5 +1,6 @@
 """What `penstock serve` tells whoever has started it: where to call, and with what."""
 
+import textwrap
 from collections.abc import Sequence
 from math import prod
 from typing import Final
@@ -12,11 +13,12 @@ from serving.wire import json_text
 # An example request longer than this is a wall of zeros.
 _MAX_EXAMPLE_ELEMENTS: Final = 128
 _WIDTH: Final = 100
+_TIED: Final = "\N{NO-BREAK SPACE}"
 
 
 def announcement(models: Sequence[ModelMetadata], settings: Settings, addresses: Addresses) -> str:
     """Lines for the terminal: the models that are ready, the addresses, an example to paste."""
-    lines = _listed([f"{model.name} (version {model.version})" for model in models])
+    lines = _listed(models)
     if addresses.http:
         base = _rest_url(addresses.http, settings)
         lines.append(f"REST     {base}/v2        documentation {base}/docs")
@@ -30,14 +32,19 @@ def announcement(models: Sequence[ModelMetadata], settings: Settings, addresses:
     return "\n".join((*lines, "Ctrl-C stops."))
 
 
-def _listed(names: Sequence[str]) -> list[str]:
+def _listed(models: Sequence[ModelMetadata]) -> list[str]:
     """The models side by side, as many on a line as fit."""
-    lines = ["Models  "]
-    for name in (*(f"{name}," for name in names[:-1]), *(names[-1:] or ["none"])):
-        if len(lines[-1]) + 1 + len(name) > _WIDTH:
-            lines.append(" " * len("Models  "))
-        lines[-1] += f" {name}"
-    return lines
+    # Held together by a space at which no line is broken.
+    names = [f"{model.name}{_TIED}(version{_TIED}{model.version})" for model in models]
+    lines = textwrap.wrap(
+        ", ".join(names) or "none",
+        _WIDTH,
+        initial_indent="Models   ",
+        subsequent_indent=" " * len("Models   "),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(_TIED, " ") for line in lines]
 
 
 def _reachable(address: str) -> str:
