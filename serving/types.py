@@ -141,7 +141,7 @@ class BatchPolicy:
     @property
     def goal(self) -> int:
         """The rows beyond which nothing is gained by more."""
-        return max(self.reachable, default=self.max_rows)
+        return max(self.reachable, default=self.max_rows) if self.merge else 1
 
     def level(self, priority: int) -> int:
         """The level of a request with this `priority` parameter."""

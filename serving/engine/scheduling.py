@@ -59,7 +59,7 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
         policy.preserve_ordering,
         forecast,
         policy.queue.max_queue,
-        policy.goal if policy.merge else 1,
+        policy.goal,
     )
 
 
