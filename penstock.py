@@ -128,6 +128,9 @@ class _Penstock(click.Group):
                 raise
             where = error.filename or "the output"
             click.echo(f"Error: {where}: cannot be written: {error.strerror}", err=True)
+            if error.filename is None:
+                # What is buffered would be written again at the exit, which ends with 120 then.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
