@@ -13,7 +13,7 @@ from serving.gateway.extensions import Extensions
 from serving.gateway.server import Addresses
 from serving.gateway.server import serve as run_server
 from serving.logs import Logs
-from serving.settings import Settings, given, options
+from serving.settings import Settings, given, options, repositories
 from serving.supervision import server as several
 from serving.threads import leave
 from serving.types import ModelMetadata
@@ -24,13 +24,15 @@ from serving.types import ModelMetadata
     headings=headings.SETTINGS,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
+@repositories
 @options
 @tritonserver.flags
 def serve(**values: Any) -> None:
     """Serve every model of the repositories over REST, gRPC and a metrics port.
 
     A model repository is a folder of models, NAME/VERSION/model.onnx, with an optional
-    NAME/config.pbtxt: what a Triton server takes. The flags bear tritonserver's names where it has
+    NAME/config.pbtxt: what a Triton server takes. REPOSITORY is short for
+    --model-repository=REPOSITORY. The flags bear tritonserver's names where it has
     them; each can be set by its environment variable instead.
 
     Ctrl-C or SIGTERM stops: the server is no longer ready, answers what it has accepted, and ends

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from serving.channel_settings import ChannelSettings
 from serving.deprecated_settings import DeprecatedSettings
@@ -357,6 +358,11 @@ _OTHER_NAMES: Final = {"model_repository": ("--model-store",)}
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+# As `penstock validate` takes them; `given` has them stand for --model-repository.
+repositories: Final = click.argument(
+    "repositories", metavar="[REPOSITORY]...", nargs=-1, type=LocationType()
+)
+
 
 def options(command: _Command) -> _Command:
     """Give a click command an option, with its variable, for each field of `Settings`."""
@@ -366,8 +372,20 @@ def options(command: _Command) -> _Command:
 
 
 def given(values: Mapping[str, Any]) -> Settings:
-    """What the values of these options come to. Raises UsageError for what makes no server."""
-    settings = Settings(**values)
+    """What the values of `repositories` and `options` come to.
+
+    Raises UsageError for what makes no server, or names the repositories in two ways.
+    """
+    chosen = dict(values)
+    if named := chosen.pop("repositories"):
+        source = click.get_current_context().get_parameter_source("model_repository")
+        if source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{' '.join(map(str, named))} and --model-repository both name repositories: "
+                "name all of them in one way."
+            )
+        chosen["model_repository"] = named
+    settings = Settings(**chosen)
     if not (settings.allow_http or settings.allow_grpc or settings.allow_metrics):
         raise click.UsageError(
             "--allow-http, --allow-grpc and --allow-metrics are all false, so nobody could call "

@@ -19,7 +19,7 @@ from serving.doctor.repository import repository
 from serving.doctor.runtime import packages, runtime
 from serving.doctor.security import security
 from serving.doctor.servers import servers
-from serving.settings import Settings, given, option
+from serving.settings import Settings, given, option, repositories
 
 SCHEMA: Final = "penstock.doctor/1"
 
@@ -58,6 +58,7 @@ def _settings(command: _Command) -> _Command:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document, for machines.")
 @click.option("--strict", is_flag=True, help="Let warnings fail as well.  [default: no]")
+@repositories
 @_settings
 @tritonserver.flags
 def doctor(as_json: bool, strict: bool, **values: Any) -> None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 from starlette.routing import Match
 
 from serving import __version__
@@ -65,6 +66,8 @@ def create_app(
     app.include_router(rest.create_router(engine, lifecycle, extensions, inference, limit))
     app.include_router(generate.create_router(engine, limit))
     app.include_router(predict.create_router(engine, limit))
+    # Who types the server's address into a browser is shown what there is.
+    app.add_api_route("/", _front, include_in_schema=False)
     app.add_exception_handler(
         ServingError, _serving_error(statuses(settings.triton_status_codes).http)
     )
@@ -73,6 +76,11 @@ def create_app(
     app.add_exception_handler(Exception, _unexpected_error)
     setattr(app, "openapi", partial(_described, app.openapi))  # noqa: B010  # FastAPI's own hook
     return app
+
+
+async def _front() -> Response:
+    # Without a slash, so that it holds behind a proxy's prefix as well.
+    return RedirectResponse("docs")
 
 
 def _described(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def of_path(path: str) -> Group | None:
     match path.split("/"):
         case ["", "v2"]:
             return Group.METADATA
+        case ["", ""]:
+            return Group.DOCUMENTATION
         case ["", "v2", "models", "stats"]:
             return Group.STATISTICS
         case ["", "v2", "models", _, "versions", _, *rest] | ["", "v2", "models", _, *rest]:

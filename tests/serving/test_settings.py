@@ -21,8 +21,10 @@ from serving.settings import (
     ModelControlMode,
     PassportPolicy,
     Settings,
+    given,
     option,
     options,
+    repositories,
 )
 from serving.triton_settings import TritonSettings
 
@@ -75,9 +77,10 @@ def read(
     seen: list[Settings] = []
 
     @click.command()
+    @repositories
     @options
     def command(**values: Any) -> None:
-        seen.append(Settings(**values))
+        seen.append(given(values))
 
     own = {name: None for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
     result = CliRunner().invoke(command, arguments, env={**own, **(environment or {})})
@@ -145,8 +148,19 @@ def test_several_repositories_come_as_several_flags_or_as_a_path_list() -> None:
     assert read(["--model-repository=a", "--model-repository", "b c"]) == several
     listed = os.pathsep.join(("a", "b c"))
     assert read((), {"PENSTOCK_MODEL_REPOSITORY": listed}) == several
-    alone = read(["--model-repository=d"], {"PENSTOCK_MODEL_REPOSITORY": listed})
-    assert alone == Settings(model_repository=(Path("d"),))
+    for said in (["--model-repository=d"], ["d"]):
+        alone = read(said, {"PENSTOCK_MODEL_REPOSITORY": listed})
+        assert alone == Settings(model_repository=(Path("d"),))
+
+
+def test_repositories_come_without_the_flag_as_well_but_not_in_both_ways() -> None:
+    assert read(["a", "--http-port=80", "b c"]) == Settings(
+        model_repository=(Path("a"), Path("b c")), http_port=80
+    )
+    result = CliRunner().invoke(serve, ["a", "--model-repository=model_repository"])
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert "a and --model-repository both name repositories: name all of them in one way." in said
 
 
 def test_repositories_may_be_urls_among_paths() -> None:
