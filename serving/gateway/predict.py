@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from serving.engine.base import Engine
 from serving.errors import InvalidArgument
 from serving.gateway import body, examples, predictions
+from serving.gateway.disconnect import unless_gone
 from serving.gateway.server_timing import headers as timed
 from serving.types import (
     Array,
@@ -79,7 +80,8 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
                 )
         else:
             inputs = (await _numbers(request, content, metadata, columns, drawn, decoding),)
-        response = await engine.infer(InferenceRequest(model, inputs, version))
+        work = engine.infer(InferenceRequest(model, inputs, version))
+        response = await unless_gone(request, work)
         if kind == predictions.IMAGE and "application/json" not in request.headers.get(
             "accept", ""
         ):

@@ -14,25 +14,26 @@ TENSOR = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}
 
 
 @pytest.mark.parametrize(
-    ("method", "body"),
+    ("path", "body"),
     [
-        ("infer", {"inputs": [TENSOR]}),
-        ("generate", {"x": 1.0}),
-        ("generate_stream", {"x": 1.0}),
+        ("/v2/models/echo/infer", {"inputs": [TENSOR]}),
+        ("/v2/models/echo/generate", {"x": 1.0}),
+        ("/v2/models/echo/generate_stream", {"x": 1.0}),
+        ("/predict/echo", [1.0]),
     ],
 )
 async def test_requests_are_dropped_when_their_clients_hang_up(
-    tmp_path: Path, method: str, body: Any
+    tmp_path: Path, path: str, body: Any
 ) -> None:
     add_identity(tmp_path, delay_ms=500)
     with penstock_server(repository=tmp_path) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=0.1) as impatient:
-            requests = [impatient.post(f"/v2/models/echo/{method}", json=body) for _ in range(3)]
+            requests = [impatient.post(path, json=body) for _ in range(3)]
             outcomes = await asyncio.gather(*requests, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [httpx.ReadTimeout] * 3
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as patient:
             # Answered after whatever was queued before it.
-            await patient.post(f"/v2/models/echo/{method}", json=body)
+            await patient.post(path, json=body)
             answer = await patient.get("/v2/models/echo/stats")
     [statistics] = answer.json()["model_stats"]
     # The first of the three ran already when its client went; the others never did.
