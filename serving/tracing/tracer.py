@@ -113,9 +113,12 @@ class Tracer:
         return Trace(next(self._numbers), model, context, TENSORS in settings.levels, self._export)
 
     def close(self) -> None:
-        """Write what is not written yet."""
-        if self._exporter is not None:
-            self._exporter.close()
+        """Write what is not written yet, as far as that can be done."""
+        try:
+            if self._exporter is not None:
+                self._exporter.close()
+        except Exception as error:
+            logger.error("traces are lost: %s", error)
 
     def _sampler(self, model: str) -> _Sampler:
         return self._models.get(model, self._server) if self._models else self._server

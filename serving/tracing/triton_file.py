@@ -1,6 +1,8 @@
 """Traces as Triton writes them: a JSON list of what happened, an object for each event."""
 
 import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import IO, Any
 
 from serving.dtypes import Datatype
@@ -13,13 +15,14 @@ from serving.types import Tensor
 class TritonFile:
     """Writes to `path`, or to `path.0`, `path.1`, … where so many traces shall make a file.
 
-    Traces are written as they come; the list is complete when the file is closed.
+    Traces are written as they come; a list is complete when its file is full, or at `close`. Models
+    may differ in how many make a file, so that both kinds may be under way.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file: IO[str] | None = None
-        self._traces = 0
+        self._whole: _List | None = None
+        self._part: _List | None = None
         self._index = 0
         try:
             # Found out at start rather than at the first trace.
@@ -30,25 +33,41 @@ class TritonFile:
 
     def export(self, trace: Trace, settings: TraceSettings) -> None:
         """Add the trace to the file at hand; raises OSError."""
-        name = f"{self._path}.{self._index}" if settings.log_frequency else self._path
-        if self._file is not None and self._file.name != name:
-            self.close()
-        if self._file is None:
-            self._file = open(name, "w", encoding="utf-8")  # noqa: SIM115  # closed by `close`
-            self._file.write("[")
         entries = entries_of(trace, TIMESTAMPS in settings.levels)
-        self._file.write("," * bool(self._traces) + ",".join(map(json.dumps, entries)))
-        self._traces += 1
-        if settings.log_frequency and self._traces >= settings.log_frequency:
-            self.close()
+        if not settings.log_frequency:
+            self._whole = self._whole or _List(self._path)
+            self._whole.add(entries)
+            return
+        part = self._part = self._part or _List(f"{self._path}.{self._index}")
+        part.add(entries)
+        if part.traces >= settings.log_frequency:
+            self._part = None
             self._index += 1
+            part.close()
 
     def close(self) -> None:
-        """Complete the file at hand."""
-        if self._file is not None:
-            file, self._file, self._traces = self._file, None, 0
-            with file:
-                file.write("]")
+        """Complete the files at hand; raises OSError."""
+        with ExitStack() as stack:  # both, though one of them fails
+            for each in filter(None, (self._whole, self._part)):
+                stack.callback(each.close)
+            self._whole = self._part = None
+
+
+class _List:
+    """A list of JSON in a new file, with the entries of so many `traces`."""
+
+    def __init__(self, path: str) -> None:
+        self.traces = 0
+        self._file: IO[str] = open(path, "w", encoding="utf-8")  # noqa: SIM115  # see `close`
+        self._file.write("[")
+
+    def add(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        self._file.write("," * bool(self.traces) + ",".join(map(json.dumps, entries)))
+        self.traces += 1
+
+    def close(self) -> None:
+        with self._file:
+            self._file.write("]")
 
 
 def entries_of(trace: Trace, has_timestamps: bool) -> list[dict[str, Any]]:

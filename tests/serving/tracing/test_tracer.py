@@ -171,16 +171,16 @@ def test_with_opentelemetry_the_settings_are_others() -> None:
             following.update(changes)
 
 
-def finished(tracer: Tracer, value: float = 1.5, error: str = "") -> None:
+def finished(tracer: Tracer, value: float = 1.5, error: str = "", model: str = "m") -> None:
     """Let one request for one number run through, or fail."""
-    trace = tracer.begin("m", {})
+    trace = tracer.begin(model, {})
     assert trace
     tensor = Tensor("x", Datatype.FP32, np.full((1, 2), value, np.float32))
     trace.mark("HTTP_RECV_START")
-    trace.asked(InferenceRequest("m", (tensor,), id="seven"))
+    trace.asked(InferenceRequest(model, (tensor,), id="seven"))
     if not error:
         timing = Timing(5, 2, 30, 4, 1, queued_at=trace.events[-1][1] + 1)
-        trace.answered(InferenceResponse("m", "3", (tensor,), timing=timing))
+        trace.answered(InferenceResponse(model, "3", (tensor,), timing=timing))
     trace.ended(error)
     trace.finish()
 
@@ -267,11 +267,40 @@ def test_a_changed_frequency_begins_another_file(path: Path) -> None:
     finished(writing)
     writing.update({"log_frequency": "1"})
     finished(writing)
-    assert {entry["id"] for entry in json.loads(path.read_text())} == {1}
     assert {entry["id"] for entry in json.loads(Path(f"{path}.0").read_text())} == {2}
     writing.close()
+    assert {entry["id"] for entry in json.loads(path.read_text())} == {1}
+
+
+def test_models_with_files_of_their_own_length_lose_no_trace(path: Path) -> None:
+    writing = to_file(path)
+    writing.update({"log_frequency": "2"}, "other")
+    for _ in range(3):
+        finished(writing)
+        finished(writing, model="other")
+    writing.close()
+    found = [
+        {entry["id"] for entry in json.loads(each.read_text())}
+        for each in (path, Path(f"{path}.0"), Path(f"{path}.1"))
+    ]
+    assert found == [{1, 3, 5}, {2, 4}, {6}]
 
 
 def test_a_file_that_cannot_be_written_is_found_out_at_start(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match=f"cannot write traces to {tmp_path}: Is a directory"):
         TritonFile(str(tmp_path))
+
+
+def test_a_full_disk_costs_traces_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = tmp_path / "full.json"
+    full.symlink_to("/dev/full")
+    writing = to_file(full)
+    writing.update({"log_frequency": "2"}, "other")
+    finished(writing)
+    finished(writing, model="other")
+    writing.close()
+    assert "traces are lost: [Errno 28] No space left on device" in caplog.text
+    part = json.loads(Path(f"{full}.0").read_text())
+    assert {entry["id"] for entry in part} == {2}
