@@ -47,6 +47,10 @@ _CURES: Final = tuple(
         (r"External data path escapes .* External data path: \"(?P<data>[^\"]*)\"", _OUTSIDE),
         (r"Absolute path not allowed for external data location", _ABSOLUTE),
         (
+            r"'utf-8' codec can't decode",
+            "a name in it is no text, but bytes that are not UTF-8: copy or export the model again",
+        ),
+        (
             r"External initializer: (?P<tensor>.*?) offset: .* out of bounds or can not be read",
             "the file of its weights ends before '{tensor}' does: copy it again",
         ),

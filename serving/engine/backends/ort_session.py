@@ -9,6 +9,7 @@ import numpy as np
 
 from serving import dtypes
 from serving.dtypes import Datatype
+from serving.engine.backends.ort_errors import explain
 from serving.engine.backends.runtime import CPU
 from serving.errors import Internal, LoadFailed
 from serving.types import Array, Signature, TensorSpec
@@ -23,18 +24,10 @@ class OrtSession:
         self._runtime = runtime
         self._session = session
         self._run_options = run_options
-        optional = session.get_overridable_initializers()
-        self._signature = Signature(
-            inputs=(
-                *(_spec(node, path) for node in session.get_inputs()),
-                *(_spec(node, path, optional=True) for node in optional),
-            ),
-            outputs=tuple(_spec(node, path) for node in session.get_outputs()),
-        )
-        self._symbols = {
-            node.name: tuple(dim if isinstance(dim, str) else "" for dim in node.shape)
-            for node in (*session.get_inputs(), *optional, *session.get_outputs())
-        }
+        try:
+            self._signature, self._symbols = _described(session, path)
+        except UnicodeDecodeError as error:  # the runtime takes any bytes for a name
+            raise LoadFailed(f"{path}: {explain(str(error), path)}") from error
         self._inputs = {spec.name: spec.datatype for spec in self._signature.inputs}
         self._outputs = {spec.name: spec.datatype for spec in self._signature.outputs}
         self._steady = session.get_providers() == [CPU] and all(
@@ -131,6 +124,23 @@ def _from_runtime(result: Any, datatype: Datatype) -> Array:
         return np.frombuffer(words, np.uint16).reshape(result.shape())
     array: Array = result if isinstance(result, np.ndarray) else result.numpy()
     return _mapped(array, str.encode) if datatype is Datatype.BYTES else array
+
+
+def _described(session: Any, path: Path) -> tuple[Signature, dict[str, tuple[str, ...]]]:
+    """The graph's inputs and outputs, and what it calls each of their dimensions."""
+    optional = session.get_overridable_initializers()
+    signature = Signature(
+        inputs=(
+            *(_spec(node, path) for node in session.get_inputs()),
+            *(_spec(node, path, optional=True) for node in optional),
+        ),
+        outputs=tuple(_spec(node, path) for node in session.get_outputs()),
+    )
+    symbols = {
+        node.name: tuple(dim if isinstance(dim, str) else "" for dim in node.shape)
+        for node in (*session.get_inputs(), *optional, *session.get_outputs())
+    }
+    return signature, symbols
 
 
 def _spec(node: Any, path: Path, optional: bool = False) -> TensorSpec:

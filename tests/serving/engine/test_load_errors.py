@@ -45,6 +45,13 @@ def weighed(location: str) -> Any:
     return keep_weights_in(small(), location, 4)
 
 
+def renamed(name: str) -> bytes:
+    """A graph in whose file another name stands in the place of this one."""
+    data: bytes = small().SerializeToString()
+    assert name.encode() in data
+    return data.replace(name.encode(), b"\xff" * len(name))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "1").mkdir()
@@ -99,6 +106,14 @@ def test_a_file_that_is_no_model_is_told_apart(folder: Path, content: bytes, mes
     (folder / "model.onnx").write_bytes(content)
 
     assert message in failure_of(folder)
+
+
+@pytest.mark.parametrize("name", ["batch", "ConstantOfShape"])
+def test_a_name_that_is_no_text_is_explained_and_ends_nothing(folder: Path, name: str) -> None:
+    (folder / "model.onnx").write_bytes(renamed(name))
+
+    assert "model.onnx: " in failure_of(folder)
+    assert "bytes that are not UTF-8" in failure_of(folder)
 
 
 def test_what_is_not_known_is_told_in_the_runtimes_own_words(tmp_path: Path) -> None:
