@@ -102,21 +102,31 @@ class _Stream:
         self._writing = asyncio.Lock()
         metadata = map(tuple, context.invocation_metadata() or ())
         self._errors_as_status = _ERRORS_AS_STATUS in metadata
+        self._nobody = asyncio.Event()
+        self._nobody.set()
 
     async def read(self, tasks: asyncio.TaskGroup) -> None:
         """Begin a task for each request, in order, as long as there are any and room for them."""
-        last = nobody = asyncio.Event()
-        nobody.set()
+        last = self._nobody
         while (content := await self._context.read()) is not grpc.aio.EOF:
-            await self._room.enter(len(content))
-            message: Any = calls.parse(service_pb2.ModelInferRequest, content)
-            done = asyncio.Event()
-            if await self._is_decoupled(message):
-                turn = _Turn(nobody, done, is_decoupled=True)
-            else:
-                turn = _Turn(last, done, is_decoupled=False)
-                last = done
-            tasks.create_task(self._answer(message, len(content), turn))
+            last = await self._begin(tasks, content, last)
+            # Or it would stay until the next one comes.
+            del content
+
+    async def _begin(
+        self, tasks: asyncio.TaskGroup, content: bytes, last: asyncio.Event
+    ) -> asyncio.Event:
+        """Begin with a request, `last` being the one before; what the next one comes after."""
+        await self._room.enter(len(content))
+        message: Any = calls.parse(service_pb2.ModelInferRequest, content)
+        done = asyncio.Event()
+        if await self._is_decoupled(message):
+            turn = _Turn(self._nobody, done, is_decoupled=True)
+        else:
+            turn = _Turn(last, done, is_decoupled=False)
+            last = done
+        tasks.create_task(self._answer(message, len(content), turn))
+        return last
 
     async def _is_decoupled(self, message: Any) -> bool:
         try:
@@ -135,17 +145,20 @@ class _Stream:
             access.status = grpc.StatusCode.OK.name
         except grpc.aio.InternalError:
             raise
-        except Exception as raised:
-            error = _as_serving_error(raised)
-            access.status = self._service.statuses.grpc[error.code].name
-            await turn.before.wait()
-            if self._errors_as_status:
-                raise error from None
-            await self._write(proto_stream.failure(message, error.message))
+        except Exception as error:
+            # No name of this frame may stay with the error, which refers to the frame.
+            await self._fail(message, turn, access, _as_serving_error(error))
         finally:
             self._room.leave(size)
             access.log()
         turn.done.set()
+
+    async def _fail(self, message: Any, turn: _Turn, access: Access, error: ServingError) -> None:
+        access.status = self._service.statuses.grpc[error.code].name
+        await turn.before.wait()
+        if self._errors_as_status:
+            raise error from None
+        await self._write(proto_stream.failure(message, error.message))
 
     async def _infer(self, message: Any, turn: _Turn) -> None:
         wants_end = proto_stream.wants_empty_final(message)

@@ -1,17 +1,21 @@
 """ModelStreamInfer over a real connection, with an engine that does what each test needs."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import gc
+import tracemalloc
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
-from tritonclient.grpc import service_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.errors import Internal
 from serving.types import InferenceRequest, InferenceResponse
 from tests.serving.gateway.scripted import (
+    SPEC,
     ScriptedEngine,
     after,
     echo,
@@ -339,3 +343,59 @@ async def test_a_stream_that_is_idle_does_not_hold_up_the_stop() -> None:
         stopped_from = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - stopped_from < 10
     await channel.close()
+
+
+async def one_number(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+    """The model that answers with little, whatever it is given."""
+    yield response(request)
+
+
+def large(size: int) -> Any:
+    """A request of so many bytes, for the model `one`."""
+    request = service_pb2.ModelInferRequest(model_name="one")
+    request.inputs.add(name=SPEC.name, datatype="FP32", shape=[size // 4])
+    request.raw_input_contents.append(bytes(size))
+    return request
+
+
+async def settled(predicate: Callable[[], bool]) -> None:
+    """Until `predicate` is true, which tasks that have nothing to wait for soon see to."""
+    for _ in range(1000):
+        if predicate():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
+
+
+async def test_an_open_stream_keeps_no_request_that_is_answered() -> None:
+    size = 4 * 1024 * 1024
+    async with open_stream(ScriptedEngine(one=one_number)) as call:
+        tracemalloc.start()
+        try:
+            await send(call, large(size))
+            await call.read()
+            await settled(lambda: tracemalloc.get_traced_memory()[0] < size)
+        finally:
+            tracemalloc.stop()
+
+
+async def test_a_request_that_failed_goes_at_once() -> None:
+    errors = []
+
+    async def fail_once(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        error = Internal("failed")
+        errors.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+        yield response(request)
+
+    async with open_stream(ScriptedEngine(fail=fail_once)) as call:
+        gc.disable()
+        try:
+            await send(call, message("fail", "a"))
+            await call.read()
+            await settled(lambda: errors[0]() is None)
+        finally:
+            gc.enable()
