@@ -12,7 +12,7 @@ import click
 import pytest
 
 from serving.command import serve
-from serving.settings import Settings
+from serving.settings import Settings, given
 from tests.e2e.server import READY, ROOT, Server, environment, starting_server
 
 PAGE: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ def test_the_service_and_its_drop_ins_tell_the_server_what_it_understands(
 
     for variable, value in told.items():
         monkeypatch.setenv(variable, value)
-    settings = Settings(**serve.make_context("serve", []).params)
+    settings = given(serve.make_context("serve", []).params)
     assert settings.http_use_ssl
     assert settings.grpc_use_ssl
     # Each file comes from root's by that name.

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from serving.command import serve
-from serving.settings import ENVIRONMENT_PREFIX, Settings
+from serving.settings import ENVIRONMENT_PREFIX, Settings, given
 from tests.deploy.manifests import (
     BUILDS,
     FOLDER,
@@ -144,7 +144,7 @@ def parsed(arguments: list[str], variables: Mapping[str, str]) -> Settings:
     """The settings that the real command line makes of them."""
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     with patch.dict(os.environ, clean | dict(variables), clear=True):
-        return Settings(**serve.make_context("serve", arguments).params)
+        return given(serve.make_context("serve", arguments).params)
 
 
 def settings_of(container: Object, objects: list[Object]) -> Settings:
