@@ -4,6 +4,13 @@ from typing import Final
 
 # Smaller requests are bounded by the number of connections.
 LARGE: Final = 64 * 1024
+# By so much may a packed body or message grow: no byte of deflate stands for more.
+_GROWTH: Final = 1032
+
+
+def unpacked(size: int, limit: int) -> int:
+    """The most that `size` packed bytes may come to, beside themselves, where `limit` is taken."""
+    return min(size * _GROWTH, size + limit)
 
 
 class Inflight:

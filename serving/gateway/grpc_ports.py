@@ -52,9 +52,7 @@ class Port(Protocol):
         """Take no new calls; those under way have `grace` seconds to be answered."""
 
 
-def port(
-    settings: Settings, security: Security, statuses: Statuses, inflight: Inflight | None = None
-) -> Port:
+def port(settings: Settings, security: Security, statuses: Statuses, inflight: Inflight) -> Port:
     """The port that the settings ask for; the library's own knows nothing of `inflight`."""
     if settings.grpc_implementation is GrpcImplementation.GRPCIO:
         return _LibraryPort(settings, security, statuses)
@@ -67,7 +65,7 @@ class _OwnPort(Server):
         settings: Settings,
         security: Security,
         statuses: Statuses,
-        inflight: Inflight | None,
+        inflight: Inflight,
     ) -> None:
         limit = settings.http_max_input_size
         super().__init__(
@@ -81,7 +79,7 @@ class _OwnPort(Server):
                 max_age=_seconds(settings.grpc_max_connection_age),
                 max_age_grace=_seconds(settings.grpc_max_connection_age_grace),
                 terms=Terms(advance=limit, pings=_pings(settings)),
-                inflight=inflight or Inflight(0),
+                inflight=inflight,
             ),
             guard.interceptors(security.grpc, statuses),
         )

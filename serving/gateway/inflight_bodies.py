@@ -8,11 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.errors import Code, Overloaded
 from serving.gateway import answers
 from serving.gateway.routing import response
-from serving.inflight import LARGE, Inflight
+from serving.inflight import LARGE, Inflight, unpacked
 
 RETRY_AFTER: Final = 1.0  # seconds, in which some of the others are answered
-# By so much may a packed body grow: no byte of deflate stands for more.
-_GROWTH: Final = 1032
 
 
 def http(app: ASGIApp, inflight: Inflight, limit: int, status: Mapping[Code, int]) -> ASGIApp:
@@ -39,7 +37,7 @@ def _announced(headers: Mapping[bytes, bytes], limit: int) -> int:
     length = headers.get(b"content-length", b"")
     size = int(length) if length.isdigit() else 0
     if size and headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        return min(size * _GROWTH, size + limit)
+        return unpacked(size, limit)
     return min(size, limit)  # What is larger is refused for that.
 
 

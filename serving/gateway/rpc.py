@@ -34,7 +34,7 @@ from serving.gateway.precedence import tell_of_the_model
 from serving.gateway.security import Security
 from serving.gateway.server_timing import NAME, server_timing
 from serving.inflight import Inflight
-from serving.settings import Settings
+from serving.settings import GrpcImplementation, Settings
 from serving.wire import proto_documents as documents
 from serving.wire import proto_fast as wire
 
@@ -122,11 +122,19 @@ class RpcServer:
         security: Security,
         inflight: Inflight | None = None,
     ) -> None:
-        self._inflight = inflight
+        # The library's own server looks for no room, so that what is counted there refuses nobody.
+        is_own = settings.grpc_implementation is GrpcImplementation.OWN
+        self._inflight = inflight if inflight and is_own else Inflight(0)
         self._service = InferenceService(engine, lifecycle, extensions)
         self._statuses = statuses(settings.triton_status_codes)
         self._streams = streaming.Streams(
-            streaming.Service(engine, extensions, settings.http_max_input_size, self._statuses)
+            streaming.Service(
+                engine,
+                extensions,
+                settings.http_max_input_size,
+                self._statuses,
+                self._inflight,
+            )
         )
         self._lifecycle = lifecycle
         self._settings = settings

@@ -21,6 +21,7 @@ from serving.gateway.access import Access
 from serving.gateway.calls import Context
 from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses
 from serving.gateway.extensions import Extensions
+from serving.inflight import Inflight
 from serving.wire import proto, proto_stream
 
 logger = logging.getLogger("penstock.grpc")
@@ -32,12 +33,16 @@ _MAX_REQUESTS: Final = 1024
 
 
 class Service(NamedTuple):
-    """What all streams share; each has at most `limit` bytes of requests under way."""
+    """What all streams share; each has at most `limit` bytes of requests under way.
+
+    `inflight` is the room for large ones, which the server looks for as they come.
+    """
 
     engine: Engine
     extensions: Extensions
     limit: int
     statuses: Statuses
+    inflight: Inflight
 
 
 class Streams:
@@ -74,21 +79,29 @@ class Streams:
 
     async def _answer_all(self, stream: "_Stream") -> bool:
         """False where the client might have sent more than was read."""
-        async with asyncio.TaskGroup() as tasks:
-            reader = tasks.create_task(stream.read(tasks))
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
-            if self._draining:
-                reader.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(stream.read(tasks))
+                self._readers.add(reader)
+                reader.add_done_callback(self._readers.discard)
+                if self._draining:
+                    reader.cancel()
+        finally:
+            stream.room.close()
         return not reader.cancelled()
 
 
 class _Turn(NamedTuple):
-    """A request's place among the responses: after `before`, and others after `done`."""
+    """A request's place among the responses: after `before`, and others after `done`.
+
+    And what it takes: its bytes, and of all streams' room so many as are `held` for it.
+    """
 
     before: asyncio.Event
     done: asyncio.Event
     is_decoupled: bool
+    size: int
+    held: int
 
 
 class _Stream:
@@ -98,7 +111,7 @@ class _Stream:
         self._service = service
         self._context = context
         self._deadline = calls.deadline(context)
-        self._room = _Room(_MAX_REQUESTS, service.limit)
+        self.room: Final = _Room(_MAX_REQUESTS, service.limit, service.inflight)
         self._writing = asyncio.Lock()
         metadata = map(tuple, context.invocation_metadata() or ())
         self._errors_as_status = _ERRORS_AS_STATUS in metadata
@@ -117,15 +130,16 @@ class _Stream:
         self, tasks: asyncio.TaskGroup, content: bytes, last: asyncio.Event
     ) -> asyncio.Event:
         """Begin with a request, `last` being the one before; what the next one comes after."""
-        await self._room.enter(len(content))
+        size = len(content)
+        held = await self.room.enter(size)
         message: Any = calls.parse(service_pb2.ModelInferRequest, content)
         done = asyncio.Event()
         if await self._is_decoupled(message):
-            turn = _Turn(self._nobody, done, is_decoupled=True)
+            turn = _Turn(self._nobody, done, True, size, held)
         else:
-            turn = _Turn(last, done, is_decoupled=False)
+            turn = _Turn(last, done, False, size, held)
             last = done
-        tasks.create_task(self._answer(message, len(content), turn))
+        tasks.create_task(self._answer(message, turn))
         return last
 
     async def _is_decoupled(self, message: Any) -> bool:
@@ -137,7 +151,7 @@ class _Stream:
             return False  # the same error will be the answer, in its turn
         return bool(config.model_transaction_policy.decoupled)
 
-    async def _answer(self, message: Any, size: int, turn: _Turn) -> None:
+    async def _answer(self, message: Any, turn: _Turn) -> None:
         access = Access("grpc", METHOD, GRPC_STATUS[Code.CANCELLED].name, message.model_name)
         try:
             with traced.streamed(self._service.extensions.tracer, self._context):
@@ -149,7 +163,7 @@ class _Stream:
             # No name of this frame may stay with the error, which refers to the frame.
             await self._fail(message, turn, access, _as_serving_error(error))
         finally:
-            self._room.leave(size)
+            self.room.leave(turn.size, turn.held)
             access.log()
         turn.done.set()
 
@@ -182,17 +196,22 @@ class _Stream:
 class _Room:
     """Bounds the requests under way, and their bytes; for one that waits at a time.
 
-    A request larger than all of the room has it for itself.
+    A request larger than all of the room has it for itself. Large ones are counted in `inflight`.
     """
 
-    def __init__(self, max_requests: int, max_bytes: int) -> None:
+    def __init__(self, max_requests: int, max_bytes: int, inflight: Inflight) -> None:
         self._max_requests = max_requests
         self._max_bytes = max_bytes
+        self._inflight = inflight
         self._requests = 0
         self._bytes = 0
+        self._held = 0
         self._left = asyncio.Event()
 
-    async def enter(self, size: int) -> None:
+    async def enter(self, size: int) -> int:
+        """Wait for room; what is held of `inflight` from now on, for `leave` to give back."""
+        held = self._inflight.take(size)
+        self._held += held
         while self._requests >= self._max_requests or (
             self._requests and self._bytes + size > self._max_bytes
         ):
@@ -200,11 +219,20 @@ class _Room:
             await self._left.wait()
         self._requests += 1
         self._bytes += size
+        return held
 
-    def leave(self, size: int) -> None:
+    def leave(self, size: int, held: int) -> None:
+        """A request is answered."""
         self._requests -= 1
         self._bytes -= size
+        self._held -= held
+        self._inflight.give_back(held)
         self._left.set()
+
+    def close(self) -> None:
+        """No request is left, whether it was answered, waited, or could not be read."""
+        self._inflight.give_back(self._held)
+        self._held = 0
 
 
 def _as_serving_error(error: Exception) -> ServingError:

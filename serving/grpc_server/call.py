@@ -14,8 +14,9 @@ from grpc import StatusCode
 from serving.grpc_server import statuses
 from serving.grpc_server.heads import Head, Metadata
 from serving.grpc_server.link import Link
-from serving.grpc_server.messages import IDENTITY, PREFIX, Inbox, Unreadable, frame
+from serving.grpc_server.messages import IDENTITY, PREFIX, Inbox, Unreadable, frame, unpack
 from serving.http2.stream import Stream
+from serving.inflight import unpacked
 
 logger: Final = logging.getLogger("penstock.grpc")
 
@@ -134,9 +135,10 @@ class Call:
         raise grpc.aio.AbortError("the handler ends the call")
 
     async def read(self) -> Any:
-        """The next request of a stream; `grpc.aio.EOF` after the last one."""
-        if not self._inbox and (self._inbox is None or not self._inbox.missing):
-            self._give_room_back()  # of the last request, which is answered
+        """The next request of a stream; `grpc.aio.EOF` after the last one.
+
+        What the handler has read, it holds room for itself.
+        """
         while not self._inbox and not self._is_over:
             if self._stream.ended:
                 if self._inbox is not None and self._inbox.is_broken:
@@ -146,8 +148,8 @@ class Call:
         if self._is_over or self._inbox is None:
             # A task of the handler's reads, and is woken before the cancelling comes to it.
             raise asyncio.CancelledError
-        content, size = self._inbox.take()
-        self._link.give_back(self._stream, size)
+        content = await self._unpacked(*self._taken(self._inbox))
+        self._give_room_back()
         return self._deserialized(content)
 
     async def write(self, message: Any) -> None:
@@ -182,21 +184,51 @@ class Call:
     def _start_if_complete(self, inbox: Inbox) -> None:
         """Begin once the one message is there and no other follows."""
         if self._stream.ended:
-            content = self._only(inbox)
-            if content is not None:
+            found = self._only(inbox)
+            if found is None:
+                return
+            content, is_packed = found
+            if is_packed:
+                self._task = self._link.run(self._answer_packed(content))
+            else:
                 self._start(content)
 
-    def _only(self, inbox: Inbox | None) -> bytes | bytearray | None:
+    def _only(self, inbox: Inbox | None) -> tuple[bytearray, bool] | None:
         """The one message of a request that has ended; None where the call has failed for it."""
         if not inbox or inbox.is_broken:
             self._fail(StatusCode.INTERNAL, _TOO_SHORT)
             return None
-        content, size = inbox.take()
-        self._link.give_back(self._stream, size)
+        found = self._taken(inbox)
         if inbox:
             self._fail(StatusCode.INTERNAL, "more than one message for a method that takes one")
             return None
-        return content
+        return found
+
+    def _taken(self, inbox: Inbox) -> tuple[bytearray, bool]:
+        """The next message, and whether it is packed."""
+        content, is_packed = inbox.take()
+        self._link.give_back(self._stream, PREFIX.size + len(content))
+        return content, is_packed
+
+    async def _unpacked(self, content: bytearray, is_packed: bool) -> bytes | bytearray:
+        """The message, for which there is room; CancelledError where the call has failed for it."""
+        if not is_packed:
+            return content
+        limit = self._link.limit
+        self._give_room_back()
+        if not self._has_room(unpacked(len(content), limit)):
+            raise asyncio.CancelledError
+        try:
+            # However short it is, it may take as long as the limit lets it: others go on meanwhile.
+            message = await asyncio.to_thread(unpack, content, self._head.encoding, limit)
+        except Unreadable as fault:
+            self._fail(fault.code, fault.message)
+            raise asyncio.CancelledError from None
+        if self._is_over:
+            raise asyncio.CancelledError
+        self._give_room_back()
+        self._held = self._link.inflight.take(len(message))
+        return message
 
     def _start(self, content: bytes | bytearray) -> None:
         streams = self._handler.response_streaming
@@ -218,6 +250,15 @@ class Call:
             self._link.send(self._stream, self._opening(), data, ending)
             self._end()
 
+    async def _answer_packed(self, content: bytearray) -> None:
+        try:
+            message = await self._unpacked(content, is_packed=True)
+        except BaseException as error:
+            self._failed(error)
+            return
+        streams = self._handler.response_streaming
+        await (self._answer_all(message) if streams else self._answer(message))
+
     async def _answer_all(self, content: bytes | bytearray) -> None:
         try:
             await self._respond(self._deserialized(content))
@@ -235,10 +276,10 @@ class Call:
                 await self._respond(self._requests())
             else:
                 await self._until_ended()
-                content = self._only(self._inbox)
-                if content is None:
+                found = self._only(self._inbox)
+                if found is None:
                     return
-                await self._respond(self._deserialized(content))
+                await self._respond(self._deserialized(await self._unpacked(*found)))
         except BaseException as error:
             self._failed(error)
             return

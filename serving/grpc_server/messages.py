@@ -35,6 +35,20 @@ def frame(message: bytes, encoding: str = IDENTITY) -> bytes:
     return PREFIX.pack(0, len(message)) + message
 
 
+def unpack(content: bytearray, encoding: str, limit: int) -> bytes:
+    """The message, of at most `limit` bytes, that `frame` packed; Unreadable if there is none."""
+    unpacker = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        message = unpacker.decompress(content, limit + 1)
+    except zlib.error as error:
+        raise Unreadable(StatusCode.INTERNAL, f"a broken {encoding} message: {error}") from None
+    if len(message) > limit:
+        raise Unreadable(StatusCode.RESOURCE_EXHAUSTED, "Decompressed message larger than max")
+    if not unpacker.eof:
+        raise Unreadable(StatusCode.INTERNAL, f"an incomplete {encoding} message")
+    return message
+
+
 class Inbox:
     """The messages of one request, complete or coming; at most `limit` bytes each."""
 
@@ -43,7 +57,7 @@ class Inbox:
     def __init__(self, encoding: str, limit: int) -> None:
         self._encoding = encoding
         self._limit = limit
-        self._messages: deque[tuple[bytes | bytearray, int]] = deque()
+        self._messages: deque[tuple[bytearray, bool]] = deque()
         self._head = b""
         self._partial: bytearray | None = None
         self._missing = 0
@@ -62,8 +76,8 @@ class Inbox:
         """Whether an end here would be one in the middle of a message."""
         return bool(self._head) or self._partial is not None
 
-    def take(self) -> tuple[bytes | bytearray, int]:
-        """The next message, and how many bytes it was on the wire."""
+    def take(self) -> tuple[bytearray, bool]:
+        """The next message, and whether it is packed."""
         return self._messages.popleft()
 
     def feed(self, data: memoryview) -> None:
@@ -98,24 +112,6 @@ class Inbox:
         partial += part
         self._missing -= len(part)
         if not self._missing:
-            message = self._unpacked(partial) if self._compressed else partial
-            self._messages.append((message, PREFIX.size + len(partial)))
+            self._messages.append((partial, self._compressed))
             self._partial = None
         return position + len(part)
-
-    def _unpacked(self, content: bytearray) -> bytes:
-        unpacker = zlib.decompressobj(_WINDOW_BITS[self._encoding])
-        try:
-            message = unpacker.decompress(content, self._limit + 1)
-        except zlib.error as error:
-            raise Unreadable(
-                StatusCode.INTERNAL, f"a broken {self._encoding} message: {error}"
-            ) from None
-        if len(message) > self._limit:
-            raise Unreadable(
-                StatusCode.RESOURCE_EXHAUSTED,
-                "Decompressed message larger than max",
-            )
-        if not unpacker.eof:
-            raise Unreadable(StatusCode.INTERNAL, f"an incomplete {self._encoding} message")
-        return message

@@ -21,6 +21,7 @@ from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
 from serving.gateway.rpc import RpcServer
 from serving.gateway.security import Security
+from serving.inflight import Inflight
 from serving.logs import Logs
 from serving.settings import Settings
 from serving.statistics import ServerStatistics, VersionStatistics
@@ -180,7 +181,12 @@ async def serving(engine: ScriptedEngine, port: int = 0, **settings: Any) -> Asy
     """A gRPC server of ours over `engine` for the block; gives its address."""
     chosen = Settings(grpc_address="127.0.0.1", grpc_port=port, exit_timeout_secs=30, **settings)
     rpc = RpcServer(
-        engine, Lifecycle(engine), chosen, Extensions.of(chosen, Logs(chosen)), Security.of(chosen)
+        engine,
+        Lifecycle(engine),
+        chosen,
+        Extensions.of(chosen, Logs(chosen)),
+        Security.of(chosen),
+        Inflight(chosen.max_inflight_bytes),
     )
     async with rpc.listen() as address:
         yield address

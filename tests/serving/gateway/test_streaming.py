@@ -350,9 +350,9 @@ async def one_number(request: InferenceRequest) -> AsyncGenerator[InferenceRespo
     yield response(request)
 
 
-def large(size: int) -> Any:
-    """A request of so many bytes, for the model `one`."""
-    request = service_pb2.ModelInferRequest(model_name="one")
+def large(size: int, model: str = "one") -> Any:
+    """A request of so many bytes."""
+    request = service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name=SPEC.name, datatype="FP32", shape=[size // 4])
     request.raw_input_contents.append(bytes(size))
     return request
@@ -380,15 +380,15 @@ async def test_an_open_stream_keeps_no_request_that_is_answered() -> None:
 
 
 async def test_a_request_that_failed_goes_at_once() -> None:
-    errors = []
+    errors: list[weakref.ref[Internal]] = []
 
     async def fail_once(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
-        error = Internal("failed")
-        errors.append(weakref.ref(error))
-        try:
-            raise error
-        finally:
-            del error
+        if not errors:
+            errors.append(weakref.ref(error := Internal("failed")))
+            try:
+                raise error
+            finally:
+                del error
         yield response(request)
 
     async with open_stream(ScriptedEngine(fail=fail_once)) as call:
@@ -399,3 +399,36 @@ async def test_a_request_that_failed_goes_at_once() -> None:
             await settled(lambda: errors[0]() is None)
         finally:
             gc.enable()
+
+
+async def test_large_requests_have_room_among_those_of_all_streams_until_they_are_answered() -> (
+    None
+):
+    size = 4 * 1024 * 1024
+    go_on = asyncio.Event()
+
+    async def held(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        await go_on.wait()
+        yield response(request)
+
+    engine = ScriptedEngine(held=held, one=one_number)
+    settings = {"max_inflight_bytes": size + size // 2}
+    async with (
+        serving(engine, **settings) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        open_one = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer
+        first, second, third = open_one(), open_one(), open_one()
+        await send(first, large(size, "held"))
+        await engine.until(lambda: len(engine.begun) == 1)
+        # The reader waits for more, and holds room for what is not answered all the same.
+        await send(first, message("held"))
+        await engine.until(lambda: len(engine.begun) == 2)
+        await send(second, large(size))
+        with pytest.raises(grpc.aio.AioRpcError, match="--max-inflight-bytes") as refused:
+            await second.read()
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        go_on.set()
+        assert len(await receive_all(first)) == 2
+        await send(third, large(size))
+        assert len(await receive_all(third)) == 1

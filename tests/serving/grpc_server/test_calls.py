@@ -1,11 +1,13 @@
 """Calls by gRPC's own client: every kind of method, with all that the protocol has."""
 
 import asyncio
+import threading
 from typing import Any
 
 import grpc
 import pytest
 
+from serving.grpc_server import call, messages
 from serving.grpc_server.policy import Policy
 from tests.serving.grpc_server.serving import LIMIT, method, running
 
@@ -47,6 +49,26 @@ async def test_messages_are_unpacked_and_packed(packing: Any, encodings: Any) ->
         channel(address, compression=packing) as client,
     ):
         assert await method(client, "Echo")(LARGE) == LARGE
+
+
+async def test_the_event_loop_goes_on_while_a_message_is_unpacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = []
+
+    def unpack(*message: Any) -> bytes:
+        threads.append(threading.current_thread())
+        return messages.unpack(*message)
+
+    monkeypatch.setattr(call, "unpack", unpack)
+    async with (
+        running() as (_, _, address),
+        channel(address, compression=grpc.Compression.Gzip) as client,
+    ):
+        assert await method(client, "Echo")(LARGE) == LARGE
+        assert await method(client, "Join", "stream_unary")([LARGE]) == LARGE
+    assert len(threads) == 2
+    assert threading.current_thread() not in threads
 
 
 async def test_a_status_comes_with_its_message_and_its_metadata() -> None:

@@ -39,6 +39,25 @@ async def test_a_message_without_room_is_refused_until_others_are_answered() -> 
         assert inflight.held == 0
 
 
+async def test_a_packed_message_has_room_as_what_it_comes_to() -> None:
+    inflight = Inflight(len(BIG))
+    async with (
+        running(policy(inflight)) as (_, methods, address),
+        channel(address, compression=grpc.Compression.Gzip) as client,
+    ):
+        held = asyncio.ensure_future(method(client, "Hold")(BIG))
+        await methods.until(lambda: bool(methods.begun))
+        assert inflight.held == len(BIG)
+        for again in (method(client, "Echo")(BIG), method(client, "Join", "stream_unary")([BIG])):
+            with pytest.raises(grpc.aio.AioRpcError, match="--max-inflight-bytes") as refused:
+                await again
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        methods.go.set()
+        assert await held == BIG
+        assert await method(client, "Join", "stream_unary")([BIG, BIG]) == BIG + BIG
+        assert inflight.held == 0
+
+
 async def test_a_stream_gives_room_back_with_each_message_that_is_answered() -> None:
     inflight = Inflight(0)
     async with running(policy(inflight)) as (_, _, address), channel(address) as client:
