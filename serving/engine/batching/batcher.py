@@ -238,6 +238,7 @@ class Batcher(Generic[T, R, S]):
         now = self._clock()
         refused = self._queue.expire(now)
         times = []
+        has_run = False
         for worker in reversed(self._idle.copy()):
             entries, wake_at = self._queue.take(now, worker.index)
             if not entries:
@@ -247,6 +248,7 @@ class Batcher(Generic[T, R, S]):
                 if self._queue:
                     self._pump_soon()
                 times.clear()
+                has_run = True
                 break
         self._wake(_earliest(times) if times else self._queue.expires_at, now)
         for entry, error in refused:
@@ -257,6 +259,9 @@ class Batcher(Generic[T, R, S]):
             self._pass_over()
         if not self._queue.has_sequences:
             self._finished.set()
+        elif has_run:
+            # By asking for its next batch an instance says that the last one is over.
+            self._pump_soon()
         if self._closing and not self.running and not self._queue:
             self._drained.set()
 

@@ -5,15 +5,20 @@ import gc
 import threading
 import weakref
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from serving.engine.batching.batch import Batch, BatchReport, Executed
 from serving.engine.batching.batcher import Batcher
+from serving.engine.batching.entries import Step
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.batching.queue import BatchQueue
+from serving.engine.batching.sequencer import Sequencer
 from serving.errors import Internal
+from serving.types import SequencePolicy
+from tests.serving.engine.batching.driving import Clock, turns
 from tests.serving.engine.batching.policies import policy
 
 US = 1000
@@ -143,6 +148,21 @@ async def test_a_failure_on_the_loop_fails_its_batch_and_nothing_else() -> None:
     assert (await batcher.submit(2, rows=1, key=0))[0] == 3
     assert threads.are_here == [False, True, True]
     assert [bool(report.error) for report in reports] == [False, True, False]
+    await batcher.close()
+
+
+async def test_a_sequence_is_idle_from_its_step_on_the_loop_on() -> None:
+    forecast = Forecast()
+    forecast.learn(1, 10 * US)
+    threads = Threads()
+    queue: Sequencer[Any] = Sequencer(SequencePolicy(slots=1, max_idle=MS, max_queue=9), 1, "m")
+    batcher = Batcher[int, int, str](
+        queue, threads, ["slot"], forecast=forecast, loop_time=LoopTime(2), clock=Clock()
+    )
+    await batcher.submit(0, rows=1, key=0, step=Step(7, start=True, end=False))
+    await turns()
+    assert queue.expires_at == MS
+    assert threads.are_here == [True]
     await batcher.close()
 
 
