@@ -85,6 +85,25 @@ def test_every_container_and_every_volume_in_memory_or_on_disk_has_limits(
                 assert volume["emptyDir"]["sizeLimit"]
 
 
+@builds
+def test_what_volumes_may_hold_does_not_have_the_pod_evicted(build: tuple[str, ...]) -> None:
+    """Kubelets count emptyDirs on disk among the pod's ephemeral storage."""
+    for one, pod in pod_specs(built(build)):
+        if one["kind"] not in WORKLOADS:
+            continue
+        [container] = pod["containers"]
+        held = [each["emptyDir"] for each in pod["volumes"] if "emptyDir" in each]
+        on_disk = [mebibytes(each["sizeLimit"]) for each in held if each.get("medium") != "Memory"]
+        # With room for the container's log.
+        granted = container["resources"]["limits"]["ephemeral-storage"]
+        assert sum(on_disk) < mebibytes(granted)
+
+
+def mebibytes(quantity: str) -> int:
+    factors = {"Mi": 1, "Gi": 1024}
+    return int(quantity[:-2]) * factors[quantity[-2:]]
+
+
 @sources
 def test_no_pod_holds_a_token_of_the_cluster_or_settings_that_it_was_not_given(
     source: tuple[str, ...],
