@@ -22,9 +22,10 @@ ratio. Before its windows, each server's answer is held against the raw runtime'
     raw       session.run alone, one thread: single images for one connection, else its best batch
 
 Kinds: rest-binary, rest-json and grpc are one FP32 image [1, 1, 28, 28] a request; the large ones
-256 CIFAR images, 3 MB in and out, of large-shared in system shared memory by Triton's extension;
-models asks one of two and one of a hundred loaded models; starts is the time from the start of a
-process to its first right answer, for Penstock also with all the models of --repository.
+256 CIFAR images, 3 MB in and out, of large-shared in system shared memory by Triton's extension,
+which one Penstock copies and another maps; models asks one of two and one of a hundred loaded
+models; starts is the time from the start of a process to its first right answer, for Penstock also
+with all the models of --repository.
 """
 
 import argparse
@@ -47,8 +48,8 @@ from bench.lineup import (
     BASE,
     COMMITTED,
     FASTAPI,
-    MANY,
     OTHERS,
+    OTHERWISE,
     OURS,
     PEERS,
     PENSTOCK,
@@ -149,7 +150,7 @@ def in_windows(
 
     Who ends in one case is started again for the next, and is left out where that fails.
     """
-    many = [MANY] if cases.MODELS in told.only else []
+    otherwise = [name for kind, name in OTHERWISE.items() if kind in told.only]
     absent: list[Absent] = []
     results: list[Result] = []
     with ExitStack() as stack:
@@ -166,7 +167,7 @@ def in_windows(
         def asked(case: cases.Case) -> list[Contestant]:
             return [one for one in running.values() if case.kind in one.kinds]
 
-        add((*many, *told.against))
+        add((*otherwise, *told.against))
         steps = sum(len(asked(case)) * (told.rounds + 1) for case in todo(told))
         advance = partial(progress.advance, progress.add_task("measuring", total=steps))
         for case in todo(told):

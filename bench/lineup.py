@@ -15,9 +15,10 @@ from bench.peers.base import ROOT, Peer
 OURS: Final = "ours"
 BASE: Final = "base"
 MANY: Final = "ours, 100 models"
+MAPPED: Final = "ours, mapped memory"
 COMMITTED: Final = "ours, committed models"
 # If one of these ends while it is measured, that is an error, where others are left out.
-PENSTOCK: Final = frozenset({OURS, BASE, MANY})
+PENSTOCK: Final = frozenset({OURS, BASE, MANY, MAPPED})
 FASTAPI: Final = "fastapi"
 TRITON: Final = "triton"
 
@@ -29,6 +30,7 @@ PEERS: Final = {
     for peer in (
         Peer(OURS, "Penstock", ours.serve_sharing, cases.oip_request, (*_OIP, cases.MODELS)),
         Peer(MANY, "Penstock", ours.serve_many, cases.oip_request, (cases.MODELS,)),
+        Peer(MAPPED, "Penstock", ours.serve_mapping, cases.oip_request, (cases.LARGE_SHARED,)),
         Peer(FASTAPI, "FastAPI + pydantic", plain.serve_fastapi, cases.plain_request, _PLAIN),
         Peer("litserve", "LitServe", plain.serve_litserve, cases.plain_request, _PLAIN),
         Peer("bentoml", "BentoML", plain.serve_bentoml, cases.rows_request, _PLAIN),
@@ -42,8 +44,10 @@ PEERS: Final = {
         Peer(TRITON, "Triton, Python backend", triton.serve, cases.oip_request, _OIP),
     )
 }
+# Penstock otherwise, beside itself wherever a kind that only it is for is measured.
+OTHERWISE: Final = {cases.MODELS: MANY, cases.LARGE_SHARED: MAPPED}
 # Who stands beside ours unless the command line says otherwise.
-OTHERS: Final = (*(name for name in PEERS if name not in {OURS, MANY}), RAW)
+OTHERS: Final = (*(name for name in PEERS if name not in {OURS, *OTHERWISE.values()}), RAW)
 PICTURE: Final = ROOT / "docs" / "seven.png"
 
 

@@ -23,7 +23,7 @@ SETTINGS: Final[Mapping[str, Sequence[str]]] = {
         *("allow_grpc", "grpc_address", "grpc_port", "reuse_grpc_port"),
         *("allow_metrics", "metrics_address", "metrics_port"),
         *("max_connections", "connection_idle_secs", "http_max_input_size", "max_inflight_bytes"),
-        *("allow_client_shm", "triton_status_codes"),
+        *("allow_client_shm", "map_client_shm", "triton_status_codes"),
     ),
     "gRPC": (
         *("grpc_implementation", "grpc_infer_response_compression_level"),

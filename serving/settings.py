@@ -203,6 +203,15 @@ class Settings(
             bool,
         ),
     )
+    map_client_shm: bool = field(
+        default=False,
+        metadata=_flag(
+            "With --allow-client-shm, whether models read shared memory in its place, which is "
+            "quick for large tensors, rather than a copy. For clients that are trusted: one that "
+            "cuts its memory short amid a request ends the server.",
+            bool,
+        ),
+    )
     max_queue_size: int = field(
         default=4096,
         metadata=_flag(
@@ -298,6 +307,8 @@ class Settings(
             self._check_servers()
         elif self.triton_use_ssl:
             raise click.UsageError("--triton-use-ssl is for --engine=triton.")
+        if self.map_client_shm and not self.allow_client_shm:
+            raise click.UsageError("--map-client-shm is for --allow-client-shm=true.")
         if self.load_model and self.model_control_mode is not ModelControlMode.EXPLICIT:
             raise click.UsageError(
                 "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."

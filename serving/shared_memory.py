@@ -1,13 +1,15 @@
 """System shared memory that clients offer: named regions of POSIX shared-memory objects.
 
-Regions are read and written by system calls rather than mapped into this process. A client may
-change its memory, or cut the object short, at any moment: a mapping would then give other values
-than those that were checked, or kill the process; a read gives a copy, or an error to answer with.
+Regions are read and written by system calls unless clients are trusted. A client may change its
+memory, or cut the object short, at any moment: a mapping then gives other values than those that
+were checked, or kills the process; a read gives a copy, or an error to answer with.
 """
 
+import mmap
 import os
 import stat
 import weakref
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,39 +28,24 @@ MAX_REGIONS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
-class Region:
+class Region(ABC):
     """`byte_size` bytes from `offset` of the object that `key` names; open as long as it lives."""
 
     name: str
     key: str
     offset: int
     byte_size: int
-    descriptor: int
 
+    @abstractmethod
     def read(self, offset: int, byte_size: int) -> memoryview:
-        """A copy of those bytes of the region, aligned for every datatype.
+        """Those bytes of the region.
 
         Raises InvalidArgument where they are not in the region, or not in the object any more.
         """
-        self.check(offset, byte_size)
-        copy = np.empty(byte_size, np.uint8).data
-        done = 0
-        while done < byte_size:
-            count = os.preadv(self.descriptor, [copy[done:]], self.offset + offset + done)
-            if count == 0:
-                raise self._shrunk()
-            done += count
-        return copy
 
+    @abstractmethod
     def write(self, offset: int, data: memoryview) -> None:
         """Put `data`, of bytes, there; raises as `read` does."""
-        self.check(offset, len(data))
-        # Writing would make a shorter object longer, which is the client's to do.
-        if os.fstat(self.descriptor).st_size < self.offset + offset + len(data):
-            raise self._shrunk()
-        done = 0
-        while done < len(data):
-            done += os.pwrite(self.descriptor, data[done:], self.offset + offset + done)
 
     def check(self, offset: int, byte_size: int) -> None:
         """InvalidArgument unless the region has `byte_size` bytes from `offset`, both above -1."""
@@ -75,10 +62,58 @@ class Region:
         )
 
 
-class Regions:
-    """The regions that clients registered, by their names."""
+@dataclass(frozen=True, slots=True)
+class CopiedRegion(Region):
+    """What is read is a copy, aligned for every datatype."""
 
-    def __init__(self) -> None:
+    descriptor: int
+
+    def read(self, offset: int, byte_size: int) -> memoryview:
+        self.check(offset, byte_size)
+        copy = np.empty(byte_size, np.uint8).data
+        done = 0
+        while done < byte_size:
+            count = os.preadv(self.descriptor, [copy[done:]], self.offset + offset + done)
+            if count == 0:
+                raise self._shrunk()
+            done += count
+        return copy
+
+    def write(self, offset: int, data: memoryview) -> None:
+        self.check(offset, len(data))
+        # Writing would make a shorter object longer, which is the client's to do.
+        if os.fstat(self.descriptor).st_size < self.offset + offset + len(data):
+            raise self._shrunk()
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self.descriptor, data[done:], self.offset + offset + done)
+
+
+@dataclass(frozen=True, slots=True)
+class MappedRegion(Region):
+    """What is read is the client's memory itself; `memory` is the object up to the region's end."""
+
+    memory: mmap.mmap
+
+    def read(self, offset: int, byte_size: int) -> memoryview:
+        return self._view(offset, byte_size)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        self._view(offset, len(data))[:] = data
+
+    def _view(self, offset: int, byte_size: int) -> memoryview:
+        self.check(offset, byte_size)
+        begin, end = self.offset + offset, self.offset + offset + byte_size
+        if self.memory.size() < end:
+            raise self._shrunk()
+        return memoryview(self.memory)[begin:end]
+
+
+class Regions:
+    """The regions that clients registered, by their names; `mapped` is for trusted clients."""
+
+    def __init__(self, *, mapped: bool = False) -> None:
+        self._open = _mapped if mapped else _copied
         self._regions: dict[str, Region] = {}
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
@@ -91,19 +126,16 @@ class Regions:
             raise AlreadyExists(f"shared memory region '{name}' already in manager")
         if len(self._regions) >= MAX_REGIONS:
             raise Overloaded(f"{MAX_REGIONS} shared memory regions are registered: unregister some")
-        descriptor = _open(key)
-        region = Region(name, key, offset, byte_size, descriptor)
-        # Requests under way may hold the region longer than clients keep it registered.
-        weakref.finalize(region, os.close, descriptor)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _unopened(key, "it is no shared-memory object")
-        if byte_size <= 0 or offset < 0 or offset + byte_size > status.st_size:
-            raise InvalidArgument(
-                f"failed to register shared memory region '{name}': invalid args: "
-                f"{byte_size} bytes from {offset} of an object of {status.st_size} bytes"
-            )
-        self._regions[name] = region
+        with open(_descriptor(key), "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _unopened(key, "it is no shared-memory object")
+            if byte_size <= 0 or offset < 0 or offset + byte_size > status.st_size:
+                raise InvalidArgument(
+                    f"failed to register shared memory region '{name}': invalid args: "
+                    f"{byte_size} bytes from {offset} of an object of {status.st_size} bytes"
+                )
+            self._regions[name] = self._open(name, key, offset, byte_size, file.fileno())
 
     def find(self, name: str) -> Region:
         """The region of that name; NotFound if there is none."""
@@ -125,7 +157,24 @@ class Regions:
         self._regions.clear()
 
 
-def _open(key: str) -> int:
+def _copied(name: str, key: str, offset: int, byte_size: int, descriptor: int) -> Region:
+    kept = os.dup(descriptor)
+    region = CopiedRegion(name, key, offset, byte_size, kept)
+    # Requests under way may hold the region longer than clients keep it registered.
+    weakref.finalize(region, os.close, kept)
+    return region
+
+
+def _mapped(name: str, key: str, offset: int, byte_size: int, descriptor: int) -> Region:
+    try:
+        memory = mmap.mmap(descriptor, offset + byte_size)
+    except (OSError, ValueError) as error:
+        # No room among the addresses, or cut short since it was looked at.
+        raise _unopened(key, f"it cannot be mapped: {error}") from error
+    return MappedRegion(name, key, offset, byte_size, memory)
+
+
+def _descriptor(key: str) -> int:
     name = key.removeprefix("/")
     if "/" in name or "\0" in name or name in ("", ".", "..") or len(os.fsencode(name)) > _MAX_NAME:
         raise _unopened(key, "expected a name without slashes but for one before it")

@@ -41,6 +41,11 @@ def serve_sharing(repository: Path, checkout: Path = ROOT) -> AbstractContextMan
     return serve(repository, "--allow-client-shm=true", checkout=checkout)
 
 
+def serve_mapping(repository: Path) -> AbstractContextManager[Running]:
+    """The same with shared memory mapped, for clients that are trusted."""
+    return serve(repository, "--allow-client-shm=true", "--map-client-shm=true")
+
+
 @contextmanager
 def serve_many(repository: Path) -> Iterator[Running]:
     """The same with a hundred models loaded: those of the repository, and copies of `mnist`."""

@@ -32,7 +32,7 @@ class Extensions:
         return cls(
             logs=logs,
             tracer=open_tracer((*settings.deprecated_trace_config, *settings.trace_config)),
-            regions=Regions() if settings.allow_client_shm else None,
+            regions=Regions(mapped=settings.map_client_shm) if settings.allow_client_shm else None,
             share=share,
         )
 

@@ -24,7 +24,7 @@ class Place:
     byte_size: int
 
     def read(self) -> memoryview:
-        """A copy of them."""
+        """As `Region.read`."""
         return self.region.read(self.offset, self.byte_size)
 
 

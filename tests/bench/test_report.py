@@ -2,7 +2,8 @@
 
 from bench import cases, goals, report
 from bench.cases import Case
-from bench.lineup import COMMITTED, FASTAPI, MANY, OURS
+from bench.contestants import RAW
+from bench.lineup import COMMITTED, FASTAPI, MANY, MAPPED, OURS
 from bench.windows import Result
 from tests.bench.windows import window
 
@@ -39,6 +40,17 @@ def test_a_goal_is_met_by_the_median_and_shown_by_processor_time_too() -> None:
     assert speed.met_by_cost
     assert (fair.found.median, fair.met, fair.met_by_cost) == (2.5, True, False)
     assert [row[-1] for row in report.of_goals([speed, fair]).rows] == ["by CPU time", "yes"]
+
+
+def test_shared_memory_is_held_to_the_raw_runtime_copied_and_mapped() -> None:
+    windows = {OURS: [window(300)], MAPPED: [window(800)], RAW: [window(1000)]}
+
+    found = goals.outcomes([Result(Case(cases.LARGE_SHARED, 1), windows)], {})
+
+    assert [(one.goal, one.met) for one in found] == [
+        ("large-shared, 1: ours over raw", False),
+        ("large-shared, 1: ours, mapped memory over raw", True),
+    ]
 
 
 def test_goals_without_figures_are_left_out() -> None:

@@ -24,9 +24,11 @@ SCORES = 10 * 4
 SIZE = 8 * ROW
 
 
-@pytest.fixture(scope="module")
-def allowing() -> Iterator[Server]:
-    with penstock_server("--allow-client-shm=true", repository=REPOSITORY) as server:
+@pytest.fixture(scope="module", params=["false", "true"], ids=["copied", "mapped"])
+def allowing(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server on which clients may share memory."""
+    flags = ("--allow-client-shm=true", f"--map-client-shm={request.param}")
+    with penstock_server(*flags, repository=REPOSITORY) as server:
         yield server
 
 

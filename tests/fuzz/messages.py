@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from serving.errors import InvalidArgument
-from serving.shared_memory import Region, Regions
+from serving.shared_memory import CopiedRegion, Region, Regions
 from serving.types import InferenceRequest
 from serving.wire import proto, proto_fast, proto_stream, rest
 from tests.fuzz.fuzzer import Target
@@ -91,7 +91,7 @@ class _Memory(Regions):
         descriptor, path = tempfile.mkstemp()
         os.unlink(path)
         os.write(descriptor, np.array([0.5, 0.5], "<f4").tobytes() + bytes(56))
-        self._region = Region("r", "/r", 0, 64, descriptor)
+        self._region: Region = CopiedRegion("r", "/r", 0, 64, descriptor)
 
     def find(self, name: str) -> Region:
         return self._region if name == "r" else super().find(name)

@@ -116,8 +116,11 @@ def text_of(value: Any) -> str:
     return str(value.value if isinstance(value, Enum) else value)
 
 
-# What belongs to servers elsewhere cannot be said without them.
-ELSEWHERE = {"engine", "gateway_batching", *(setting.name for setting in fields(TritonSettings))}
+# What belongs to servers elsewhere, or to shared memory, cannot be said without them.
+ELSEWHERE = {
+    *("engine", "gateway_batching", "map_client_shm"),
+    *(setting.name for setting in fields(TritonSettings)),
+}
 SINGLE = {
     setting.name: setting.default
     for setting in fields(Settings)
@@ -391,6 +394,12 @@ def test_a_bad_value_is_refused_by_the_name_of_what_held_it(name: str, value: st
     by_variable = CliRunner().invoke(serve, [], env={variable: value})
     assert by_variable.exit_code == 2
     assert f"env var: '{variable}'" in " ".join(by_variable.output.split())
+
+
+def test_memory_is_mapped_only_where_it_may_be_shared() -> None:
+    result = CliRunner().invoke(serve, ["--map-client-shm"])
+    assert result.exit_code == 2
+    assert "--map-client-shm is for --allow-client-shm=true." in " ".join(result.output.split())
 
 
 def test_a_server_that_nobody_could_call_is_refused() -> None:

@@ -18,6 +18,7 @@ SIZE = 64
 CONTENT = bytes(range(SIZE))
 
 pytestmark = pytest.mark.skipif(not OBJECTS.is_dir(), reason=f"no {OBJECTS} here")
+either_way = pytest.mark.parametrize("mapped", [False, True], ids=["copied", "mapped"])
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,10 @@ def key(path: Path) -> str:
     return f"/{path.name}"
 
 
-def registered(key: str, offset: int = 0, byte_size: int = SIZE) -> Regions:
-    regions = Regions()
+def registered(
+    key: str, offset: int = 0, byte_size: int = SIZE, *, mapped: bool = False
+) -> Regions:
+    regions = Regions(mapped=mapped)
     regions.register("r", key, offset, byte_size)
     return regions
 
@@ -88,8 +91,9 @@ def test_a_key_names_an_object_and_nothing_else(key: str) -> None:
         registered(key, 0, 1)
 
 
+@either_way
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
-def test_only_shared_memory_is_opened(path: Path, kind: str) -> None:
+def test_only_shared_memory_is_opened(mapped: bool, path: Path, kind: str) -> None:
     other = path.with_name(path.name + "-other")
     try:
         if kind == "link":
@@ -99,37 +103,46 @@ def test_only_shared_memory_is_opened(path: Path, kind: str) -> None:
         else:
             os.mkfifo(other)
         with pytest.raises(InvalidArgument, match=r"^Unable to open shared memory region: '"):
-            registered(other.name, 0, 1)
+            registered(other.name, 0, 1, mapped=mapped)
     finally:
         other.rmdir() if kind == "folder" else other.unlink()
 
 
+@either_way
 @pytest.mark.parametrize(
     ("offset", "byte_size"),
     [(0, SIZE + 1), (SIZE, 1), (1, SIZE), (0, 0), (2**63, 2**63), (2**64 - 1, 2), (-1, 2)],
 )
-def test_a_region_lies_within_its_object(key: str, path: Path, offset: int, byte_size: int) -> None:
+def test_a_region_lies_within_its_object(
+    mapped: bool, key: str, path: Path, offset: int, byte_size: int
+) -> None:
     gc.collect()  # what tests before this one have left
     before = open_descriptors(path)
     with pytest.raises(InvalidArgument, match=r"failed to register shared memory region 'r'"):
-        registered(key, offset, byte_size)
+        registered(key, offset, byte_size, mapped=mapped)
     gc.collect()
     assert open_descriptors(path) == before
 
 
-def test_a_region_reads_and_writes_what_it_covers(key: str, path: Path) -> None:
-    region = registered(key, 8, 16).find("r")
+@either_way
+def test_a_region_reads_and_writes_what_it_covers(mapped: bool, key: str, path: Path) -> None:
+    region = registered(key, 8, 16, mapped=mapped).find("r")
     assert bytes(region.read(4, 3)) == CONTENT[12:15]
     region.write(15, memoryview(b"!"))
     assert path.read_bytes() == CONTENT[:23] + b"!" + CONTENT[24:]
 
 
-def test_what_was_read_stays_as_it_was(key: str, path: Path) -> None:
-    copy = registered(key).find("r").read(0, SIZE)
-    path.write_bytes(bytes(SIZE))
-    assert bytes(copy) == CONTENT
+@either_way
+def test_what_was_read_stays_as_it_was_unless_it_is_mapped(
+    mapped: bool, key: str, path: Path
+) -> None:
+    read = registered(key, mapped=mapped).find("r").read(0, SIZE)
+    with path.open("r+b") as file:
+        file.write(bytes(SIZE))
+    assert bytes(read) == (bytes(SIZE) if mapped else CONTENT)
 
 
+@either_way
 @given(
     start=st.integers(0, SIZE - 1),
     length=st.integers(1, SIZE),
@@ -138,11 +151,11 @@ def test_what_was_read_stays_as_it_was(key: str, path: Path) -> None:
 )
 @settings(max_examples=300)
 def test_no_access_leaves_its_region(
-    path: Path, start: int, length: int, offset: int, byte_size: int
+    mapped: bool, path: Path, start: int, length: int, offset: int, byte_size: int
 ) -> None:
     path.write_bytes(CONTENT)
     length = min(length, SIZE - start)
-    region = registered(path.name, start, length).find("r")
+    region = registered(path.name, start, length, mapped=mapped).find("r")
     if offset + byte_size <= length:
         at = slice(start + offset, start + offset + byte_size)
         assert bytes(region.read(offset, byte_size)) == CONTENT[at]
@@ -155,8 +168,11 @@ def test_no_access_leaves_its_region(
     assert path.read_bytes() == expected
 
 
-def test_an_object_that_was_cut_short_is_an_error_and_stays_short(key: str, path: Path) -> None:
-    region = registered(key).find("r")
+@either_way
+def test_an_object_that_was_cut_short_is_an_error_and_stays_short(
+    mapped: bool, key: str, path: Path
+) -> None:
+    region = registered(key, mapped=mapped).find("r")
     os.truncate(path, 10)
     assert bytes(region.read(0, 10)) == CONTENT[:10]
     for access in (lambda: region.read(8, 4), lambda: region.write(8, memoryview(b"1234"))):
@@ -165,15 +181,17 @@ def test_an_object_that_was_cut_short_is_an_error_and_stays_short(key: str, path
     assert path.stat().st_size == 10
 
 
-def test_an_object_that_was_unlinked_is_still_there(key: str, path: Path) -> None:
-    region = registered(key).find("r")
+@either_way
+def test_an_object_that_was_unlinked_is_still_there(mapped: bool, key: str, path: Path) -> None:
+    region = registered(key, mapped=mapped).find("r")
     path.unlink()
     assert bytes(region.read(0, SIZE)) == CONTENT
 
 
-def test_a_region_in_use_outlives_its_registration(key: str, path: Path) -> None:
+@either_way
+def test_a_region_in_use_outlives_its_registration(mapped: bool, key: str, path: Path) -> None:
     before = open_descriptors(path)
-    regions = registered(key)
+    regions = registered(key, mapped=mapped)
     region = regions.find("r")
     regions.clear()
     region.write(0, memoryview(b"late"))
@@ -182,9 +200,10 @@ def test_a_region_in_use_outlives_its_registration(key: str, path: Path) -> None
     assert open_descriptors(path) == before
 
 
-def test_nothing_is_left_open(key: str, path: Path) -> None:
+@either_way
+def test_nothing_is_left_open(mapped: bool, key: str, path: Path) -> None:
     before = open_descriptors(path)
-    regions = Regions()
+    regions = Regions(mapped=mapped)
     for index in range(10):
         regions.register(str(index), key, 0, SIZE)
     assert open_descriptors(path) == before + 10
