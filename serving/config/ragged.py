@@ -4,7 +4,7 @@ A ragged input reaches the model as one row of all its elements, one request aft
 batch input tells the model where each request's begin; a batch output is such a row of results.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -67,8 +67,8 @@ def batch_targets(proto: Proto) -> set[str]:
 
 
 def ragged_faults(proto: Proto) -> Iterator[Fault]:
-    """What Triton refuses in batch inputs and outputs in themselves."""
-    inputs = {tensor.name for tensor in proto.input}
+    """What is wrong with batch inputs and outputs in themselves."""
+    inputs = {tensor.name: tensor for tensor in proto.input}
     outputs = {tensor.name for tensor in proto.output}
     for index, given in enumerate(proto.batch_input):
         path, kind = f"batch_input[{index}]", _Kind.DESCRIPTOR.values_by_number.get(given.kind)
@@ -87,6 +87,7 @@ def ragged_faults(proto: Proto) -> Iterator[Fault]:
                 yield Fault(where, f"unknown target output name '{name}'")
             if name in given.target_name[:place]:
                 yield Fault(where, f"target output name '{name}' can only be specified once")
+    yield from _scattered(proto)
     yield from _inputs(proto)
 
 
@@ -115,12 +116,42 @@ def _read(given: Proto) -> BatchInput:
     return BatchInput(kind, tuple(given.target_name), datatype, given.source_input[0])
 
 
-def _sources(given: Proto, path: str, what: str, inputs: set[str]) -> Iterator[Fault]:
+def _sources(
+    given: Proto, path: str, what: str, inputs: Mapping[str, Proto]
+) -> Iterator[Fault]:
     if len(given.source_input) != 1:
         yield Fault(path, f"{what} expects 1 source input, got {len(given.source_input)}")
     for name in given.source_input:
         if name not in inputs:
             yield Fault(f"{path}.source_input", f"unknown source input name '{name}'")
+        elif inputs[name].optional:
+            yield Fault(
+                f"{path}.source_input",
+                f"{what} has the optional source input '{name}': a request without it would tell "
+                "nothing",
+            )
+
+
+def _scattered(proto: Proto) -> Iterator[Fault]:
+    """Batch outputs that vary in more dimensions than the inputs have that say their shapes."""
+    ranks = {
+        tensor.name: len(tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims)
+        for tensor in proto.input
+    }
+    sources = {
+        target: source
+        for given in proto.batch_output
+        for source in given.source_input
+        for target in given.target_name
+    }
+    for index, output in enumerate(proto.output):
+        source = sources.get(output.name, "")
+        if source in ranks and -1 in output.dims[ranks[source] :]:
+            yield Fault(
+                f"output[{index}].dims",
+                f"batch output '{output.name}' varies in a dimension that its source input "
+                f"'{source}' does not have",
+            )
 
 
 def _inputs(proto: Proto) -> Iterator[Fault]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from serving.config import BatchInput, BatchInputKind, ModelConfig
-from serving.engine.batching.merge import concat, split
+from serving.engine.batching.merge import concat
 from serving.engine.execution import Execution, Shape
 from serving.engine.validation import Admitted
 from serving.errors import Internal
@@ -20,7 +20,8 @@ class RaggedExecution(Execution):
         self._ragged = config.ragged_inputs
         self._batch_inputs = config.batch_inputs
         self._sources = config.batch_outputs
-        self._dims = {spec.name: (-1, *spec.dims) for spec in config.outputs}
+        batch = (-1,) if config.max_batch_size else ()
+        self._dims = {spec.name: (*batch, *spec.dims) for spec in config.outputs}
 
     def feed(self, requests: Sequence[Sequence[Tensor]]) -> dict[str, Array]:
         """All that the graph takes for a batch of these requests."""
@@ -39,7 +40,7 @@ class RaggedExecution(Execution):
     ) -> list[dict[str, Array]]:
         """Each request's part of the outputs."""
         even = {name: array for name, array in outputs.items() if name not in self._sources}
-        answers = split(self.to_client(even), rows) if even else [{} for _ in items]
+        answers = super().share(even, items, rows) if even else [{} for _ in items]
         for name in outputs.keys() & self._sources.keys():
             shapes = [self._shape(name, item) for item in items]
             for answer, part in zip(answers, _cut(name, outputs[name], shapes), strict=True):

@@ -42,9 +42,9 @@ def config_of(text: str, signature: Signature = SIGNATURE, size: int = 8) -> Mod
     return complete(resolved, signature, source)
 
 
-def open_model(folder: Path, text: str = WHOLE + WAIT) -> Opened:
+def open_model(folder: Path, text: str = WHOLE + WAIT, size: int = 8) -> Opened:
     graphs.write(summer(), folder / "model.onnx")
-    config = config_of(text)
+    config = config_of(text, size=size)
     return Opened(config, "1", [OrtBackend(threads=1).open(config.proto, folder)])
 
 
@@ -76,6 +76,15 @@ async def test_a_request_by_itself_is_a_batch_as_well(tmp_path: Path) -> None:
     opened = open_model(tmp_path, WHOLE)
     version = ModelVersion(opened, schedule(opened, 16))
     assert await ask(version, tensor(1, 2)) == [[[[3]], [[2, 4]]]]
+    await version.close()
+
+
+async def test_a_model_that_does_not_batch_is_told_of_its_request_too(tmp_path: Path) -> None:
+    alone = WHOLE.replace(" allow_ragged_batch: true", "").replace("dims: 1 }", "dims: [-1, 1] }")
+    opened = open_model(tmp_path, alone, size=0)
+    version = ModelVersion(opened, schedule(opened, 16))
+    x = Tensor("x", Datatype.FP32, np.array([1, 2, 3], np.float32))
+    assert await ask(version, x) == [[[[6]], [2, 4, 6]]]
     await version.close()
 
 
@@ -195,9 +204,17 @@ def batch_input(rest: str) -> str:
             WHOLE.replace("allow_ragged_batch: true", "allow_ragged_batch: true optional: true"),
             "which is not supported for optional input",
         ),
+        (
+            (X + SUM + DOUBLE + EDGES).replace("allow_ragged_batch: true", "optional: true"),
+            "'BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO' has the optional source input 'x'",
+        ),
+        (
+            WHOLE.replace("TYPE_FP32 dims: -1 }", "TYPE_FP32 dims: [-1, -1] }"),
+            "batch output 'double' varies in a dimension that its source input 'x' does not have",
+        ),
     ],
 )
-def test_what_triton_refuses_is_refused_in_its_words(text: str, message: str) -> None:
+def test_what_cannot_be_ragged_is_refused_and_named(text: str, message: str) -> None:
     with pytest.raises(LoadFailed) as refused:
         config_of(text)
     assert message in refused.value.message
