@@ -50,7 +50,7 @@ def _listed(models: Sequence[ModelMetadata]) -> list[str]:
 def _reachable(address: str) -> str:
     """An address that a client can call: a server that listens everywhere is found on localhost."""
     host, _, port = address.rpartition(":")
-    return f"localhost:{port}" if host in ("0.0.0.0", "[::]", "::") else address
+    return f"localhost:{port}" if host in ("0.0.0.0", "[::]") else address
 
 
 def _url(address: str) -> str:

@@ -101,7 +101,7 @@ class _OwnPort(Server):
 
 class _LibraryPort:
     def __init__(self, settings: Settings, security: Security, statuses: Statuses) -> None:
-        self._address = f"{settings.grpc_address}:{settings.grpc_port}"
+        self._address = sockets.joined(settings.grpc_address, settings.grpc_port)
         self._identities = security.grpc_identities
         self._server = grpc.aio.server(
             options=_options(settings), interceptors=guard.interceptors(security.grpc, statuses)

@@ -152,7 +152,7 @@ class RpcServer:
             wanted = self._settings.grpc_port
             raise sockets.unavailable(address, wanted, "--grpc-port", error) from error
         try:
-            yield f"{address}:{number}"
+            yield sockets.joined(address, number)
         finally:
             self._streams.drain()
             await port.close(self._settings.exit_timeout_secs)

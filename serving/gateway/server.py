@@ -115,7 +115,7 @@ async def _http(
     running = asyncio.create_task(server.serve())
     watching = asyncio.create_task(others.watch())
     try:
-        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        yield sockets.joined(host, port)
     finally:
         server.should_exit = True
         await running

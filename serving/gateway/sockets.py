@@ -14,6 +14,11 @@ _ADDRESSES: Final = {
 }
 
 
+def joined(address: str, port: int) -> str:
+    """`address:port`, as clients call it: an IPv6 address is in brackets."""
+    return f"[{address}]:{port}" if ":" in address and "[" not in address else f"{address}:{port}"
+
+
 def bind(address: str, port: int, flag: str, reuse: bool = False) -> socket.socket:
     """A socket that has the port, 0 being any free one, on which nobody listens yet.
 
@@ -54,5 +59,5 @@ def unavailable(address: str, port: int, flag: str, error: Exception) -> Serving
     else:
         cure = f"choose another with {flag}"
     return ServingError(
-        f"cannot listen on {address}:{port}: {why or 'not the name of a host'}; {cure}"
+        f"cannot listen on {joined(address, port)}: {why or 'not the name of a host'}; {cure}"
     )

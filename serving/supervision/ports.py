@@ -50,11 +50,7 @@ def addresses(settings: Settings) -> Addresses:
     """Where a server with these ports is called."""
     metrics = settings.metrics_address or settings.http_address
     return Addresses(
-        _address(settings.http_address, settings.http_port) if settings.allow_http else None,
-        _address(settings.grpc_address, settings.grpc_port) if settings.allow_grpc else None,
-        _address(metrics, settings.metrics_port) if settings.allow_metrics else None,
+        sockets.joined(settings.http_address, settings.http_port) if settings.allow_http else None,
+        sockets.joined(settings.grpc_address, settings.grpc_port) if settings.allow_grpc else None,
+        sockets.joined(metrics, settings.metrics_port) if settings.allow_metrics else None,
     )
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host and "[" not in host else f"{host}:{port}"

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from serving.command import serve
+from serving.engine_settings import EngineKind
 from serving.settings import ENVIRONMENT_PREFIX, Settings, given
 from tests.deploy.manifests import (
     BUILDS,
@@ -205,6 +206,18 @@ def test_the_grace_of_a_pod_is_as_long_as_a_stop_may_take(build: tuple[str, ...]
         assert settings.exit_grace_secs > 0
         granted = pod if one["kind"] == "Deployment" else predictor(objects)
         assert granted["terminationGracePeriodSeconds"] >= longest
+
+
+@servers
+def test_large_requests_fit_into_the_memory_of_the_server(build: tuple[str, ...]) -> None:
+    objects = built(build)
+    for container in containers(objects):
+        if is_penstock(container):
+            settings = settings_of(container, objects)
+            # As measured with 60 MiB a request; a gateway copies what it passes on.
+            share = 8 if settings.engine is EngineKind.TRITON else 4
+            granted = mebibytes(container["resources"]["limits"]["memory"]) * 2**20
+            assert granted >= share * settings.max_inflight_bytes
 
 
 def predictor(objects: list[Object]) -> Object:
