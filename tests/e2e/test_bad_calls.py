@@ -49,7 +49,7 @@ def test_a_wrong_method_is_told_the_right_one(
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1/models/digits-mlp", "/v2/models", "/v2/models/a/b/c", "/predict/"]
+    "path", ["/v1/models/digits-mlp", "/v2/models", "/v2/models/a/b/c", "/predict/"]
 )
 def test_an_unknown_route_is_not_found(http: httpx.Client, path: str) -> None:
     response = http.get(path, follow_redirects=False)
