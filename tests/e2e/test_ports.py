@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import tritonclient.grpc
 
 from tests.e2e.repositories import add_identity
 from tests.e2e.server import STOPPING, failed_start, penstock_server
@@ -28,6 +29,24 @@ def test_servers_share_a_port_if_both_wish_it(tmp_path: Path, protocol: str) -> 
         assert getattr(first, protocol) == getattr(second, protocol)
     said = failed_start_beside(tmp_path, protocol, flags)
     assert "cannot listen on 127.0.0.1" in said
+
+
+@pytest.mark.parametrize("implementation", ["own", "grpcio"])
+def test_a_server_listens_on_addresses_of_ipv6_and_names_them_as_clients_do(
+    tmp_path: Path, implementation: str
+) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    add_identity(tmp_path)
+    flags = [f"--{protocol}-address=::1" for protocol in ("http", "grpc", "metrics")]
+    flags.append(f"--grpc-implementation={implementation}")
+    with penstock_server(*flags, repository=tmp_path) as server:
+        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+        assert httpx.get(f"http://{server.metrics}/metrics").status_code == 200
+        with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+            assert client.is_server_ready()
 
 
 def failed_start_beside(repository: Path, protocol: str, flags: tuple[str, str]) -> str:
