@@ -116,9 +116,7 @@ def _read(given: Proto) -> BatchInput:
     return BatchInput(kind, tuple(given.target_name), datatype, given.source_input[0])
 
 
-def _sources(
-    given: Proto, path: str, what: str, inputs: Mapping[str, Proto]
-) -> Iterator[Fault]:
+def _sources(given: Proto, path: str, what: str, inputs: Mapping[str, Proto]) -> Iterator[Fault]:
     if len(given.source_input) != 1:
         yield Fault(path, f"{what} expects 1 source input, got {len(given.source_input)}")
     for name in given.source_input:

@@ -111,6 +111,14 @@ class VersionFailed(LoadFailed):
         self.version = version
 
 
+def why(error: Exception) -> str:
+    """What is told of a version that could not be opened; a fault of ours is logged as well."""
+    if isinstance(error, ServingError):
+        return error.message
+    logger.error("a version could not be opened", exc_info=error)
+    return f"{error!r}; see the server's log"
+
+
 class Loader:
     """Finds out what there is to open of a model, and opens it."""
 
@@ -182,8 +190,8 @@ class Loader:
             except BaseException as error:
                 for other in opened:
                     close(other.sessions)
-                if isinstance(error, ServingError):
-                    raise VersionFailed(version, plan.folder.told(error.message)) from error
+                if isinstance(error, Exception):
+                    raise VersionFailed(version, plan.folder.told(why(error))) from error
                 raise
         return opened
 

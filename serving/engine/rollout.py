@@ -15,7 +15,7 @@ from serving.config import ModelConfig
 from serving.engine import agreement, gpu_memory
 from serving.engine.acceleration import Builder
 from serving.engine.backends.thread_plan import thread_plan
-from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close
+from serving.engine.loading import Loader, NoVersion, Override, Plan, VersionFailed, close, why
 from serving.engine.registry import UNLOADED, Record, Registry, Served
 from serving.engine.repository import Repository
 from serving.engine.servable import Opened, Servable
@@ -184,8 +184,8 @@ class Rollout:
                     self._drain_soon(servable)
                 for other in opened[index:]:
                     close(other.sessions)
-                if isinstance(error, ServingError):
-                    raise VersionFailed(int(one.version), error.message) from error
+                if isinstance(error, Exception):
+                    raise VersionFailed(int(one.version), why(error)) from error
                 raise
         return servables
 

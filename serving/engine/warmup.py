@@ -39,8 +39,8 @@ def warm_up(session: Session, config: ModelConfig, folder: ModelFolder) -> dict[
     """Run the samples of `model_warmup`, or else zeros at every batch size that is likely.
 
     Returns how many nanoseconds the last run of so many rows took. LoadFailed if a sample fails,
-    as whoever wrote it down wants to know; zeros that a model refuses do not make it unfit for
-    real inputs.
+    as whoever wrote it down wants to know; zeros that a model refuses, or that find no memory, do
+    not make it unfit for real inputs.
     """
     samples = config.warmup_samples
     if not samples:
@@ -105,7 +105,7 @@ def _run_zeros(session: Session, config: ModelConfig, path: Path) -> dict[int, i
             inputs = zeros(config, rows)
             for _ in range(_RUNS):
                 times[rows] = _execute(session, inputs, names, config)
-        except ServingError as error:
+        except (ServingError, MemoryError) as error:
             logger.warning("%s: warm-up with %d rows of zeros failed: %s", path, rows, error)
             break
     return times

@@ -97,6 +97,27 @@ async def test_a_version_that_does_not_open_takes_the_whole_load_down(
         assert not await engine.ready()
 
 
+async def test_a_fault_of_a_backend_is_its_models_and_keeps_no_other_from_service(
+    folders: Folders, backend: Numbers
+) -> None:
+    folders.add("a", 1)
+    folders.add("b", 1)
+    (folders.root / "b/1/number").unlink()  # which the backend does not reckon with
+    names = ("a", "b")
+    async with engine_over(
+        folders.root, backend=backend, load_model=names, exit_on_error=False
+    ) as engine:
+        [served, (*entry, reason)] = await index(engine)
+        assert served == ("a", "1", "READY")
+        assert entry == ["b", "1", "UNAVAILABLE"]
+        assert "No such file" in reason
+        error = await refusal(engine, "b")
+        assert error.code is Code.INVALID_ARGUMENT
+        assert error.message == (
+            f"load failed for model 'b': version 1 is at UNAVAILABLE state: {reason};"
+        )
+
+
 async def test_a_configuration_that_cannot_be_served_is_the_models_reason(
     folders: Folders,
 ) -> None:

@@ -57,12 +57,14 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opened(repository: Path, text: str) -> tuple[ModelConfig, ModelFolder]:
+def opened(
+    repository: Path, text: str, signature: Signature = SIGNATURE
+) -> tuple[ModelConfig, ModelFolder]:
     (repository / "m" / "config.pbtxt").write_text(CONFIG + text)
     folder = Repository([repository]).find("m")
     source = folder.source
     resolved = resolve(parse(source.text, source.name), "m", source, files=["model.onnx"])
-    return complete(resolved, SIGNATURE, source), folder
+    return complete(resolved, signature, source), folder
 
 
 def warmed(repository: Path, text: str, failure: str = "") -> list[Mapping[str, Array]]:
@@ -85,6 +87,16 @@ def test_without_samples_zeros_of_every_likely_batch_size_run_twice(repository: 
 
 def test_without_samples_a_model_that_refuses_zeros_is_fit_all_the_same(repository: Path) -> None:
     assert warmed(repository, "", failure="no zeros") == []
+
+
+def test_without_samples_a_model_whose_zeros_find_no_memory_is_fit_all_the_same(
+    repository: Path,
+) -> None:
+    huge = 'input { name: "x" data_type: TYPE_FP64 dims: [16777216, 16777216] }\n'
+    spec = TensorSpec("x", Datatype.FP64, (-1, 2**24, 2**24))
+    text = huge + 'output { name: "y" data_type: TYPE_FP64 dims: 1 }\n'
+    signature = Signature((spec,), (TensorSpec("y", Datatype.FP64, (-1, 1)),))
+    assert warm_up(Notes(), *opened(repository, text, signature)) == {}
 
 
 def test_a_sample_runs_as_often_as_it_says_and_nothing_else_does(repository: Path) -> None:
