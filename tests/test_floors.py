@@ -65,6 +65,7 @@ FLOORS: Final = (
         "serving.engine.cache",
         "serving.engine.classification",
         "serving.engine.ensemble_flow",
+        "serving.engine.faults",
         "serving.engine.raw_data",
         "serving.engine.repository",
         "serving.engine.responses",

@@ -17,6 +17,7 @@ from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.classification import answer
 from serving.engine.execution import Execution
+from serving.engine.faults import Faults
 from serving.engine.model import LABELLED, REASONS, ModelVersion
 from serving.engine.responses import Abandoned, Responses
 from serving.engine.scheduling import schedule
@@ -90,6 +91,7 @@ class DecoupledVersion:
         self._statistics = VersionStatistics(
             config.name, opened.version, objective=config.latency_objective
         )
+        self._faults = Faults(config.name, opened.version)
         self._validator = Validator(config)
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}
         self._batcher: Batcher[_Request, None, Any] = Batcher(
@@ -175,6 +177,8 @@ class DecoupledVersion:
     def _record_execution(self, report: BatchReport) -> None:
         if report.error is None:
             self._statistics.record_execution(report.rows, report.timing)
+        else:
+            self._faults.tell(report.error)
 
     def _release(self) -> None:
         for session in self._opened.sessions:

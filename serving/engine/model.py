@@ -9,6 +9,7 @@ from serving.engine.batching.batch import BatchReport
 from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.classification import answer
+from serving.engine.faults import Faults
 from serving.engine.scheduling import Scheduling
 from serving.engine.servable import OneResponse, Opened
 from serving.engine.splitting import Answer, Splitter, join, together
@@ -44,6 +45,7 @@ class ModelVersion(OneResponse):
             caches=config.caches_responses,
             objective=config.latency_objective,
         )
+        self._faults = Faults(config.name, opened.version)
         self._successes: list[Success] = []
         self._validator = Validator(config)
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}
@@ -159,3 +161,5 @@ class ModelVersion(OneResponse):
             self._statistics.record_execution(report.rows, report.timing)
             if report.abandoned:
                 self._statistics.record_waste(report.abandoned, report.wasted)
+        else:
+            self._faults.tell(report.error)

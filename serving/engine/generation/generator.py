@@ -33,6 +33,7 @@ class Generator:
     `queue`    who waits, and for how long; of no other use
     `decode`   the text of a token
     `on_step`  told of each step with the number of its rows
+    `on_fault` told of each step that failed
     `clock`    monotonic nanoseconds
     """
 
@@ -44,6 +45,7 @@ class Generator:
         decode: Callable[[list[int]], str],
         *,
         on_step: Callable[[int, Step], object] = lambda rows, step: None,
+        on_fault: Callable[[ServingError], object] = lambda error: None,
         clock: Callable[[], int] = time.monotonic_ns,
         name: str = "generator",
     ) -> None:
@@ -54,6 +56,7 @@ class Generator:
         self._queue = queue
         self._decode = decode
         self._on_step = on_step
+        self._on_fault = on_fault
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, name, initializer=give_way)
         self._task: asyncio.Task[None] | None = None
@@ -166,6 +169,7 @@ class Generator:
         if not isinstance(error, ServingError):
             logger.error("a step of %d texts failed", len(self._rows), exc_info=error)
             error = Internal(f"inference failed: {error!r}")
+        self._on_fault(error)
         for member in self._rows.clear():
             # A copy each: raising one object in several tasks would mix up their tracebacks.
             member.fail(copy.copy(error))

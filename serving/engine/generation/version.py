@@ -10,6 +10,7 @@ import numpy as np
 from serving.engine.backends.generation import PROMPT, STOP, TEXT, GenerationSession
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.classification import answer
+from serving.engine.faults import Faults
 from serving.engine.generation.decoder import Decoder, Step
 from serving.engine.generation.generation import Generation, Piece
 from serving.engine.generation.generator import Generator
@@ -44,6 +45,7 @@ class GeneratingVersion:
             BatchQueue(replace(config.batch_policy(default_max_queue), merge=False)),
             session.characters.decode,
             on_step=self._record_step,
+            on_fault=Faults(config.name, opened.version).tell,
             name=f"{config.name}-{opened.version}",
         )
 

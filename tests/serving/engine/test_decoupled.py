@@ -153,7 +153,9 @@ async def test_one_response_cannot_be_asked_for() -> None:
             await servable.infer(request(1))
 
 
-async def test_an_error_comes_behind_the_responses_that_were_made_before() -> None:
+async def test_an_error_comes_behind_the_responses_that_were_made_before(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with (
         served(breaks) as (servable, _),
         aclosing(servable.stream(request(1, 2))) as responses,
@@ -164,6 +166,7 @@ async def test_an_error_comes_behind_the_responses_that_were_made_before() -> No
 
     assert values(got) == [1.0, 2.0]
     assert servable.statistics.failures[FailureReason.BACKEND] == 1
+    assert "version 1: it broke" in caplog.text
     assert servable.statistics.responses["2"].fail.count == 1
     assert servable.statistics.success.count == 0
 

@@ -185,7 +185,9 @@ async def test_classification_takes_the_labels_of_its_output() -> None:
     assert tensor.array.tolist() == [[b"0.750000:1:yes"]]
 
 
-async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
+async def test_a_failed_batch_fails_its_requests_and_no_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def function(x: Array) -> Array:
         if (x == 13).any():
             raise ValueError("thirteen")
@@ -210,6 +212,8 @@ async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
     assert statistics.failures[FailureReason.BACKEND] == 2
     assert statistics.fail.count == 2
     assert statistics.success.count == 3
+    told = "m version 1: inference failed: ValueError('thirteen')"
+    assert told in caplog.messages
     # A failed execution is none that inferred anything.
     assert (statistics.inference_count, statistics.execution_count) == (5, 2)
 

@@ -141,7 +141,9 @@ async def test_who_waits_for_a_row_beyond_the_queue_timeout_is_refused() -> None
         assert await first == foretold("a", 2)
 
 
-async def test_a_failed_step_fails_its_texts_and_no_others() -> None:
+async def test_a_failed_step_fails_its_texts_and_no_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def breaks(rows: int) -> None:
         raise Internal("it broke")
 
@@ -153,6 +155,7 @@ async def test_a_failed_step_fails_its_texts_and_no_others() -> None:
         graph.before = lambda rows: None
         assert await written(servable, "cab", max_tokens=9) == foretold("cab", 9)
     assert [str(error) for error in failed] == ["it broke", "it broke"]
+    assert "version 1: it broke" in caplog.text
     assert failed[0] is not failed[1]
 
 
