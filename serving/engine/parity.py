@@ -124,7 +124,7 @@ class Reference:
             )
         if not (output.datatype.is_float or output.datatype is Datatype.BF16):
             return _unequal(output, found, wanted)
-        a, b = _numbers(found, output.datatype), _numbers(wanted, output.datatype)
+        a, b = numbers(found, output.datatype), numbers(wanted, output.datatype)
         with np.errstate(invalid="ignore"):  # infinity and another: NaN, and so refused
             difference = np.where(_same(a, b), 0.0, np.abs(a - b))
             share = difference / (1 + np.where(_same(a, b), 0.0, np.abs(b)))
@@ -165,7 +165,8 @@ def _size(arrays: Mapping[str, Array]) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def _numbers(array: Array, datatype: Datatype) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def numbers(array: Array, datatype: Datatype) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """The numbers in an array of floats, or of the words that stand for those of BF16."""
     if datatype is Datatype.BF16:  # the upper half of a 32-bit float
         return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     return array.astype(np.float64)

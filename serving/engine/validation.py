@@ -8,6 +8,7 @@ import numpy as np
 from serving.config import ModelConfig
 from serving.dtypes import Datatype
 from serving.engine.batching.merge import merge_key
+from serving.engine.parity import numbers
 from serving.errors import InvalidArgument
 from serving.types import InferenceRequest, RequestedOutput, Tensor, TensorSpec
 from serving.values import value
@@ -114,7 +115,7 @@ class Validator:
             rows, shape = given, shape[1:]
         if shape != spec.dims and not _fits(shape, spec.dims):
             raise self._wrong_shape(tensor, spec)
-        if self._finite_only and spec.datatype.is_float:
+        if self._finite_only and (spec.datatype.is_float or spec.datatype is Datatype.BF16):
             self._check_finite(tensor)
         if spec.datatype is Datatype.BYTES:
             self._check_text(tensor)
@@ -146,12 +147,14 @@ class Validator:
         )
 
     def _check_finite(self, tensor: Tensor) -> None:
-        finite = np.isfinite(tensor.array)
+        is_bf16 = tensor.datatype is Datatype.BF16
+        values = numbers(tensor.array, Datatype.BF16) if is_bf16 else tensor.array
+        finite = np.isfinite(values)
         if not finite.all():
             where = tuple(int(index) for index in np.argwhere(~finite)[0])
             raise InvalidArgument(
                 f"input '{tensor.name}' for model '{self._model}' must hold finite numbers, "
-                f"got {tensor.array[where]} at {_dims(list(where))}"
+                f"got {values[where]} at {_dims(list(where))}"
             )
 
     def _check_text(self, tensor: Tensor) -> None:

@@ -13,7 +13,7 @@ from serving.types import InferenceRequest, RequestedOutput, Signature, Tensor, 
 
 TEXT = """
 backend: "identity" max_batch_size: {rows}
-input {{ name: "a" data_type: TYPE_FP32 dims: [-1] }}
+input {{ name: "a" data_type: {kind} dims: [-1] }}
 input {{ name: "b" data_type: TYPE_INT32 dims: [2] }}
 {optional}
 output {{ name: "y" data_type: TYPE_FP32 dims: [-1] }}
@@ -25,14 +25,14 @@ parameters {{ key: "reject_non_finite_inputs" value {{ string_value: "{finite}" 
 OPTIONAL = 'input { name: "t" data_type: TYPE_STRING dims: [1] optional: true }'
 
 
-def validator(rows: int = 8, finite: bool = False) -> Validator:
+def validator(rows: int = 8, finite: bool = False, kind: Datatype = Datatype.FP32) -> Validator:
     """One for two inputs, of which the first has a variable length.
 
     Without batches there is an optional text, too, as only such models can have one.
     """
     batch = (-1,) if rows else ()
     inputs = [
-        TensorSpec("a", Datatype.FP32, (*batch, -1)),
+        TensorSpec("a", kind, (*batch, -1)),
         TensorSpec("b", Datatype.INT32, (*batch, 2)),
     ]
     if not rows:
@@ -41,7 +41,12 @@ def validator(rows: int = 8, finite: bool = False) -> Validator:
         TensorSpec("y", Datatype.FP32, (*batch, -1)),
         TensorSpec("z", Datatype.INT32, (*batch, 2)),
     )
-    text = TEXT.format(rows=rows, finite=str(finite).lower(), optional="" if rows else OPTIONAL)
+    text = TEXT.format(
+        rows=rows,
+        finite=str(finite).lower(),
+        kind=kind.config,
+        optional="" if rows else OPTIONAL,
+    )
     source = Source("config.pbtxt", text)
     proto = resolve(parse(text, source.name), "m", source)
     return Validator(complete(proto, Signature(tuple(inputs), outputs), source))
@@ -127,6 +132,17 @@ def test_numbers_that_are_not_finite_are_refused_only_where_the_model_says_so(
     assert admit(tensor, b(1, 2)).rows == 1
     with pytest.raises(InvalidArgument, match=r"input 'a' .*finite numbers, got .* at \[0,1\]"):
         admit(tensor, b(1, 2), finite=True)
+
+
+@pytest.mark.parametrize(("word", "value"), [(0x7FC0, "nan"), (0x7F80, "inf"), (0xFF80, "-inf")])
+def test_numbers_of_bf16_that_are_not_finite_are_refused_too(word: int, value: str) -> None:
+    largest = 0x7F7F
+    bf16 = [
+        Tensor("a", Datatype.BF16, np.array([[largest, last]], np.uint16)) for last in (0, word)
+    ]
+    assert admit(bf16[0], b(1, 2), finite=True, kind=Datatype.BF16).rows == 1
+    with pytest.raises(InvalidArgument, match=rf"finite numbers, got {value} at \[0,1\]"):
+        admit(bf16[1], b(1, 2), finite=True, kind=Datatype.BF16)
 
 
 def test_a_variable_dimension_may_be_zero() -> None:
