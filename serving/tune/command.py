@@ -26,6 +26,9 @@ from serving.tune.measure import Load, Measurement
 from serving.tune.search import confirm, search
 
 _CONFIG: Final = "config.pbtxt"
+_UNTUNED: Final = f"{_CONFIG}.untuned"
+# How a configuration begins that was written by this command.
+_CHOSEN: Final = "# Chosen by penstock tune"
 _WIDTH: Final = 120
 
 
@@ -133,7 +136,7 @@ def tune(
         about["variants"] = variants.document(compared)
         json_file.write_text(json.dumps(report.document(points, chosen, about), indent=2) + "\n")
     if write and chosen and chosen.candidate:
-        _write(model_repository / model, config, chosen.candidate, objective.text)
+        write_choice(model_repository / model, config, chosen.candidate, objective.text)
     sys.exit(chosen is None)
 
 
@@ -204,15 +207,17 @@ def _compare(
     return compared
 
 
-def _write(folder: Path, config: Proto, candidate: Candidate, objective: str) -> None:
-    """Put the choice into the model's configuration; what was there stays beside it."""
-    path = folder / _CONFIG
+def write_choice(folder: Path, config: Proto, candidate: Candidate, objective: str) -> None:
+    """Put the choice into the model's configuration; what somebody wrote there stays beside it."""
+    path, untuned = folder / _CONFIG, folder / _UNTUNED
     if path.is_file():
         text = path.read_text(encoding="utf-8")
         config = parse(text, str(path))
-        (folder / f"{_CONFIG}.untuned").write_text(text, encoding="utf-8")
-    said = f"# Chosen by penstock tune for {objective} on {available_cpus()} processors.\n"
+        if not text.startswith(_CHOSEN):
+            untuned.write_text(text, encoding="utf-8")
+    said = f"{_CHOSEN} for {objective} on {available_cpus()} processors.\n"
     scratch = folder / f".{_CONFIG}"
     scratch.write_text(said + to_text(candidate.apply(config)), encoding="utf-8")
     os.replace(scratch, path)
-    click.echo(f"written: {path} (what was there: {_CONFIG}.untuned)", err=True)
+    was_there = f" (what was there: {_UNTUNED})" if untuned.is_file() else ""
+    click.echo(f"written: {path}{was_there}", err=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from serving.bench.client.fleet import Died
+from serving.bench.model import Unsuitable
 from serving.bench.server import Unanswered
 from serving.passport import Passport, PassportError, VariantProof, read
 from serving.tune.bench_server import Failed, serving
@@ -59,7 +61,7 @@ def compare(
     for variant in variants:
         try:
             points = _measured(repository, variant.name, chosen.candidate, load)
-        except (Failed, Unanswered) as error:
+        except (Failed, Unanswered, Unsuitable, Died) as error:
             yield Compared(variant, None, str(error))
         else:
             yield Compared(variant, best(points))

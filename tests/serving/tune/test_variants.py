@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from serving.bench import slo
 from serving.tune.choice import Point
-from serving.tune.variants import Compared, document, find, sentence
+from serving.tune.measure import Load
+from serving.tune.variants import Compared, compare, document, find, sentence
 from tests.e2e.server import REPOSITORY
 from tests.serving.tune.variants import add_variant
 
@@ -50,6 +52,16 @@ def test_a_variant_is_advised_where_it_gives_more_than_noise(
     said = sentence(compared(repository, throughput), CHOSEN, "p99=5ms")
     assert said.startswith("small (int8, loses 0.25 points of accuracy)")
     assert words in said
+
+
+def test_a_variant_that_takes_fewer_rows_is_told_and_not_measured(repository: Path) -> None:
+    add_variant(repository, "digits-mlp", "small")
+    config = repository / "small" / "config.pbtxt"
+    config.write_text(config.read_text().replace("max_batch_size: 64", "max_batch_size: 32"))
+    load = Load([1], 0.1, 64, {}, slo.complete([slo.parse("p99=1s")]))
+    [found] = compare(repository, list(find(repository, "digits-mlp")), CHOSEN, load)
+    assert found.point is None
+    assert found.failure == "--batch-size 64: model 'small' takes at most 32 rows"
 
 
 def test_what_cannot_be_measured_is_told_and_not_hidden(repository: Path) -> None:

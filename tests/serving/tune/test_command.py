@@ -1,0 +1,33 @@
+"""What `penstock tune --write` leaves in a model's folder."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.config import Proto, parse
+from serving.tune.candidates import Candidate
+from serving.tune.command import write_choice
+
+TEXT = 'name: "m" # by hand\nplatform: "onnxruntime_onnx" max_batch_size: 8\n'
+
+
+def chosen(folder: Path, threads: int) -> Proto:
+    """The configuration in the folder, once such a choice is written."""
+    write_choice(folder, parse(TEXT, "the server's"), Candidate(1, threads, 8), "p99=5ms")
+    return parse((folder / "config.pbtxt").read_text(), "config.pbtxt")
+
+
+def test_what_somebody_wrote_is_kept_however_often_the_model_is_tuned(tmp_path: Path) -> None:
+    (tmp_path / "config.pbtxt").write_text(TEXT)
+    for threads in (1, 2):
+        found = chosen(tmp_path, threads)
+        assert found.parameters["intra_op_thread_count"].string_value == str(threads)
+        assert (tmp_path / "config.pbtxt.untuned").read_text() == TEXT
+
+
+def test_nothing_is_said_to_be_kept_where_nothing_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chosen(tmp_path, 1).max_batch_size == 8
+    assert capsys.readouterr().err == f"written: {tmp_path / 'config.pbtxt'}\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["config.pbtxt"]
