@@ -238,7 +238,7 @@ class Passport(_Part):
     rows: RowsProof | None = None
     variant: VariantProof | None = None
     engine: EngineProof | None = None
-    opset: int = Field(gt=0)
+    opset: int | None = Field(gt=0)  # None of a graph without operators of ONNX's own
     created: str
     commit: str | None = None
     versions: dict[str, str]

@@ -168,6 +168,22 @@ async def test_the_log_names_the_caller_and_no_key(server: Server) -> None:
     assert OPERATOR not in str(server)
 
 
+async def test_the_log_says_why_a_call_was_refused(server: Server) -> None:
+    for name in CLIENTS:
+        async with connect(name, server) as client:
+            for key in ("an unknown key", USER):
+                with pytest.raises(InferenceServerException):
+                    await client.call("load_model", "a", headers=bearer(key))
+    for call, statuses in (
+        ("http POST /v2/repository/models/a/load", ("401", "403")),
+        ("grpc RepositoryModelLoad", STATUSES.values()),
+    ):
+        unknown, forbidden = statuses
+        server.wait_for(f"{call} {unknown} in .*: the API key is not known to this server$")
+        lacking = "the rights of the API key 'frontend' do not include model-repository"
+        server.wait_for(f"{call} {forbidden} in .*: {lacking}$")
+
+
 def status(server: Server, key: str) -> int:
     return httpx.get(f"{server.url}/v2", headers=bearer(key)).status_code
 

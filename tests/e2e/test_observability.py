@@ -9,6 +9,7 @@ from typing import Final
 import httpx
 import numpy as np
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from tests.e2e.clients import CLIENTS, Client, connect
 from tests.e2e.repositories import add_identity
@@ -170,6 +171,8 @@ async def test_each_line_of_the_log_is_an_object_that_tells_of_the_request(tmp_p
                 await infer(client, "echo", 1)
                 await client.call("is_server_live")
                 await client.call("is_model_ready", "nobody")
+                with pytest.raises(InferenceServerException):
+                    await infer(client, "nobody", 1)
         async with httpx.AsyncClient(base_url=server.url) as rest:
             await rest.get("/v2/models/nobody")
             await rest.get("/no/such/route")
@@ -182,22 +185,33 @@ async def test_each_line_of_the_log_is_an_object_that_tells_of_the_request(tmp_p
     for line in requests:
         assert line["duration_ms"] >= (2 if line["model"] == "echo" else 0)
         assert line["message"].startswith(f"{line['protocol']} {line['call']} {line['status']} in ")
+        assert line["message"].endswith(line["error"])
     seen = [(line["protocol"], line["call"], line["model"], line["status"]) for line in requests]
     http = [
         ("http", "POST /v2/models/echo/infer", "echo", 200),
         ("http", "GET /v2/health/live", "", 200),
         ("http", "GET /v2/models/nobody/ready", "nobody", 400),
+        ("http", "POST /v2/models/nobody/infer", "nobody", 404),
     ]
     grpc = [
         ("grpc", "ModelInfer", "echo", "OK"),
         ("grpc", "ServerLive", "", "OK"),
         ("grpc", "ModelReady", "nobody", "OK"),
+        ("grpc", "ModelInfer", "nobody", "NOT_FOUND"),
     ]
     assert seen == [
         *(http + grpc) * 2,
         ("http", "GET /v2/models/nobody", "nobody", 404),
         ("http", "GET /no/such/route", "", 404),
     ]
+    errors = {(line["protocol"], line["status"], line["error"]) for line in requests}
+    unknown = "Request for unknown model: 'nobody' is not found"
+    assert {
+        ("http", 404, unknown),
+        ("grpc", "NOT_FOUND", unknown),
+        ("http", 200, ""),
+        ("grpc", "OK", ""),
+    } <= errors
 
 
 def test_without_the_flag_requests_are_not_in_the_log(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def batching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A model whose executions are long enough for others to queue up."""
     repository = tmp_path_factory.mktemp("repository")
     add_identity(repository, delay_ms=20, max_batch_size=ROWS, more="dynamic_batching {}")
-    with penstock_server(repository=repository) as server:
+    with penstock_server("--log-verbose=1", repository=repository) as server:
         yield server
 
 
@@ -69,6 +70,8 @@ def test_an_error_reaches_the_callback_and_the_stream_goes_on(batching: Server) 
     unknown, too_many, good = (answers.get_nowait() for _ in range(3))
     assert unknown[1].message() == "Request for unknown model: 'nobody' is not found"
     assert "batch-size must be <= 4" in too_many[1].message()
+    for _, error in (unknown, too_many):
+        batching.wait_for(f"grpc ModelStreamInfer .* in .*{re.escape(error.message())}$")
     assert value_of(good[0]) == 2
 
 
