@@ -95,7 +95,7 @@ def _engines(context: click.Context, option: click.Parameter, value: str) -> tup
 )
 @click.option(
     "--max-loss",
-    type=click.FloatRange(min=0),
+    type=training_options.Number(min=0),
     default=MAX_LOSS,
     show_default=True,
     help="Of a checkpoint: points of accuracy that a variant may lose against fp32, or per cent "

@@ -4,17 +4,15 @@ Of variable dimensions and of the numbers that integers may be, such as those of
 says nothing. So several guesses are made, and the first one that the model runs on is taken.
 """
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from export.errors import FileRefused, GateRefused
-from export.onnx_model import Feed
-from serving.dtypes import Datatype
+from export.onnx_model import Feed, held
 from serving.passport import SampleKind
 from serving.types import Array, TensorSpec
 
@@ -61,27 +59,46 @@ def random(
     """
     refusal: GateRefused | None = None
     for size, below in _guesses(specs):
-        drawn = draw(specs, count, size, below)
         try:
-            runs(drawn.alone(0))
+            row = draw(specs, 1, size, below).alone(0)
+            runs(row)
+            runs(_largest(row, below))  # which of many rows one will hold
         except GateRefused as error:
             refusal = error
             continue
-        return drawn, _described(specs, size, below)
+        return draw(specs, count, size, below), _described(specs, size, below)
     assert refusal is not None
-    raise GateRefused(
+    raise unsuited(refusal) from refusal
+
+
+def unsuited(refusal: GateRefused) -> GateRefused:
+    """The refusal of a model that ran on nothing but what was drawn, with the cure."""
+    return GateRefused(
         f"{refusal}\nNo generated input suits the model; give it rows of real ones by --sample"
-    ) from refusal
+    )
 
 
 def draw(specs: Sequence[TensorSpec], count: int, size: int, below: int) -> Feeds:
-    """Floats from -1 to 1, integers from 0 up to `below`; variable dimensions are of `size`."""
+    """Floats from -1 to 1, integers from 0 up to `below`; variable dimensions are of `size`.
+
+    GateRefused where there is no room for them."""
     generator = np.random.default_rng(SEED)
-    arrays = {
-        spec.name: _draw(spec.datatype, (count, *_shape(spec, size)), below, generator)
-        for spec in specs
-    }
+    try:
+        arrays = {
+            spec.name: _draw(held(spec.datatype), (count, *_shape(spec, size)), below, generator)
+            for spec in specs
+        }
+    except (MemoryError, ValueError) as error:  # the latter of more than can be addressed
+        rows = "a row" if count == 1 else f"{count} rows"
+        raise GateRefused(f"{rows} of its inputs cannot be held in memory: {error}") from error
     return Feeds("random", arrays, tuple(f"random {row}" for row in range(count)))
+
+
+def _largest(row: Feed, below: int) -> Feed:
+    return {
+        name: np.full_like(array, below - 1) if array.dtype.kind in "iu" else array
+        for name, array in row.items()
+    }
 
 
 def extreme(random: Feeds) -> Feeds:
@@ -104,30 +121,46 @@ def sample(path: Path, specs: Sequence[TensorSpec], count: int) -> tuple[Feeds, 
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file: whatever the readers trip over
         # NumPy says of what it does not know that it may be a pickle, and how to trust it.
         why = error if isinstance(error, OSError) else "it is none, or a broken one"
         raise FileRefused(f"{path}: cannot be read as an .npz file of arrays: {why}") from error
     lengths = {array.shape[:1] for array in arrays.values()}
-    if set(arrays) != {spec.name for spec in specs} or len(lengths) != 1 or lengths & {(), (0,)}:
-        wanted = ", ".join(f"{spec.name} [N, {str(list(spec.dims))[1:]}" for spec in specs)
+    fit = set(arrays) == {spec.name for spec in specs} and all(
+        _fits(arrays[spec.name], spec) for spec in specs
+    )
+    if not fit or len(lengths) != 1 or lengths & {(), (0,)}:
+        wanted = ", ".join(
+            f"{spec.name} [{', '.join(map(str, ('N', *spec.dims)))}] of {spec.datatype.wire}"
+            for spec in specs
+        )
         raise FileRefused(f"{path}: must hold N rows for each input and no other array: {wanted}")
     ((rows,),) = lengths
     index = np.arange(count) % rows
-    taken = {spec.name: arrays[spec.name][index].astype(spec.datatype.numpy) for spec in specs}
+    taken = {spec.name: arrays[spec.name][index].astype(held(spec.datatype)) for spec in specs}
     return Feeds("real", taken, tuple(f"row {row}" for row in index)), f"{rows} rows of {path.name}"
+
+
+def _fits(array: Array, spec: TensorSpec) -> bool:
+    """Whether rows of `spec` can be made of the array without another meaning."""
+    row = array.shape[1:]
+    return (
+        len(row) == len(spec.dims)
+        and all(wanted in (-1, size) for size, wanted in zip(row, spec.dims, strict=True))
+        and np.can_cast(array.dtype, held(spec.datatype), "same_kind")
+    )
 
 
 def _guesses(specs: Sequence[TensorSpec]) -> Iterator[tuple[int, int]]:
     variable = any(-1 in spec.dims for spec in specs)
-    integers = any(spec.datatype.numpy.kind in "iu" for spec in specs)
+    integers = any(held(spec.datatype).kind in "iu" for spec in specs)
     for size in SIZES if variable else SIZES[:1]:
         for below in INTEGERS if integers else INTEGERS[:1]:
             yield size, below
 
 
 def _described(specs: Sequence[TensorSpec], size: int, below: int) -> str:
-    kinds = {spec.datatype.numpy.kind for spec in specs}
+    kinds = {held(spec.datatype).kind for spec in specs}
     parts = ["floats from -1 to 1"] if kinds & {"f"} else []
     parts += [f"integers from 0 to {below - 1}"] if kinds & {"i", "u"} else []
     parts += [f"variable dimensions of {size}"] if any(-1 in spec.dims for spec in specs) else []
@@ -139,16 +172,16 @@ def _shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
 
 
 def _draw(
-    datatype: Datatype, shape: tuple[int, ...], below: int, generator: np.random.Generator
+    kind: "np.dtype[Any]", shape: tuple[int, ...], below: int, generator: np.random.Generator
 ) -> Array:
-    match datatype.numpy.kind:
+    match kind.kind:
         case "f":
-            return generator.uniform(-1, 1, shape).astype(datatype.numpy)
+            return generator.uniform(-1, 1, shape).astype(kind)
         case "b":
             return generator.integers(0, 2, shape).astype(bool)
         case "O":
             return generator.integers(0, 100, shape).astype(str).astype(object)
-    return generator.integers(0, below, shape).astype(datatype.numpy)
+    return generator.integers(0, below, shape).astype(kind)
 
 
 def _extreme(pattern: str, array: Array, row: int) -> Array:

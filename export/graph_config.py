@@ -14,14 +14,14 @@ from serving.errors import LoadFailed
 
 
 def describe(
-    repository: Path, name: str, model: OnnxModel, max_batch_size: int, doubt: str = ""
+    repository: Path, name: str, model: OnnxModel, max_batch_size: int, source: str, doubt: str = ""
 ) -> Model:
     """What all versions share; 0 rows for a model that does not batch, for which `doubt` says why.
 
-    GateRefused for a graph that no configuration fits."""
+    GateRefused for a graph, made of `source`, that no configuration fits."""
     signature = model.signature
     try:
-        config = draft(name, MODEL, signature, Source(MODEL), max_batch_size)
+        config = draft(name, MODEL, signature, Source(source), max_batch_size)
     except LoadFailed as error:
         raise GateRefused(error.message) from error
     text = commented(config, signature, model.symbols)

@@ -4,6 +4,7 @@ Nobody says which data it was made for, so nothing is said of its accuracy: what
 the file is whole, valid and ONNX Runtime's, that it runs, and whether its rows may share batches.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from export import (
     provenance,
     rows,
 )
-from export.errors import RowsRefused
+from export.errors import FileRefused, GateRefused, RowsRefused
 from export.job import MAX_BATCH_SIZE, ImportJob
 from export.onnx_model import Feed, OnnxModel, Outputs
 from export.publish import Published, check_name, publish
@@ -56,7 +57,7 @@ def import_model(job: ImportJob, on_step: Callable[[str], None] = lambda _: None
 
         on_step(next(steps))
         described = graph_config.describe(
-            job.repository, name, model, rows.largest(tried), tried.reason
+            job.repository, name, model, rows.largest(tried), str(job.source), tried.reason
         )
         seal = partial(_passport, job, name, onnx_gates.opset(graph), tried)
         place = publish(described, {each: folder / each for each in names}, seal, job.version)
@@ -75,13 +76,15 @@ def _try(job: ImportJob, model: OnnxModel, wanted: int) -> RowsProof:
     """Runs the model; RowsRefused where batches were asked for that it does not make."""
     reason = _no_batches(model.signature, wanted)
     specs = [spec for spec in model.signature.inputs if not spec.optional]
-    if reason:
-        proof = _try_whole(job, model, specs, reason)
-    else:
-        one_row = [replace(spec, dims=spec.dims[1:]) for spec in specs]
-        feeds, inputs = generated.feeds(job.sample, one_row, wanted, model)
-        tried = rows.check(model, feeds, parity.batch_sizes(wanted), job.tolerance)
-        proof = tried.model_copy(update={"inputs": inputs})
+    try:
+        if reason:
+            proof = _try_whole(job, model, specs, reason)
+        else:
+            proof = _try_rows(job, model, specs, wanted)
+    except FileRefused:
+        raise
+    except GateRefused as error:
+        raise FileRefused(f"{job.source}: {error}") from error
     if job.max_batch_size and not proof.independent:
         raise RowsRefused(
             f"{job.source}: batches of {job.max_batch_size} were asked for, but {proof.reason}"
@@ -98,13 +101,28 @@ def _no_batches(signature: Signature, wanted: int) -> str:
     return "" if wanted else "max_batch_size is 0"
 
 
+def _try_rows(
+    job: ImportJob, model: OnnxModel, specs: Sequence[TensorSpec], wanted: int
+) -> RowsProof:
+    """Runs a model whose inputs begin with the batch on rows alone and together."""
+    one_row = [replace(spec, dims=spec.dims[1:]) for spec in specs]
+    feeds, inputs = generated.feeds(job.sample, one_row, wanted, model)
+    try:
+        tried = rows.check(model, feeds, parity.batch_sizes(wanted), job.tolerance)
+    except GateRefused as error:
+        if job.sample:
+            raise
+        raise generated.unsuited(error) from error
+    return tried.model_copy(update={"inputs": inputs})
+
+
 def _try_whole(
     job: ImportJob, model: OnnxModel, specs: Sequence[TensorSpec], reason: str
 ) -> RowsProof:
     """Runs a model that does not batch on inputs of its whole shapes."""
 
     def run(feed: Feed) -> Outputs:
-        return rows.numbers(model({name: array[0] for name, array in feed.items()}))
+        return rows.numbers(model({name: array[0, ...] for name, array in feed.items()}))
 
     feeds, inputs = generated.feeds(job.sample, specs, 1, run)
     run(feeds.alone(0))
@@ -112,13 +130,18 @@ def _try_whole(
 
 
 def _passport(
-    job: ImportJob, name: str, opset: int, tried: RowsProof, version: int, files: dict[str, str]
+    job: ImportJob,
+    name: str,
+    opset: int | None,
+    tried: RowsProof,
+    version: int,
+    files: dict[str, str],
 ) -> Passport:
     return Passport(
         model=name,
         version=version,
         files=files,
-        source=SourceProof(kind="onnx", name=job.source.name, sha256=files[intake.MODEL]),
+        source=SourceProof(kind="onnx", name=_text(job.source.name), sha256=files[intake.MODEL]),
         task="unstated",
         rows=tried,
         opset=opset,
@@ -126,3 +149,8 @@ def _passport(
         commit=provenance.commit(),
         versions=provenance.versions(provenance.WITHOUT_TORCH),
     )
+
+
+def _text(name: str) -> str:
+    """A file's name, which may be any bytes, as a passport can hold it."""
+    return os.fsencode(name).decode(errors="replace")

@@ -34,9 +34,7 @@ def take(source: Path, folder: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     model = _parse(folder / MODEL, source)
     locations = sorted({_checked(location, source) for location in _locations(model)})
     for location in locations:
-        target = folder / location
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(source.parent / location, target, follow=False)
+        _copy(source.parent / location, folder / location, follow=False)
     return model, (MODEL, *locations)
 
 
@@ -59,7 +57,7 @@ def _no_model(path: Path) -> str:
     return f"it is no ONNX model, or not a whole one ({size} bytes): export or copy it again"
 
 
-def _locations(message: Message) -> Iterator[str]:
+def _locations(message: Message) -> Iterator[str | bytes]:
     """Where the tensors of a model, its functions and its inner graphs keep their data outside."""
     if isinstance(message, onnx.TensorProto):
         if message.data_location == onnx.TensorProto.EXTERNAL:
@@ -72,17 +70,18 @@ def _locations(message: Message) -> Iterator[str]:
                 yield from _locations(part)
 
 
-def _checked(location: str, source: Path) -> str:
+def _checked(location: str | bytes, source: Path) -> str:
     """The path, as simple as it can be written."""
-    path = PurePosixPath(location)
-    if not path.parts or "\0" in location:
+    # Bytes are what protobuf makes of a text that is not UTF-8.
+    if isinstance(location, bytes) or not PurePosixPath(location).parts or "\0" in location:
         raise FileRefused(f"{source}: says {location!r} of where its weights are: export it again")
+    path = PurePosixPath(location)
     if path.is_absolute() or ".." in path.parts or "\\" in location or ":" in path.parts[0]:
         raise FileRefused(
             f"{source}: its weights are in {location!r}, which leaves the model's folder: save the "
             "model with its weights beside it"
         )
-    if str(path) in _RESERVED:
+    if path.parts[0] in _RESERVED:
         raise FileRefused(
             f"{source}: its weights are in {location!r}, a name that a version has for a file of "
             "its own: save them under another"
@@ -90,7 +89,7 @@ def _checked(location: str, source: Path) -> str:
     place = source.parent
     for part in path.parts:
         place /= part
-        if place.is_symlink():
+        if os.path.islink(place):
             raise FileRefused(
                 f"{source}: its weights are in {location!r}, but {place} is a link, which could "
                 "lead anywhere: put the file itself there"
@@ -102,10 +101,12 @@ def _copy(source: Path, target: Path, follow: bool) -> None:
     flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(source, flags)  # at a pipe that nobody writes to, it must not wait
-        with os.fdopen(descriptor, "rb") as file, target.open("xb") as copy:
+        with os.fdopen(descriptor, "rb") as file:
             if not os.path.isfile(descriptor):
                 raise FileRefused(f"{source}: is not a plain file")
-            shutil.copyfileobj(file, copy)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as copy:
+                shutil.copyfileobj(file, copy)
     except FileNotFoundError:
         raise FileRefused(
             f"{source}: does not exist, but the model keeps weights there: copy it beside the model"

@@ -74,7 +74,7 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
             job.tolerance,
         )
         on_step(next(steps))
-        described = graph_config.describe(job.repository, name, candidate, count)
+        described = graph_config.describe(job.repository, name, candidate, count, job.reference)
         seal = partial(_passport, job, module, name, compared)
         place = publish(described, {model_config.MODEL: graph}, seal, job.version)
     return Published(place, passports.read(place / passports.FILENAME))

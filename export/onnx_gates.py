@@ -31,15 +31,22 @@ def check(path: Path, model: onnx.ModelProto, source: Path) -> OnnxModel:
     try:
         _check_versions(model)
         _check_operators(model)
-        _check_valid(path)
-        return _open(path, model)
+        _check_valid(path, model)
+        opened = _open(path, model)
+        _ = opened.signature  # of which not every type can be sent
+        return opened
+    except UnicodeDecodeError as error:
+        raise FileRefused(
+            f"{source}: a name in it is no text, but bytes that are not UTF-8: copy or export it "
+            "again"
+        ) from error
     except GateRefused as error:
         raise FileRefused(f"{source}: {error}") from error
 
 
-def opset(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators; 0 where the model uses none."""
-    return _opsets(model.opset_import).get("", 0)
+def opset(model: onnx.ModelProto) -> int | None:
+    """The version of ONNX's own operators; None where the model uses none."""
+    return _opsets(model.opset_import).get("")
 
 
 def _opsets(imports: Iterable[Any]) -> dict[str, int]:
@@ -55,7 +62,7 @@ def _check_versions(model: onnx.ModelProto) -> None:
     if not model.opset_import:
         raise FileRefused("it states no opset: export it again")
     stated, newest = opset(model), _newest_opset()
-    if stated and not OLDEST <= stated <= newest:
+    if stated is not None and not OLDEST <= stated <= newest:
         cure = (
             f"export it with opset {newest} or less, or upgrade onnxruntime"
             if stated > newest
@@ -152,11 +159,19 @@ def _called(name: str, operator: str, domain: str, outputs: Iterable[str]) -> st
     return f"{node} with the operator {operator} of the domain {_domain(domain) or 'ai.onnx'}"
 
 
-def _check_valid(path: Path) -> None:
+def _check_valid(path: Path, model: onnx.ModelProto) -> None:
     """The checker's rules, and shapes that contradict each other."""
+    # Shape inference takes sparse weights for numbers without dimensions.
+    infers = not model.graph.sparse_initializer
     try:
-        onnx.checker.check_model(path, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        onnx.checker.check_model(path, full_check=infers)
+    except UnicodeDecodeError:
+        raise
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        ValueError,  # of a type of elements that it does not know
+    ) as error:
         raise FileRefused(f"it is not valid ONNX: {_first_line(error)}") from error
 
 

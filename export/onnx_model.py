@@ -1,5 +1,6 @@
 """An ONNX model as a function, by ONNX Runtime; needs no torch."""
 
+import ctypes
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from export.errors import GateRefused
 from serving import dtypes
+from serving.dtypes import Datatype
 from serving.types import Array, Signature, TensorSpec
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
@@ -18,11 +20,13 @@ Outputs: TypeAlias = Mapping[str, Array]
 Feed: TypeAlias = Mapping[str, Array]
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
+_BFLOAT16: Final = 16  # onnx.TensorProto.BFLOAT16
 
 
 class OnnxModel:
     """A session for the model in a file, or in memory, on `threads` threads (0: one a core).
 
+    What is BF16 in the graph, which numpy does not have, is float32 here.
     GateRefused, with the runtime's words, where it cannot be loaded, or not for `provider`."""
 
     def __init__(self, model: bytes | Path, threads: int = 0, provider: str = CPU) -> None:
@@ -44,6 +48,8 @@ class OnnxModel:
             raise GateRefused(f"ONNX Runtime's {provider} does not load")
         self.inputs = [given.name for given in self._session.get_inputs()]
         self.outputs = [output.name for output in self._session.get_outputs()]
+        nodes = (*self._session.get_inputs(), *self._session.get_outputs())
+        self._bfloat16 = {node.name for node in nodes if node.type == Datatype.BF16.onnx}
 
     @property
     def signature(self) -> Signature:
@@ -74,7 +80,7 @@ class OnnxModel:
     def __call__(self, feed: Feed) -> Outputs:
         """All outputs; GateRefused, with the runtime's words, where it cannot run."""
         try:
-            results = self._session.run(self.outputs, dict(feed))
+            results = self._run(feed)
         except Exception as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
             raise GateRefused(f"ONNX Runtime cannot run the model on {shapes}: {error}") from error
@@ -82,13 +88,48 @@ class OnnxModel:
             name: np.asarray(result) for name, result in zip(self.outputs, results, strict=True)
         }
 
+    def _run(self, feed: Feed) -> list[Any]:
+        if not self._bfloat16:
+            return list(self._session.run(self.outputs, dict(feed)))
+        values = {
+            name: _words(array)
+            if name in self._bfloat16
+            else onnxruntime.OrtValue.ortvalue_from_numpy(array)
+            for name, array in feed.items()
+        }
+        results = self._session.run_with_ort_values(self.outputs, values)
+        return [
+            _floats(result) if name in self._bfloat16 else result.numpy()
+            for name, result in zip(self.outputs, results, strict=True)
+        ]
+
+
+def held(datatype: Datatype) -> "np.dtype[Any]":
+    """What OnnxModel takes and gives for it."""
+    return np.dtype(np.float32) if datatype is Datatype.BF16 else datatype.numpy
+
+
+def _words(floats: Array) -> Any:
+    """The upper halves of float32, which is what BF16 is."""
+    words = (floats.view(np.uint32) >> 16).astype(np.uint16)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(words, _BFLOAT16)
+
+
+def _floats(value: Any) -> Array:
+    data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    words = np.frombuffer(data, np.uint16).astype(np.uint32) << 16
+    return words.view(np.float32).reshape(value.shape())
+
 
 def _spec(node: Any, optional: bool = False) -> TensorSpec:
     datatype = dtypes.from_onnx(node.type)
     if datatype is None:
+        maps = "map(" in node.type  # as converters of scikit-learn's classifiers make them
+        cure = (
+            "convert it with options={'zipmap': False}" if maps else "export it with tensors only"
+        )
         raise GateRefused(
-            f"'{node.name}' is of type {node.type}, which the protocol cannot carry; export the "
-            "model with tensors only"
+            f"'{node.name}' is of type {node.type}, which the protocol cannot carry; {cure}"
         )
     dims = tuple(dim if isinstance(dim, int) else -1 for dim in node.shape)
     return TensorSpec(node.name, datatype, dims, optional)

@@ -8,6 +8,7 @@ import click
 
 from export.errors import InvalidName
 from export.job import REPOSITORY, Tolerance
+from training.options import Number
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 TOLERANCE = Tolerance()
@@ -65,14 +66,14 @@ def tolerance(what: str) -> Callable[[Command], Command]:
     options = (
         click.option(
             "--absolute-tolerance",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Number(min=0, min_open=True),
             default=TOLERANCE.absolute,
             show_default=True,
             help=f"Largest difference between {what}, ...",
         ),
         click.option(
             "--relative-tolerance",
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             default=TOLERANCE.relative,
             show_default=True,
             help="... plus this share of the latter's value.",

@@ -205,6 +205,14 @@ def batches(samples: Samples[object], size: int) -> Iterator[Batch]:
 
 
 def stack(answers: Sequence[Outputs]) -> Outputs:
+    """Rows that were answered alone, together; ParityRefused where one is larger than another."""
+    for name, first in answers[0].items():
+        for answer in answers:
+            if answer[name].shape[1:] != first.shape[1:]:
+                raise ParityRefused(
+                    f"{name} has the shape {list(first.shape)} for one row and "
+                    f"{list(answer[name].shape)} for another"
+                )
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 

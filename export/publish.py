@@ -88,7 +88,7 @@ def check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise InvalidName(
             f"{name!r} cannot be a model's name: letters, digits, dots, underscores and hyphens "
-            "only, the first one a letter or a digit"
+            "only, the first one a letter or a digit; give another by --name"
         )
 
 

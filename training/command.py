@@ -52,7 +52,7 @@ def _help() -> str:
 )
 @click.option(
     "--lr",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     show_default=BY_RECIPE,
     help="Peak learning rate.",
 )
@@ -70,13 +70,13 @@ def _help() -> str:
 )
 @click.option(
     "--clip-norm",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     show_default=BY_RECIPE,
     help="Longest that all gradients together may be.",
 )
 @click.option(
     "--clip-value",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     show_default=BY_RECIPE,
     help="Largest that an element of a gradient may be.",
 )

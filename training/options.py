@@ -1,5 +1,6 @@
 """The options that commands which train or need data share; `help_text` is what each says there."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,6 +14,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEFAULTS: Final = TrainConfig()
 _FOLDERS: Final = "Folder with the data files, or with a folder of them per data set."
+
+
+class Number(click.FloatRange):
+    """A finite number in a range: of NaN, a range alone finds nothing wrong."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 def epochs(help_text: str, shown: str) -> Callable[[Command], Command]:

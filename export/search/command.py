@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     show_default="no limit",
     help="No new network is begun after so long; the same command goes on later.",
 )
 @click.option(
     "--max-latency",
     metavar="MICROSECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     show_default="no limit",
     help="What the winner may take at most for one sample.",
 )
