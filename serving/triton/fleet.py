@@ -73,8 +73,12 @@ class Fleet:
         return tuple(self._links.values())
 
     def statistics(self) -> Sequence[ServerStatistics]:
-        """How they do, and what they were asked since they were found."""
-        return [link.statistics() for link in self._links.values()]
+        """How they do, and what they were asked since they were found.
+
+        A name that has stood for none yet is a server that cannot be reached.
+        """
+        found = [link.statistics() for link in self._links.values()]
+        return [*found, *map(ServerStatistics, self._discovery.unknown)]
 
     @property
     def size(self) -> int:

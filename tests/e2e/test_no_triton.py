@@ -76,6 +76,13 @@ def test_metrics_are_there_all_the_same_and_tell_who_is_missing(server: Server, 
     assert f'penstock_server_up{{server="127.0.0.1:{port}"}} 0.0' in answer.text
 
 
+def test_a_name_that_stands_for_no_server_is_one_that_cannot_be_reached() -> None:
+    flags = ("--engine=triton", "--triton-url=no-such-host.invalid:8001")
+    with penstock_server(*flags, repository=None) as alone:
+        answer = httpx.get(f"http://{alone.metrics}/metrics")
+    assert 'penstock_server_up{server="no-such-host.invalid:8001"} 0.0' in answer.text
+
+
 def test_it_is_ready_once_a_server_is(server: Server, port: int) -> None:
     # Any server of the protocol will do to be found: this one needs no Triton installed.
     with grpc.insecure_channel(server.grpc) as channel:
