@@ -140,6 +140,29 @@ def test_every_deployment_has_its_budget_its_policy_and_its_monitor(build: tuple
 
 
 @builds
+def test_metrics_are_of_a_job_with_penstock_in_its_name_if_they_are_ours(
+    build: tuple[str, ...],
+) -> None:
+    """Others would be added to ours by the rules and the dashboard."""
+    objects = built(build)
+    monitors = [one for one in objects if one["kind"] == "PodMonitor"]
+    for one in objects:
+        if one["kind"] != "Deployment":
+            continue
+        template = one["spec"]["template"]
+        labels = template["metadata"]["labels"]
+        [monitor] = [
+            each
+            for each in monitors
+            if each["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        ]
+        # As the operator names it.
+        placed = "/".join(monitor["metadata"][name] for name in ("namespace", "name"))
+        job = labels.get(monitor["spec"].get("jobLabel"), placed)
+        assert ("penstock" in job) == is_penstock(template["spec"]["containers"][0])
+
+
+@builds
 def test_network_policies_close_both_directions(build: tuple[str, ...]) -> None:
     for one in built(build):
         if one["kind"] == "NetworkPolicy":
