@@ -18,6 +18,7 @@ from export import importing
 from export.errors import FileRefused, GateRefused, Incompatible, RowsRefused
 from export.import_command import import_
 from export.job import ImportJob
+from export.onnx_model import OnnxModel
 from export.publish import Published
 from serving import passport
 from tests.export.onnx_graphs import WEIGHTS, external, linear, model, node, single, written
@@ -124,6 +125,10 @@ def make_pipe(file: Path) -> None:
         ("weights.bin", make_pipe, "is not a plain file"),
         ("weights.bin", lambda file: file.write_bytes(b"few"), "made.onnx: .*"),
         ("passport.json", take_a_name, "a name that a version has for a file of its own"),
+        ("passport.json/weights.bin", link_to_secret, "a name that a version has for a file of"),
+        ("model.onnx/weights.bin", link_to_secret, "a name that a version has for a file of its"),
+        ("made.onnx/weights.bin", link_to_secret, r"cannot be read \(Not a directory\)"),
+        ("long" * 100, link_to_secret, r"cannot be read \(File name too long\)"),
         ("", link_to_secret, "says '' of where its weights are"),
         (".", link_to_secret, "says '.' of where its weights are"),
     ],
@@ -137,6 +142,39 @@ def test_weights_that_are_not_plainly_beside_the_model_are_refused(
         take(source)
 
     assert not (tmp_path / "models").exists()
+
+
+def of_bytes(made: bytes, text: bytes) -> bytes:
+    """The file of a model with bytes that are not UTF-8 in the place of this text."""
+    assert text in made
+    return made.replace(text, b"\xff" * len(text))
+
+
+def test_a_location_that_is_no_text_is_refused(tmp_path: Path, take: Take) -> None:
+    source = external(tmp_path / "source", "weights.bin")
+    source.write_bytes(of_bytes(source.read_bytes(), b"weights.bin"))
+
+    with pytest.raises(FileRefused, match="of where its weights are: export it again"):
+        take(source)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, take: Take) -> None:
+    source = written(tmp_path / "source", linear(x=("rows", 3), y=("rows", 2)))
+    source.write_bytes(of_bytes(source.read_bytes(), b"rows"))
+
+    with pytest.raises(FileRefused, match=r"made\.onnx: a name in it is no text"):
+        take(source)
+
+
+def test_a_file_whose_own_name_is_no_text_has_a_passport_that_can_be_read(
+    tmp_path: Path, take: Take
+) -> None:
+    source = written(tmp_path, linear()).rename(tmp_path / os.fsdecode(b"\xff.onnx"))
+
+    published = take(source, name="named")
+
+    assert published.passport.source is not None
+    assert published.passport.source.name == "\N{REPLACEMENT CHARACTER}.onnx"
 
 
 def test_a_link_that_somebody_named_is_followed(tmp_path: Path, take: Take) -> None:
@@ -167,6 +205,24 @@ def in_a_branch() -> onnx.ModelProto:
         initializers=[yes],
         opsets=(("", 18), ("my.ops", 1)),
     )
+
+
+def of_unknown_elements() -> onnx.ModelProto:
+    made = single("Relu")
+    made.graph.input[0].type.tensor_type.elem_type = 999
+    return made
+
+
+def maps_of_probabilities() -> onnx.ModelProto:
+    """What skl2onnx makes of a classifier where nothing else is asked for."""
+    made = model(
+        [node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])],
+        opsets=(("", 18), ("ai.onnx.ml", 1)),
+    )
+    pairs = made.graph.output[0].type.sequence_type.elem_type.map_type
+    pairs.key_type = TensorProto.INT64
+    pairs.value_type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    return made
 
 
 CUSTOM = (("", 18), ("my.ops", 1))
@@ -201,6 +257,16 @@ UNFIT: dict[str, tuple[onnx.ModelProto, str]] = {
     "no opset": (single("Relu", opsets=()), "states no opset"),
     "a new file format": (single("Relu", ir=60), "is of IR version 60; ONNX Runtime .* reads "),
     "shapes that contradict each other": (linear(x=("N", 4)), "is not valid ONNX: "),
+    "elements of an unknown type": (of_unknown_elements(), "is not valid ONNX: .*999"),
+    "maps": (maps_of_probabilities(), r"cannot carry; convert it with options=\{'zipmap': False\}"),
+    "an input larger than memory": (
+        single("Relu", x=("N", 2**40), y=("N", 2**40)),
+        "a row of its inputs cannot be held in memory",
+    ),
+    "an input larger than addresses": (
+        single("Relu", x=("N", 2**62, 2**62), y=("N", 2**62, 2**62)),
+        "a row of its inputs cannot be held in memory",
+    ),
     "an input from nowhere": (
         model([node("Relu", ["nowhere"], ["y"])], y=("N", 3)),
         "is not valid ONNX: ",
@@ -243,8 +309,17 @@ def test_damaged_weights_are_refused(take: Take) -> None:
     weights[0, 0] = np.nan
     damaged.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
 
-    with pytest.raises(GateRefused, match="y is NaN where every input is a number"):
+    with pytest.raises(
+        GateRefused, match=r"made\.onnx: y is NaN where every input is a number"
+    ) as refused:
         take(damaged)
+
+    assert "give it rows of real ones by --sample" in str(refused.value)
+
+
+def test_a_dimension_that_holds_nothing_is_refused_by_the_name_of_the_file(take: Take) -> None:
+    with pytest.raises(GateRefused, match=r"made\.onnx: model input 'x' dimension must be"):
+        take(single("Relu", x=("N", 0), y=("N", 0)))
 
 
 def mean_over_rows() -> onnx.ModelProto:
@@ -264,7 +339,24 @@ def first_row_only() -> onnx.ModelProto:
     return model([node("Slice", ["x", "a", "b"], ["y"])], y=("M", 3), initializers=bounds)
 
 
+def as_many_as_the_largest() -> onnx.ModelProto:
+    """Each row as long as the largest number of the batch says."""
+    zero, one = (numpy_helper.from_array(np.array(at), name) for at, name in ((0, "a"), (1, "b")))
+    first, last = (numpy_helper.from_array(np.array([at]), f"axis{at}") for at in (0, 1))
+    nodes = [
+        node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        node("Range", ["a", "largest", "b"], ["range"]),
+        node("Unsqueeze", ["range", "axis0"], ["row"]),
+        node("ReduceSum", ["x", "axis1"], ["sum"]),
+        node("Add", ["row", "sum"], ["added"]),
+        node("Cast", ["added"], ["y"], to=TensorProto.FLOAT),
+    ]
+    weights = [zero, one, first, last]
+    return model(nodes, y=("N", "K"), kind=TensorProto.INT64, initializers=weights)
+
+
 DEPENDENT = {
+    "the lengths of others": (as_many_as_the_largest(), r"y has the shape \[1, \d+\] for one row"),
     "its rows": (mean_over_rows(), r"y\[.*at batch size 2, .*the row alone"),
     "a batch": (one_row_only(), r"'y' is \[1, 3\], whose first dimension is fixed"),
     "an answer": (first_row_only(), r"y has the shape \[1, 3\] for a batch of 2"),
@@ -302,9 +394,58 @@ def test_a_fixed_first_dimension_is_no_batch(take: Take) -> None:
     assert "max_batch_size: 0" in config(published)
 
 
-def lookup() -> onnx.ModelProto:
-    """Tokens of any number, of which it knows five."""
-    table = numpy_helper.from_array(np.ones((5, 3), np.float32), "table")
+def test_one_number_without_dimensions_is_an_input_and_an_answer(take: Take) -> None:
+    published = take(single("Relu", x=(), y=()))
+
+    assert "max_batch_size: 0" in config(published)
+    assert "dims: [ 1 ]" in config(published)
+
+
+def test_a_model_of_bf16_is_tried_by_numbers_of_that_kind(take: Take) -> None:
+    made = model(
+        [
+            node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+            node("Add", ["wide", "wide"], ["twice"]),
+            node("Cast", ["twice"], ["y"], to=TensorProto.BFLOAT16),
+        ],
+        y=("N", 3),
+        kind=TensorProto.BFLOAT16,
+    )
+    made.graph.output[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+
+    published = take(made)
+
+    assert published.passport.rows is not None
+    assert published.passport.rows.independent
+    assert published.passport.rows.inputs == "floats from -1 to 1"
+    tried = OnnxModel(published.folder / "model.onnx")(
+        {"x": np.array([[1.5, -2.0, 0.25]], np.float32)}
+    )
+    np.testing.assert_array_equal(tried["y"], np.array([[3.0, -4.0, 0.5]], np.float32))
+
+
+def test_a_model_without_operators_of_onnx_itself_is_of_no_opset(take: Take) -> None:
+    doubled = node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.0], scale=[2.0])
+
+    published = take(model([doubled], y=("N", 3), opsets=(("ai.onnx.ml", 1),)))
+
+    assert published.passport.opset is None
+    assert passport.read(published.folder / "passport.json").opset is None
+
+
+def test_sparse_weights_are_weights(take: Take) -> None:
+    made = linear()
+    del made.graph.initializer[:]
+    values = numpy_helper.from_array(np.array([1, 2], np.float32), "weights")
+    places = numpy_helper.from_array(np.array([0, 4]), "places")
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [3, 2]))
+
+    assert take(made).passport.rows is not None
+
+
+def lookup(known: int = 5) -> onnx.ModelProto:
+    """Tokens of any number, of which it knows so many."""
+    table = numpy_helper.from_array(np.ones((known, 3), np.float32), "table")
     nodes = [node("Gather", ["table", "x"], ["y"])]
     return model(nodes, x=("N", "T"), y=("N", "T", 3), kind=TensorProto.INT64, initializers=[table])
 
@@ -314,6 +455,26 @@ def test_inputs_are_guessed_until_the_model_runs(take: Take) -> None:
 
     assert published.passport.rows is not None
     assert published.passport.rows.inputs == "integers from 0 to 1, variable dimensions of 8"
+
+
+def test_a_guess_suits_all_rows_and_not_the_first_one_alone(take: Take) -> None:
+    """Of 98 tokens the first row, were it drawn alone, holds few enough to be lucky."""
+    published = take(lookup(known=98))
+
+    assert published.passport.rows is not None
+    assert published.passport.rows.inputs == "integers from 0 to 1, variable dimensions of 8"
+
+
+def test_a_size_that_memory_cannot_hold_is_not_the_last_guess(take: Take) -> None:
+    """Of five dimensions of any size, which have to be one."""
+    weights = numpy_helper.from_array(np.ones((1, 2), np.float32), "weights")
+    nodes = [node("MatMul", ["x", "weights"], ["y"])]
+    sizes = ("N", "A", "B", "C", "D")
+
+    published = take(model(nodes, x=(*sizes, "E"), y=(*sizes, 2), initializers=[weights]))
+
+    assert published.passport.rows is not None
+    assert published.passport.rows.inputs == "floats from -1 to 1, variable dimensions of 1"
 
 
 def fixed_inside() -> onnx.ModelProto:
@@ -338,14 +499,24 @@ def test_a_model_that_no_guess_suits_asks_for_a_sample_and_takes_it(
 
 
 @pytest.mark.parametrize(
-    "arrays", [{"z": np.ones((2, 3))}, {"x": np.float32(1)}, {"x": np.ones((0, 3))}, {}]
+    "arrays",
+    [
+        {"z": np.ones((2, 3))},
+        {"x": np.float32(1)},
+        {"x": np.ones((0, 3))},
+        {"x": np.ones((2, 4))},
+        {"x": np.ones((2, 3, 1))},
+        {"x": np.ones((2, 3)) * 1j},
+        {"x": np.array([["a", "b", "c"]])},
+        {},
+    ],
 )
 def test_a_sample_of_other_inputs_is_refused(
     tmp_path: Path, take: Take, arrays: dict[str, Any]
 ) -> None:
     np.savez(tmp_path / "rows.npz", **arrays)
 
-    with pytest.raises(FileRefused, match=r"must hold N rows for each input.*x \[N, 3\]"):
+    with pytest.raises(FileRefused, match=r"must hold N rows for each input.*x \[N, 3\] of FP32"):
         take(linear(), sample=tmp_path / "rows.npz")
 
 
@@ -361,6 +532,38 @@ def test_a_sample_that_is_no_npz_file_is_refused_without_advice_to_trust_it(
         take(linear(), sample=text)
     with pytest.raises(FileRefused, match="must hold N rows for each input"):
         take(linear(), sample=members)
+
+
+def one_array(path: Path) -> None:
+    np.save(path, np.ones((2, 3), np.float32))
+    path.with_suffix(".npz.npy").rename(path)
+
+
+def no_content(path: Path) -> None:
+    path.touch()
+
+
+def broken_compression(path: Path) -> None:
+    np.savez_compressed(path, x=np.random.default_rng(0).normal(size=(50, 3)))
+    data = bytearray(path.read_bytes())
+    data[200:260] = b"\xaa" * 60
+    path.write_bytes(data)
+
+
+def of_any_size(path: Path) -> None:
+    shape = b"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999, 3), }"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x.npy", b"\x93NUMPY\1\0" + bytes([len(shape), 0]) + shape)
+
+
+@pytest.mark.parametrize("make", [one_array, no_content, broken_compression, of_any_size])
+def test_a_sample_that_cannot_be_read_is_refused(
+    tmp_path: Path, take: Take, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "rows.npz")
+
+    with pytest.raises(FileRefused, match=r"rows.npz: cannot be read as an \.npz file of arrays"):
+        take(linear(), sample=tmp_path / "rows.npz")
 
 
 def run(*arguments: object) -> Result:
@@ -387,3 +590,11 @@ def test_a_refusal_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {source}: ONNX Runtime ")
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_tolerance_is_a_finite_number(tmp_path: Path, value: str) -> None:
+    result = run(written(tmp_path, linear()), "--absolute-tolerance", value)
+
+    assert result.exit_code == 2
+    assert f"{value} is no finite number" in result.stderr
