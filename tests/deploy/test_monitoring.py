@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import httpx
 import pytest
+import yaml
 
 from tests.deploy.monitoring import RULES, panels, prometheus, queries, rules
 from tests.e2e.scrape import scrape
-from tests.e2e.server import Server, penstock_server
+from tests.e2e.server import ROOT, Server, penstock_server
 
 PROMETHEUS: Final = shutil.which("prometheus")
 PROMTOOL: Final = shutil.which("promtool")
@@ -68,6 +69,16 @@ def test_the_rules_pass_prometheus_own_tests(check: list[str]) -> None:
     )
 
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+
+
+def test_the_page_makes_an_object_of_the_rules_for_the_operator() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^(\{ printf .*?\}) \| kubectl apply", page, re.MULTILINE | re.DOTALL)
+    made = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    rule = yaml.safe_load(made.stdout)
+    assert rule["kind"] == "PrometheusRule"
+    assert rule["spec"] == yaml.safe_load(RULES.read_text())
 
 
 def test_every_alert_has_a_test_in_which_it_fires() -> None:
