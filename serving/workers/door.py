@@ -80,11 +80,17 @@ def _handed_in(inside: socket.socket) -> list[tuple[socket.socket, Arena]]:
     found: list[tuple[socket.socket, Arena]] = []
     while True:
         try:
-            _, descriptors, _, _ = socket.recv_fds(inside, len(_KNOCK), 2)
+            knock, descriptors, _, _ = socket.recv_fds(inside, len(_KNOCK), 2)
         except BlockingIOError:
             return found
-        if not descriptors:
+        if not knock:
             return found  # The door is closed.
+        if len(descriptors) < 2:
+            # This process may open no more: the worker finds itself cut off, and comes again.
+            for one in descriptors:
+                os.close(one)
+            logger.error("a worker could not be let in: too many open files")
+            continue
         connection, memory = descriptors
         try:
             found.append((socket.socket(fileno=connection), Arena(memory, 1)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import socket
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
@@ -12,8 +13,12 @@ from serving.workers import door, failures
 from serving.workers.channel import Channel, Message
 from serving.workers.sharing import Change
 
+logger = logging.getLogger("penstock.workers")
+
 # In seconds: about how long a new start takes.
 _RETRY_AFTER: Final = 1.0
+# In seconds, before a connection that could not be made is tried again.
+_PAUSE: Final = 0.1
 
 
 class Lost(Unavailable):
@@ -100,7 +105,15 @@ class Link:
             self._channel.send(ticket, "cancel")
 
     async def _connect(self) -> None:
-        self._channel = await door.knock(self._outside, lambda: Channel(self._received, self._lost))
+        while self._channel is None:
+            try:
+                self._channel = await door.knock(
+                    self._outside, lambda: Channel(self._received, self._lost)
+                )
+            except OSError as error:
+                # Such as for want of descriptors, of which connections have as many for a while.
+                logger.error("the engine cannot be reached, trying again: %s", error)
+                await asyncio.sleep(_PAUSE)
 
     def _received(self, message: Message) -> None:
         ticket, kind, value = message
