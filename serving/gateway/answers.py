@@ -1,25 +1,30 @@
 """What an HTTP client gets in the end, whichever way its request came in."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from serving.errors import Code, Decoupled, ServingError, Unauthenticated, Unsupported
 from serving.gateway import body
 from serving.gateway.errors import UNEXPECTED, retry_after
 from serving.wire import rest_documents as documents
+from serving.wire.rest_answers import Buffer
 
 JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
 
 
 class Answer(NamedTuple):
-    """A response before it is a framework's object; `headers` are those beside type and length."""
+    """A response before it is a framework's object; `headers` are those beside type and length.
+
+    `tensors` are large ones that follow `content`, where they lie.
+    """
 
     content: bytes
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, str] = {}
+    tensors: Sequence[Buffer] = ()
 
 
 def of_error(error: ServingError, status: Mapping[Code, int]) -> Answer:

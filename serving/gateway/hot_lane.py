@@ -308,15 +308,16 @@ class HotLane(Guarded):
             self._send(call, answer)
 
     def _send(self, call: _Call, answer: Answer) -> None:
-        content = answer.content
+        content, tensors = answer.content, answer.tensors
+        size = len(content) + sum(map(len, tensors))
         lines = [f"{key.lower()}: {text}\r\n" for key, text in answer.headers.items()]
         if not call.keep_alive:
             lines.append("connection: close\r\n")
-        lines.append(f"content-length: {len(content)}\r\ncontent-type: {answer.media_type}\r\n\r\n")
+        lines.append(f"content-length: {size}\r\ncontent-type: {answer.media_type}\r\n\r\n")
         start = self._lane.starts.of(answer.status, self.server_state.default_headers)
         head = start + "".join(lines).encode("latin-1")
-        if len(content) > _LARGE:
-            self.transport.writelines((head, content))
+        if tensors or size > _LARGE:
+            self.transport.writelines((head, content, *tensors))
         else:
             self.transport.write(head + content)
         call.response_complete = True

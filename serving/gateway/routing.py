@@ -25,8 +25,9 @@ def json(content: bytes) -> Response:
 
 def response(answer: Answer) -> Response:
     """An answer as the framework has it."""
+    content = b"".join((answer.content, *answer.tensors))
     return Response(
-        answer.content, answer.status, headers=dict(answer.headers), media_type=answer.media_type
+        content, answer.status, headers=dict(answer.headers), media_type=answer.media_type
     )
 
 
