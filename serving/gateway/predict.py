@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -30,6 +31,8 @@ _MOST_BEAMS: Final = 8
 _MAX_FILES: Final = 256
 # The largest picture takes some 800 MB while it is decoded, whatever its file has.
 _MAX_DECODED_AT_ONCE: Final = 2
+# To read more numbers than these takes longer than going to another thread and back.
+_LONG: Final = 64 * 1024
 
 
 def create_router(engine: Engine, limit: int) -> APIRouter:
@@ -106,22 +109,32 @@ async def _numbers(
     """The one input of a model of pictures, tables or series, or of one whose input may be `drawn`
     by chance."""
     spec = _only_input(metadata)
+    is_long = len(content) > _LONG
+    decode: Callable[[], Array]
     if _media_type(request) == "application/json":
-        most = max(1, metadata.max_batch_size)
-        array = latents.decode(content, spec, most) if drawn else None
-        if array is None:
-            array = json_examples.decode(content, spec, columns)
+        most = max(1, metadata.max_batch_size) if drawn else 0
+        decode = partial(_from_json, content, spec, columns, most)
     elif _media_type(request) == "text/csv":
-        array = tables.from_csv(content, spec, columns)
+        decode = partial(tables.from_csv, content, spec, columns)
     else:
         layout = metadata.formats.get(spec.name, "FORMAT_NONE")
-        files = await _files(request, content)
-        # A large picture takes its time, which the other requests shall not wait for.
+        decode = partial(_decode, await _files(request, content), spec, layout)
+        is_long = True  # as pictures, however short the files are
+    if is_long:
+        # It takes its time, which the other requests shall not wait for.
         async with decoding:
-            array = await asyncio.to_thread(_decode, files, spec, layout)
+            array = await asyncio.to_thread(decode)
+    else:
+        array = decode()
     if not metadata.max_batch_size:
         array = _single(array, metadata)
     return Tensor(spec.name, spec.datatype, array)
+
+
+def _from_json(content: bytes, spec: TensorSpec, columns: Sequence[str], most: int) -> Array:
+    """The examples in `content`, or up to `most` that are drawn by chance."""
+    array = latents.decode(content, spec, most) if most else None
+    return json_examples.decode(content, spec, columns) if array is None else array
 
 
 def _tokens(

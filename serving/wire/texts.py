@@ -23,9 +23,10 @@ MASK: Final = "attention_mask"
 BEAMS: Final = "beams"  # hypotheses that the search for a translation keeps
 # Texts are padded to a power of two, so that those of like length share batches.
 SHORTEST: Final = 8
-# No page is longer. It takes a second to find the words of that many characters, of which a model
-# reads the first few hundred.
+# Of all texts of a request. It takes a second to find the words of that many characters, of which
+# a model reads the first few hundred of each text; and an empty text takes time as well.
 MAX_CHARACTERS: Final = 1_000_000
+MAX_TEXTS: Final = 4096
 _KEPT: Final = 64  # tokenisers that are ready
 
 
@@ -63,16 +64,12 @@ def tokenise(
     """`inputs` of a model for these texts, a row each (B, T), padded on the right; and (B, 1) where
     a model asks for `beams`.
 
-    `tokenizer` is the text of a `tokenizer.json`. Raises InvalidArgument for a text that is too
-    long or of which nothing is left, and for inputs that are not numbers of tokens and their mask;
-    LoadFailed for a tokeniser that cannot be read; Unsupported without the library.
+    `tokenizer` is the text of a `tokenizer.json`. Raises InvalidArgument for texts that are too
+    many, too long or of which nothing is left, and for inputs that are not numbers of tokens and
+    their mask; LoadFailed for a tokeniser that cannot be read; Unsupported without the library.
     """
     _check_inputs(inputs)
-    for place, text in enumerate(texts):
-        if len(text) > MAX_CHARACTERS:
-            raise InvalidArgument(
-                f"text {place} has {len(text)} characters; at most {MAX_CHARACTERS} are read"
-            )
+    _check_sizes(texts)
     rows = [each.ids for each in _ready(tokenizer).encode_batch_fast(list(texts))]
     if [] in rows:
         raise InvalidArgument(f"text {rows.index([])} holds no word")
@@ -103,6 +100,16 @@ def _padded(rows: Sequence[Sequence[int]]) -> tuple[Array, Array]:
         ids[place, : len(row)] = row
         mask[place, : len(row)] = 1
     return ids, mask
+
+
+def _check_sizes(texts: Sequence[str]) -> None:
+    if len(texts) > MAX_TEXTS:
+        raise InvalidArgument(f"{len(texts)} texts; at most {MAX_TEXTS} are read at a time")
+    characters = sum(map(len, texts))
+    if characters > MAX_CHARACTERS:
+        raise InvalidArgument(
+            f"the texts have {characters} characters; at most {MAX_CHARACTERS} are read at a time"
+        )
 
 
 def _check_inputs(inputs: Sequence[TensorSpec]) -> None:

@@ -87,9 +87,19 @@ def test_a_text_of_no_words_is_refused_by_its_place(text: str) -> None:
         texts.tokenise(["film", text], TOKENIZER, (IDS, MASK))
 
 
-def test_a_text_that_is_too_long_is_refused_before_it_is_read() -> None:
-    with pytest.raises(InvalidArgument, match="1000001 characters; at most 1000000"):
-        texts.tokenise(["a" * (texts.MAX_CHARACTERS + 1)], TOKENIZER, (IDS, MASK))
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (["a" * 1_000_001], "the texts have 1000001 characters; at most 1000000 are read"),
+        (["a" * 500_000, "b" * 500_001], "the texts have 1000001 characters; at most 1000000"),
+        (["a"] * 4097, "4097 texts; at most 4096 are read"),
+    ],
+)
+def test_texts_that_are_too_long_or_too_many_are_refused_before_they_are_read(
+    sent: list[str], words: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        texts.tokenise(sent, "not even looked at", (IDS, MASK))
 
 
 @pytest.mark.parametrize(
