@@ -1,9 +1,11 @@
 """One line of the log for each request, alike for both protocols; written where it is verbose."""
 
+import json
 import logging
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +14,8 @@ from serving.errors import Code
 from serving.gateway.errors import HTTP_STATUS
 
 LOGGER: Final = logging.getLogger("penstock.access")
+# Of an error: it may quote what the client sent.
+_MAX_ERROR: Final = 1024
 # The name of the API key that a request came with; "" where none was asked for.
 CALLER: Final[ContextVar[str]] = ContextVar("caller", default="")
 
@@ -21,28 +25,31 @@ class Access:
     """A request under way: its clock runs from the first moment to `log`.
 
     `status` is the protocol's own: a number over HTTP, a name over gRPC; until there is an answer,
-    the one for a client that has gone. `model` is empty where the call concerns none.
+    the one for a client that has gone. `model` is empty where the call concerns none, and
+    `error` is what the caller was told where that is an error.
     """
 
     protocol: str
     call: str
     status: int | str
     model: str = ""
+    error: str = ""
     began: int = field(default_factory=time.monotonic_ns)
 
     def log(self) -> None:
         """Write the line, if anybody reads it: a text, and its parts for the JSON format."""
         if not is_logged():
             return
-        caller = CALLER.get()
+        caller, error = CALLER.get(), self.error[:_MAX_ERROR]
         milliseconds = (time.monotonic_ns() - self.began) / 1e6
         LOGGER.info(
-            "%s %s %s in %.3f ms%s",
+            "%s %s %s in %.3f ms%s%s",
             self.protocol,
             self.call,
             self.status,
             milliseconds,
             f" for {caller}" if caller else "",
+            f": {error}" if error else "",
             extra={
                 "protocol": self.protocol,
                 "call": self.call,
@@ -50,6 +57,7 @@ class Access:
                 "caller": caller,
                 "status": self.status,
                 "duration_ms": round(milliseconds, 3),
+                "error": error,
             },
         )
 
@@ -73,6 +81,8 @@ def logged(app: ASGIApp) -> ASGIApp:
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":
                 access.status = message["status"]
+            elif int(access.status) >= HTTPStatus.BAD_REQUEST:
+                access.error = access.error or _told(message.get("body", b""))
             await send(message)
 
         try:
@@ -83,3 +93,11 @@ def logged(app: ASGIApp) -> ASGIApp:
             access.log()
 
     return respond
+
+
+def _told(body: bytes) -> str:
+    """What an answer that is an error says; "" where it says nothing in our form."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, LookupError, TypeError):
+        return ""

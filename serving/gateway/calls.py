@@ -34,7 +34,7 @@ def unary(
     """
 
     async def call(content: bytes, context: Context) -> bytes | None:
-        began, status = time.monotonic_ns(), _CANCELLED
+        began, status, told = time.monotonic_ns(), _CANCELLED, ""
         message = None
         try:
             message = parse(request_type, content, read)
@@ -42,16 +42,16 @@ def unary(
             status = grpc.StatusCode.OK
             return reply if isinstance(reply, bytes) else reply.SerializeToString()
         except ServingError as error:
-            status = statuses.grpc[error.code]
+            status, told = statuses.grpc[error.code], error.message
             await abort(context, error, statuses)
         except Exception as error:
             logger.exception("%s failed", name, exc_info=error)
-            status = GRPC_STATUS[Code.INTERNAL]
+            status, told = GRPC_STATUS[Code.INTERNAL], UNEXPECTED
             await context.abort(status, UNEXPECTED)
         finally:
             if is_logged():
                 model = getattr(message, "model_name", "") or getattr(message, "name", "")
-                Access("grpc", name, status.name, model, began).log()
+                Access("grpc", name, status.name, model, told, began).log()
         return None
 
     return grpc.unary_unary_rpc_method_handler(

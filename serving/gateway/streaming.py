@@ -168,7 +168,7 @@ class _Stream:
         turn.done.set()
 
     async def _fail(self, message: Any, turn: _Turn, access: Access, error: ServingError) -> None:
-        access.status = self._service.statuses.grpc[error.code].name
+        access.status, access.error = self._service.statuses.grpc[error.code].name, error.message
         await turn.before.wait()
         if self._errors_as_status:
             raise error from None
