@@ -1,14 +1,20 @@
 """What `penstock serve` tells whoever has started it: where to call, and with what."""
 
+import logging
+import sys
 import textwrap
 from collections.abc import Sequence
 from math import prod
 from typing import Final
 
+import click
+
 from serving.gateway.server import Addresses
-from serving.settings import Settings
+from serving.settings import LogFormat, Settings
 from serving.types import ModelMetadata
 from serving.wire import json_text
+
+logger = logging.getLogger("penstock.server")
 
 # An example request longer than this is a wall of zeros.
 _MAX_EXAMPLE_ELEMENTS: Final = 128
@@ -17,7 +23,12 @@ _TIED: Final = "\N{NO-BREAK SPACE}"
 
 
 def announcement(models: Sequence[ModelMetadata], settings: Settings, addresses: Addresses) -> str:
-    """Lines for the terminal: the models that are ready, the addresses, an example to paste."""
+    """Lines for the terminal: the models that are ready, the addresses, an example to paste.
+
+    Where the log is for machines, the models alone, in one.
+    """
+    if settings.log_format is LogFormat.JSON:
+        return f"ready: {', '.join(_named(models)) or 'no models'}"
     lines = _listed(models)
     if addresses.http:
         base = _rest_url(addresses.http, settings)
@@ -32,10 +43,26 @@ def announcement(models: Sequence[ModelMetadata], settings: Settings, addresses:
     return "\n".join((*lines, "Ctrl-C stops."))
 
 
+def tell(text: str, settings: Settings) -> None:
+    """Print an announcement; as a line of the log where that is for machines.
+
+    What collects a container's log takes standard output along, and would stumble over text.
+    """
+    if settings.log_format is LogFormat.JSON:
+        logger.info("%s", text)
+    else:
+        click.echo(text)
+        sys.stdout.flush()
+
+
+def _named(models: Sequence[ModelMetadata]) -> list[str]:
+    return [f"{model.name} (version {model.version})" for model in models]
+
+
 def _listed(models: Sequence[ModelMetadata]) -> list[str]:
     """The models side by side, as many on a line as fit."""
     # Held together by a space at which no line is broken.
-    names = [f"{model.name}{_TIED}(version{_TIED}{model.version})" for model in models]
+    names = [name.replace(" ", _TIED) for name in _named(models)]
     lines = textwrap.wrap(
         ", ".join(names) or "none",
         _WIDTH,

@@ -1,22 +1,25 @@
 """`penstock serve`: puts settings, engine and gateway together."""
 
-import sys
+import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
 
 from serving import engines, event_loop, headings, tritonserver
-from serving.announcement import announcement
+from serving.announcement import announcement, tell
 from serving.errors import ServingError
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import Addresses
 from serving.gateway.server import serve as run_server
 from serving.logs import Logs
-from serving.settings import Settings, given, options, repositories
+from serving.settings import LogFormat, Settings, given, options, repositories
 from serving.supervision import server as several
 from serving.threads import leave
 from serving.types import ModelMetadata
+
+logger = logging.getLogger("penstock.server")
 
 
 @click.command(
@@ -43,10 +46,13 @@ def serve(**values: Any) -> None:
         logs = Logs(settings)
         logs.install()
         if settings.workers:
-            several.serve(settings, logs, click.echo)
+            several.serve(settings, logs, partial(tell, settings=settings))
         else:
             event_loop.run(_serve(settings, logs))
     except ServingError as error:
+        if settings.log_format is LogFormat.JSON:
+            logger.error("%s", error.message)
+            raise click.exceptions.Exit(1) from error
         raise click.ClickException(error.message) from error
     leave()
 
@@ -61,8 +67,7 @@ async def _serve(settings: Settings, logs: Logs) -> None:
         models = await engines.start(engine)
 
     def announce(addresses: Addresses) -> None:
-        click.echo(announcement(models, settings, addresses))
-        sys.stdout.flush()
+        tell(announcement(models, settings, addresses), settings)
 
     extensions = Extensions.of(settings, logs)
     await run_server(engine, settings, extensions, load, announce)

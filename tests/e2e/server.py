@@ -18,7 +18,8 @@ START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
 
 LIVE: Final = r"live: REST on (\S+), gRPC on (\S+), metrics on (\S+);"
-READY: Final = r"^Ctrl-C stops\.$"
+# In a log for machines, one of its lines.
+READY: Final = r'^Ctrl-C stops\.$|"message": "ready: '
 STOPPING: Final = r"stopping: no longer ready"
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from tests import adders
 from tests.e2e.clients import CLIENTS, Client, connect
 from tests.e2e.repositories import add_identity
 from tests.e2e.scrape import PLAIN_TEXT, scrape
-from tests.e2e.server import Server, penstock_server
+from tests.e2e.server import Server, failed_start, penstock_server
 
 # A model for each test that counts, in one server.
 MODELS: Final = ("untouched", "counted", "measured", "refused")
@@ -177,7 +178,9 @@ async def test_each_line_of_the_log_is_an_object_that_tells_of_the_request(tmp_p
             await rest.get("/v2/models/nobody")
             await rest.get("/no/such/route")
         assert server.stop() == 0
+    assert server.output == []  # which is collected with the log
     lines = [json.loads(line) for line in server.log]
+    assert "ready: echo (version 1)" in [line["message"] for line in lines]
     for line in lines:
         assert {"time", "level", "logger", "message"} <= line.keys()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", line["time"])
@@ -212,6 +215,14 @@ async def test_each_line_of_the_log_is_an_object_that_tells_of_the_request(tmp_p
         ("http", 200, ""),
         ("grpc", "OK", ""),
     } <= errors
+
+
+def test_why_a_start_failed_is_such_an_object_too(tmp_path: Path) -> None:
+    broken = adders.add(tmp_path, "broken", 1)
+    (broken / "1" / "model.onnx").write_bytes(adders.BROKEN)
+    lines = map(json.loads, failed_start("--log-format=json", repository=tmp_path).splitlines())
+    [told] = [line["message"] for line in lines if line["level"] == "ERROR"]
+    assert told.startswith("failed to load 'broken': ")
 
 
 def test_without_the_flag_requests_are_not_in_the_log(tmp_path: Path) -> None:
