@@ -16,7 +16,7 @@ from serving.grpc_server.heads import Head, Metadata
 from serving.grpc_server.link import Link
 from serving.grpc_server.messages import IDENTITY, PREFIX, Inbox, Unreadable, frame, unpack
 from serving.http2.stream import Stream
-from serving.inflight import unpacked
+from serving.inflight import LARGE, unpacked
 
 logger: Final = logging.getLogger("penstock.grpc")
 
@@ -154,9 +154,11 @@ class Call:
 
     async def write(self, message: Any) -> None:
         """Send a response of a stream; returns once the client has made room for it."""
+        is_plain = self._head.packing == IDENTITY
+        data = self._framed(message) if is_plain else await self._packed(message)
         if self._is_over:
             raise grpc.aio.InternalError("the call is over")
-        self._link.send(self._stream, self._opening(), self._framed(message), None)
+        self._link.send(self._stream, self._opening(), data, None)
         if self._stream.pending:
             self._drained = self._link.loop.create_future()
             await self._drained
@@ -240,7 +242,9 @@ class Call:
         try:
             read = handler.request_deserializer
             request = content if read is None else read(content)
-            data = self._framed(await handler.unary_unary(request, self))
+            message = await handler.unary_unary(request, self)
+            is_plain = self._head.packing == IDENTITY
+            data = self._framed(message) if is_plain else await self._packed(message)
         except BaseException as error:
             self._failed(error)
             return
@@ -374,10 +378,14 @@ class Call:
     def _framed(self, message: Any) -> bytes:
         serialize = self._handler.response_serializer
         content: bytes = message if serialize is None else serialize(message)
-        packing = self._head.packing
-        if packing == IDENTITY:
-            return PREFIX.pack(0, len(content)) + content
-        return frame(content, packing)
+        return PREFIX.pack(0, len(content)) + content
+
+    async def _packed(self, message: Any) -> bytes:
+        content = self._framed(message)[PREFIX.size :]
+        if len(content) < LARGE:
+            return frame(content, self._head.packing)
+        # Which takes longer than going to another thread and back: others go on meanwhile.
+        return await asyncio.to_thread(frame, content, self._head.packing)
 
     def _deserialized(self, content: Any) -> Any:
         deserialize = self._handler.request_deserializer

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -51,24 +52,27 @@ async def test_messages_are_unpacked_and_packed(packing: Any, encodings: Any) ->
         assert await method(client, "Echo")(LARGE) == LARGE
 
 
-async def test_the_event_loop_goes_on_while_a_message_is_unpacked(
+async def test_the_event_loop_goes_on_while_messages_are_packed_and_unpacked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    threads = []
+    asides = []
 
-    def unpack(*message: Any) -> bytes:
-        threads.append(threading.current_thread())
-        return messages.unpack(*message)
+    def noted(name: str) -> Callable[..., bytes]:
+        def act(*message: Any) -> bytes:
+            asides.append((name, threading.current_thread() is not threading.main_thread()))
+            return bytes(getattr(messages, name)(*message))
 
-    monkeypatch.setattr(call, "unpack", unpack)
+        return act
+
+    for name in ("frame", "unpack"):
+        monkeypatch.setattr(call, name, noted(name))
     async with (
-        running() as (_, _, address),
+        running(Policy(limit=LIMIT, encodings=("gzip",))) as (_, _, address),
         channel(address, compression=grpc.Compression.Gzip) as client,
     ):
         assert await method(client, "Echo")(LARGE) == LARGE
         assert await method(client, "Join", "stream_unary")([LARGE]) == LARGE
-    assert len(threads) == 2
-    assert threading.current_thread() not in threads
+    assert asides == [("unpack", True), ("frame", True)] * 2
 
 
 async def test_a_status_comes_with_its_message_and_its_metadata() -> None:
