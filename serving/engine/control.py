@@ -164,19 +164,23 @@ class ModelControl:
         if record is None:
             return
         for user in map(self._registry.record, dependents.users(name, self._parts())):
-            user.suspended = user.suspended or bool(user.serving)
-            await self._withdraw(user)
-        record.dismiss()
-        await self._withdraw(record)
+            await self._withdraw(user, note=user.suspend)
+        await self._withdraw(record, note=record.dismiss)
         if with_parts and record.plan:
             for part in map(self._registry.record, record.plan.parts):
                 used = dependents.direct_users(part.name, self._parts())
                 if not part.explicit and not any(map(self._registry.serves, used)):
                     await self._unload(part.name, with_parts)
 
-    async def _withdraw(self, record: Record, reason: str = UNLOADED) -> None:
-        """Out of service; what is made of others, of which it still needs them, closed as well."""
+    async def _withdraw(
+        self, record: Record, reason: str = UNLOADED, note: Callable[[], None] = lambda: None
+    ) -> None:
+        """Out of service, as `note` notes; what is made of others, which it needs, closed as well.
+
+        What is being loaded at the moment is noted and taken out of service once it has been.
+        """
         async with self._lock(record.name):
+            note()
             drains = self._rollout.withdraw(record, reason)
         if drains and record.plan and record.plan.parts:
             await asyncio.wait(drains)

@@ -70,6 +70,10 @@ class Record:
         self.wanted = True
         self.fail(reason)
 
+    def suspend(self) -> None:
+        """The model goes out of service with a part of it, and comes back with it."""
+        self.suspended = self.suspended or bool(self.serving)
+
     def dismiss(self) -> None:
         """The model is not wanted any more."""
         self.wanted = self.explicit = self.suspended = self.required = False

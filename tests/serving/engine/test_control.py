@@ -1,5 +1,6 @@
 """What serves, what is said of the rest, and why a load was refused."""
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -63,6 +64,22 @@ async def test_what_is_not_in_service_is_told_apart(folders: Folders) -> None:
             await ask(engine, "a", "2")
         with pytest.raises(InvalidArgument, match="requested model 'a' is not available"):
             await engine.statistics("a")
+
+
+async def test_a_model_that_is_unloaded_while_it_loads_is_not_missed(
+    folders: Folders, backend: Numbers
+) -> None:
+    folders.add("a", 1)
+    async with engine_over(folders.root, backend=backend) as engine:
+        backend.opening.shut()
+        load = asyncio.create_task(engine.load("a", PLAIN))
+        await backend.opening.reached(1)
+        unload = asyncio.create_task(engine.unload("a"))
+        await asyncio.sleep(0)
+        backend.opening.open()
+        await asyncio.gather(load, unload)
+        await drained(engine, ("a", "1", "UNAVAILABLE", "unloaded"))
+        assert await engine.ready()
 
 
 async def test_a_model_without_a_folder_is_refused_and_leaves_no_trace(folders: Folders) -> None:
