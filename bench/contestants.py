@@ -46,7 +46,7 @@ class Window:
     errors: int
     server: float  # processor time of the server's process tree
     load: float  # processor time of the load generator
-    others: float  # share of the server's core that others took
+    others: float  # share that others took of the server's core, or of the load's if that lost more
 
     @property
     def throughput(self) -> float:
@@ -115,7 +115,7 @@ class Server:
             )
 
         with self._named(), self._request(case) as request:
-            window = _watched(partial(send, request), self.running.pid, self.cores.server)
+            window = watched(partial(send, request), self.running.pid, self.cores)
         self._alive(ENDING_SECONDS if window.errors else 0)
         return window
 
@@ -176,7 +176,8 @@ class Raw:
         return self._window(case.kind, batch, seconds)
 
     def _window(self, kind: str, batch: int, seconds: float) -> Window:
-        return _watched(lambda: self._run(kind, batch, seconds), self.process.pid, self.core)
+        alone = Cores(server=self.core, load=self.core)
+        return watched(lambda: self._run(kind, batch, seconds), self.process.pid, alone)
 
     def _run(self, kind: str, batch: int, seconds: float) -> Sent:
         subject = self.subjects[kind]
@@ -211,11 +212,17 @@ def raw(subjects: Mapping[str, Subject], core: int) -> Iterator[Raw]:
         yield contestant
 
 
-def _watched(send: Callable[[], Sent], pid: int, core: int) -> Window:
-    """What was sent, with what the server's processes and its core did meanwhile."""
-    used, busy, begun = cpu_seconds(pid), busy_seconds(core), time.perf_counter()
+def watched(send: Callable[[], Sent], pid: int, cores: Cores) -> Window:
+    """What was sent, with what the server's processes and the cores did meanwhile."""
+    begun, own, used = time.perf_counter(), time.process_time(), cpu_seconds(pid)
+    busy = {core: busy_seconds(core) for core in {cores.server, cores.load}}
     sent = send()
-    used, busy = cpu_seconds(pid) - used, busy_seconds(core) - busy
+    taken = {core: busy_seconds(core) - before for core, before in busy.items()}
+    used = cpu_seconds(pid) - used
+    taken[cores.server] -= used
+    if cores.load != cores.server:
+        # What the generator wrote is read in this process, on whichever core.
+        taken[cores.load] -= sent.processor + time.process_time() - own
     # Longer than the window: the load generator starts and connects first.
     elapsed = time.perf_counter() - begun
     return Window(
@@ -226,5 +233,5 @@ def _watched(send: Callable[[], Sent], pid: int, core: int) -> Window:
         errors=sent.errors,
         server=used,
         load=sent.processor,
-        others=max(0.0, busy - used) / elapsed,
+        others=max(0.0, *taken.values()) / elapsed,
     )

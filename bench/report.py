@@ -21,10 +21,10 @@ CAPTION: Final = (
     "Medians of interleaved windows, with the range of rounds. ours is: our requests/s over "
     "theirs, round by round. CPU us: the server's processor time for a request; ours costs: ours "
     "over theirs, which noise hardly touches. load: how busy the load generator was; above 90 % "
-    "(!) it is the bottleneck. others: the share of the server's core that went to somebody else. "
-    "n: the rounds kept, the quietest of those measured. ended: the server's process did, in that "
-    "case; for the next one it was started again. raw: images through session.run alone, "
-    "of large tensors batches copied in and out."
+    "(!) it is the bottleneck. others: the share of the server's core, or of the load's if that "
+    "lost more, that went to somebody else. n: the rounds kept, the quietest of those measured. "
+    "ended: the server's process did, in that case; for the next one it was started again. raw: "
+    "images through session.run alone, of large tensors batches copied in and out."
 )
 STARTS: Final = (
     "From the start of the process to the first right answer. One start of each server before "

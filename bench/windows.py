@@ -10,7 +10,7 @@ from bench.contestants import Contestant, Ended, Window
 
 WARM_UP_SECONDS: Final = 1
 
-QUIET: Final = 0.1  # of the servers' core
+QUIET: Final = 0.1  # of a core
 
 Figure = Callable[[Window], float]
 Round = Mapping[str, Window]
@@ -70,7 +70,7 @@ def measure(
 ) -> Result:
     """Check every contestant's answer, warm it up, then take windows in turns.
 
-    While others take more of the servers' core than is quiet, up to twice as many rounds are
+    While others take more of the cores than is quiet, up to twice as many rounds are
     measured; those are kept in which others took least. Who ends is not asked again.
     """
     asked = list(contestants)
@@ -104,5 +104,5 @@ def measure(
 
 
 def noise(windows: Round) -> float:
-    """The largest share of the servers' core that others took in a window of a round."""
+    """The largest share of a core that others took in a window of a round."""
     return max((window.others for window in windows.values()), default=0.0)
