@@ -1,6 +1,7 @@
 """What `penstock serve` tells whoever has started it: where to call, and with what."""
 
 import logging
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -46,13 +47,19 @@ def announcement(models: Sequence[ModelMetadata], settings: Settings, addresses:
 def tell(text: str, settings: Settings) -> None:
     """Print an announcement; as a line of the log where that is for machines.
 
-    What collects a container's log takes standard output along, and would stumble over text.
+    What collects a container's log takes standard output along, and would stumble over text. Where
+    nobody reads it, or its disk is full, the server goes on.
     """
     if settings.log_format is LogFormat.JSON:
         logger.info("%s", text)
-    else:
+        return
+    try:
         click.echo(text)
         sys.stdout.flush()
+    except OSError as error:
+        logger.warning("standard output cannot be written: %s", error.strerror)
+        # What is buffered would be written again at the exit, which ends with 120 then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _named(models: Sequence[ModelMetadata]) -> list[str]:

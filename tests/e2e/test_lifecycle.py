@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,9 +30,12 @@ from tests.e2e.repositories import add_identity
 from tests.e2e.scrape import scrape
 from tests.e2e.server import (
     READY,
+    ROOT,
     START_SECONDS,
     STOPPING,
     Server,
+    command,
+    environment,
     penstock_server,
     starting_server,
 )
@@ -301,3 +306,28 @@ async def test_under_load_every_request_that_was_taken_up_reaches_its_client(
     assert statuses.count(200) == load.answered["http.aio"]
     assert statuses.count("OK") == load.answered["grpc.aio"]
     assert len(statuses) == sum(load.answered.values())
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_server_whose_announcement_cannot_be_written_goes_on(tmp_path: Path, workers: str) -> None:
+    add_identity(tmp_path)
+    with (
+        open("/dev/full", "w") as full,
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "penstock"),
+                *command(f"--workers={workers}", repositories=(tmp_path,)),
+            ],
+            cwd=ROOT,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stderr is not None
+        told = next((line for line in process.stderr if "standard output" in line), "")
+        assert told.endswith("standard output cannot be written: No space left on device\n")
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 0
