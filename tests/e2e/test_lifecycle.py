@@ -309,7 +309,9 @@ async def test_under_load_every_request_that_was_taken_up_reaches_its_client(
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_server_whose_announcement_cannot_be_written_goes_on(tmp_path: Path, workers: str) -> None:
+def test_a_server_whose_announcement_cannot_be_written_goes_on(
+    tmp_path: Path, workers: str
+) -> None:
     add_identity(tmp_path)
     with (
         open("/dev/full", "w") as full,
