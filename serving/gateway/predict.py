@@ -88,10 +88,13 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         if kind == predictions.IMAGE and "application/json" not in request.headers.get(
             "accept", ""
         ):
-            picture = predictions.png(response)
+            picture = await asyncio.to_thread(predictions.png, response)
             return Response(picture, headers=timed(response, began), media_type="image/png")
         labels = await engine.labels(model, version)
-        document = predictions.document(labels, response, kind, columns, top_k, metadata.tokenizer)
+        given = labels, response, kind, columns, top_k, metadata.tokenizer
+        make = partial(predictions.document, *given)
+        # To pack a large picture takes its time, which the other requests shall not wait for.
+        document = await asyncio.to_thread(make) if kind == predictions.IMAGE else make()
         answer = json_text.dumps(document)
         return Response(answer, headers=timed(response, began), media_type="application/json")
 
