@@ -80,6 +80,13 @@ class DecoupledVersion:
     def __init__(self, opened: Opened, default_max_queue: int) -> None:
         """LoadFailed if the configuration asks for what cannot be had together with streams."""
         config = opened.config
+        # One instance answers in order of itself.
+        if config.proto.dynamic_batching.preserve_ordering and len(opened.sessions) > 1:
+            raise LoadFailed(
+                f"{config.source.at('dynamic_batching.preserve_ordering')}: several instances of "
+                f"model '{config.name}', which is decoupled, answer side by side: leave it out, or "
+                "write an instance_group of count 1"
+            )
         if config.has_sequences or config.is_ragged:
             raise LoadFailed(
                 f"{config.source.at('model_transaction_policy')}: model '{config.name}' gives any "

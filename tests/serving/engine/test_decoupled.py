@@ -342,6 +342,13 @@ async def test_what_does_not_go_with_streams_is_refused_with_the_cure(
         DecoupledVersion(opened, 16)
 
 
+async def test_an_order_that_several_instances_would_not_keep_is_refused() -> None:
+    config = configured(CONFIG + "dynamic_batching { preserve_ordering: true }")
+
+    with pytest.raises(LoadFailed, match=r"m:6: several instances of model 'm', .*of count 1"):
+        DecoupledVersion(Opened(config, "1", [ScriptedSession(each)] * 2), 16)
+
+
 async def test_a_session_that_gives_one_response_gives_it_over_a_stream_only() -> None:
     text = CONFIG.replace('"repeat"', '"identity"')
     signature = Signature(GRAPH.inputs, (TensorSpec("y", Datatype.FP32, (-1,)),))
