@@ -3,7 +3,7 @@
 All times are nanoseconds of the monotonic clock (`time.monotonic_ns`); durations are nanoseconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
@@ -38,6 +38,18 @@ class TensorSpec:
     datatype: Datatype
     dims: tuple[int, ...]
     optional: bool = False
+
+
+def fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
+    """Whether `shape` is one of `dims`, of which -1 are of any size."""
+    return len(shape) == len(dims) and all(
+        dim in (-1, size) for size, dim in zip(shape, dims, strict=True)
+    )
+
+
+def shown(dims: Iterable[int]) -> str:
+    """A shape as Triton's messages show it: [4,-1]."""
+    return f"[{','.join(map(str, dims))}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from serving.config.source import Fault, Source, refuse
 from serving.config.splitting import splitting_faults
 from serving.config.text import Proto
 from serving.devices import NONE, Gpus
-from serving.types import Signature, TensorSpec
+from serving.types import Signature, TensorSpec, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +198,15 @@ def _fill_batching(proto: Proto, signature: Signature, source: Source, default: 
         if proto.max_batch_size > 1 and not proto.WhichOneof("scheduling_choice"):
             proto.dynamic_batching.SetInParent()
     elif proto.max_batch_size:
-        shape = ",".join(map(str, fixed[0].dims))
         refuse(
             [
                 Fault(
                     "max_batch_size",
                     f"autofill failed for model '{proto.name}': model does not support batching "
                     "while non-zero max_batch_size is specified: the graph gives "
-                    f"'{fixed[0].name}' the shape [{shape}], whose first dimension is not "
-                    "variable; write max_batch_size: 0, or export the graph with a dynamic batch "
-                    "dimension",
+                    f"'{fixed[0].name}' the shape {shown(fixed[0].dims)}, whose first dimension is "
+                    "not variable; write max_batch_size: 0, or export the graph with a dynamic "
+                    "batch dimension",
                 )
             ],
             source,

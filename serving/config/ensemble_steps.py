@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
+from serving.types import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,8 @@ def _difference(first: _Kind, second: _Kind) -> str:
         )
     if not (_alike(first.dims, second.dims) or _alike(first.shape, second.shape)):
         return (
-            f"inconsistent shape: {_shown(first.shape)} is inferred from model {first.model} "
-            f"while {_shown(second.shape)} is inferred from model {second.model}"
+            f"inconsistent shape: {shown(first.shape)} is inferred from model {first.model} "
+            f"while {shown(second.shape)} is inferred from model {second.model}"
         )
     return ""
 
@@ -149,7 +150,3 @@ def _alike(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
     return len(first) == len(second) and all(
         one == other or -1 in (one, other) for one, other in zip(first, second, strict=True)
     )
-
-
-def _shown(dims: Iterable[int]) -> str:
-    return f"[{','.join(map(str, dims))}]"

@@ -3,7 +3,7 @@
 The rules and the sentences before the cure are those of Triton's ONNX Runtime backend.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from tritonclient.grpc import model_config_pb2
@@ -18,7 +18,7 @@ from serving.config.ragged import (
 from serving.config.sequences import hidden_inputs
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
-from serving.types import Signature, TensorSpec
+from serving.types import Signature, TensorSpec, shown
 
 # Backends that merge no tensors, so that a request may lack what its neighbours have.
 _TAKES_OPTIONAL: Final = ("generation",)
@@ -105,16 +105,16 @@ def _shape(
                 "max_batch_size",
                 f"tensor '{spec.name}': for the model to support batching the shape should have "
                 "at least 1 dimension and the first dimension must be -1; but shape expected by "
-                f"the model is {_shown(spec.dims)}: write max_batch_size: 0 with the whole shape "
+                f"the model is {shown(spec.dims)}: write max_batch_size: 0 with the whole shape "
                 "in dims, or export the graph with a dynamic batch dimension",
             )
         elif not _fits(full := (-1, *dims), spec.dims, exact):
             yield Fault(
                 path,
                 f"tensor '{spec.name}': the model expects {len(spec.dims)} dimensions (shape "
-                f"{_shown(spec.dims)}) but the model configuration specifies {len(full)} "
+                f"{shown(spec.dims)}) but the model configuration specifies {len(full)} "
                 "dimensions (an initial batch dimension because max_batch_size > 0 followed by "
-                f"the explicit tensor shape, making complete shape {_shown(full)}): write "
+                f"the explicit tensor shape, making complete shape {shown(full)}): write "
                 f"dims: {_written(spec.dims[1:])}, without the batch dimension",
             )
     elif not spec.dims:
@@ -123,14 +123,14 @@ def _shape(
                 path,
                 f"scalar tensor '{spec.name}', should only provide 1 in the model configuration "
                 f"when the model doesn't support batching. Model configuration provided: "
-                f"{_shown(dims)}: write dims: [ 1 ]",
+                f"{shown(dims)}: write dims: [ 1 ]",
             )
     elif not _fits(dims, spec.dims, exact):
         yield Fault(
             path,
             f"tensor '{spec.name}': the model expects {len(spec.dims)} dimensions (shape "
-            f"{_shown(spec.dims)}) but the model configuration specifies {len(dims)} dimensions "
-            f"(shape {_shown(dims)}): write dims: {_written(spec.dims)}, or a max_batch_size above "
+            f"{shown(spec.dims)}) but the model configuration specifies {len(dims)} dimensions "
+            f"(shape {shown(dims)}): write dims: {_written(spec.dims)}, or a max_batch_size above "
             "0 if the first dimension is the batch",
         )
 
@@ -140,10 +140,6 @@ def _fits(dims: tuple[int, ...], graph: tuple[int, ...], exact: bool) -> bool:
         given == wanted or (wanted == -1 and not exact)
         for given, wanted in zip(dims, graph, strict=True)
     )
-
-
-def _shown(dims: Iterable[int]) -> str:
-    return f"[{','.join(map(str, dims))}]"
 
 
 def _written(dims: tuple[int, ...]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from serving.config.sequences import Control, State, controls, states
 from serving.config.source import Fault
 from serving.config.text import Proto
-from serving.types import Signature, TensorSpec
+from serving.types import Signature, TensorSpec, shown
 
 
 def sequence_graph_faults(proto: Proto, signature: Signature) -> Iterator[Fault]:
@@ -39,7 +39,7 @@ def _control(control: Control, spec: TensorSpec | None, path: str, skip: int) ->
     if spec.dims[skip:] != (1,):
         yield Fault(
             path,
-            f"sequence control '{control.name}' in model has dims {_shown(spec.dims[skip:])} but "
+            f"sequence control '{control.name}' in model has dims {shown(spec.dims[skip:])} but "
             "dims [1] is expected",
         )
     if spec.datatype is not control.datatype:
@@ -80,10 +80,6 @@ def _state(
     ):
         yield Fault(
             path,
-            f"{kind} state '{name}': the model expects shape {_shown(spec.dims)} but the model "
-            f"configuration specifies shape {_shown(full)}",
+            f"{kind} state '{name}': the model expects shape {shown(spec.dims)} but the model "
+            f"configuration specifies shape {shown(full)}",
         )
-
-
-def _shown(dims: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, dims))}]"

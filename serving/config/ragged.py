@@ -15,7 +15,7 @@ from serving.config.sequences import datatype_of
 from serving.config.source import Fault
 from serving.config.text import Proto
 from serving.dtypes import Datatype
-from serving.types import Signature, TensorSpec
+from serving.types import Signature, TensorSpec, shown
 
 _Kind: Final[Any] = model_config_pb2.BatchInput.Kind
 _DATATYPES: Final = (Datatype.INT32, Datatype.FP32)
@@ -97,11 +97,10 @@ def ragged_graph_faults(proto: Proto, signature: Signature) -> Iterator[Fault]:
     for index, tensor in enumerate(proto.input):
         spec = graph.get(tensor.name)
         if tensor.allow_ragged_batch and spec is not None and spec.dims != (-1,):
-            shape = ",".join(map(str, spec.dims))
             yield Fault(
                 f"input[{index}].allow_ragged_batch",
                 "configuration expects model provides input with shape [-1] for ragged input "
-                f"'{tensor.name}', model provides [{shape}]",
+                f"'{tensor.name}', model provides {shown(spec.dims)}",
             )
     for index, given in enumerate(proto.batch_input):
         for target in given.target_name:

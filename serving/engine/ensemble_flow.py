@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from serving.config import Step
 from serving.dtypes import Datatype
-from serving.types import Array
+from serving.types import Array, fits
 
 
 class Flow:
@@ -49,16 +49,10 @@ class Value:
         """
         if batches == bool(self.rows):
             return self.array
-        fits = _fits(self.array.shape, dims)
-        if batches and fits:
+        fitting = fits(self.array.shape, dims)
+        if batches and fitting:
             return self.array[None]
-        if not batches and not fits and self.rows == 1:
+        if not batches and not fitting and self.rows == 1:
             row: Array = self.array[0]
             return row
         return self.array
-
-
-def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
-    return len(shape) == len(dims) and all(
-        dim in (-1, size) for size, dim in zip(shape, dims, strict=True)
-    )

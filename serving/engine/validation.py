@@ -10,7 +10,7 @@ from serving.dtypes import Datatype
 from serving.engine.batching.merge import merge_key
 from serving.engine.parity import numbers
 from serving.errors import InvalidArgument
-from serving.types import InferenceRequest, RequestedOutput, Tensor, TensorSpec
+from serving.types import InferenceRequest, RequestedOutput, Tensor, TensorSpec, fits, shown
 from serving.values import value
 
 _MOST_KNOWN: Final = 64
@@ -105,15 +105,15 @@ class Validator:
             )
         shape = tensor.array.shape
         if self._max_rows:
-            fits = shape and shape[1:] == spec.dims and 0 < shape[0] <= self._max_rows
-            given = shape[0] if fits else self._batch_size(tensor, spec)
+            is_usual = shape and shape[1:] == spec.dims and 0 < shape[0] <= self._max_rows
+            given = shape[0] if is_usual else self._batch_size(tensor, spec)
             if rows and given != rows:
                 raise InvalidArgument(
                     f"input '{tensor.name}' batch size {given} does not match other inputs' batch "
                     f"size {rows} for model '{self._model}'"
                 )
             rows, shape = given, shape[1:]
-        if shape != spec.dims and not _fits(shape, spec.dims):
+        if shape != spec.dims and not fits(shape, spec.dims):
             raise self._wrong_shape(tensor, spec)
         if self._finite_only and (spec.datatype.is_float or spec.datatype is Datatype.BF16):
             self._check_finite(tensor)
@@ -143,7 +143,7 @@ class Validator:
         note = _BATCH_NOTE if self._max_rows and len(got) == len(spec.dims) else ""
         return InvalidArgument(
             f"unexpected shape for input '{tensor.name}' for model '{self._model}'. "
-            f"Expected {_dims(expected)}, got {_dims(got)}.{note}"
+            f"Expected {shown(expected)}, got {shown(got)}.{note}"
         )
 
     def _check_finite(self, tensor: Tensor) -> None:
@@ -154,7 +154,7 @@ class Validator:
             where = tuple(int(index) for index in np.argwhere(~finite)[0])
             raise InvalidArgument(
                 f"input '{tensor.name}' for model '{self._model}' must hold finite numbers, "
-                f"got {values[where]} at {_dims(list(where))}"
+                f"got {values[where]} at {shown(where)}"
             )
 
     def _check_text(self, tensor: Tensor) -> None:
@@ -183,16 +183,6 @@ class Validator:
         if len(self._known) < _MOST_KNOWN:
             self._known[request.outputs] = names
         return names
-
-
-def _fits(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
-    return len(shape) == len(dims) and all(
-        wanted in (-1, given) for given, wanted in zip(shape, dims, strict=True)
-    )
-
-
-def _dims(dims: list[int]) -> str:
-    return f"[{','.join(map(str, dims))}]"
 
 
 def _listed(names: Iterable[str]) -> str:
