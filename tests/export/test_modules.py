@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,37 @@ class Strange(nn.Module):
     def forward(self, x):
         return {"x": x, "note": "hello"}
 
+class Numbered(nn.Module):
+    def forward(self, x):
+        return {0: x, 7: x + 1}
+
+class Halved(nn.Module):
+    def forward(self, x):
+        return x.bfloat16()
+
+class Scattered(nn.Module):
+    def forward(self, x):
+        return x.to_sparse()
+
+class Leaving(nn.Module):
+    def forward(self, x):
+        raise SystemExit(0)
+
+class Untested(nn.Module):
+    def eval(self):
+        raise ValueError("not trained yet")
+
 def broken():
     raise ValueError("no weights today")
+
+def leaving():
+    raise SystemExit(0)
+
+def late():
+    from mine_too import Net
+    return Net()
+
+ready = Pair()
 
 number = lambda: 3
 '''
@@ -87,8 +117,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "nets.py").write_text(CODE)
+    monkeypatch.setattr(sys, "path", sys.path[:])
     yield tmp_path
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"mine", "mine_too"}]:
         del sys.modules[name]
 
 
@@ -249,9 +280,14 @@ def test_a_graph_of_other_inputs_or_rows_is_refused(
     ("name", "named"),
     [
         ("broken", "mine.nets:broken: ValueError: no weights today"),
+        ("leaving", "mine.nets:leaving: SystemExit: 0"),
+        ("Untested", "mine.nets:Untested: ValueError: not trained yet"),
+        ("ready", "mine.nets:ready: is a torch module, not a callable that returns one"),
         ("number", "mine.nets:number: returns a int, not a torch module"),
         ("missing", "mine.nets:missing: AttributeError: "),
         ("Strange", "the module gives Tensor, str; it must give tensors"),
+        ("Halved", "gives output as torch.bfloat16 of the layout torch.strided, which cannot be"),
+        ("Scattered", "gives output as torch.float32 of the layout torch.sparse_coo, which cannot"),
     ],
 )
 def test_what_builds_no_module_that_gives_tensors_is_refused(name: str, named: str) -> None:
@@ -262,6 +298,25 @@ def test_what_builds_no_module_that_gives_tensors_is_refused(name: str, named: s
 def test_a_module_that_cannot_be_imported_is_named() -> None:
     with pytest.raises(ModuleRefused, match=r"No module named 'mine\.nowhere'"):
         module_pipeline.export_module(ModuleJob("mine.nowhere:Net", (x(3),)))
+
+
+def test_a_module_that_ends_the_process_is_a_refusal_and_not_a_success(here: Path) -> None:
+    result = run("mine.nets:Leaving", "--input", "x:FP32:3", "--repository", here / "models")
+
+    assert result.exit_code == 1
+    assert "the module cannot run on x [1, 3]" in result.stderr
+
+
+def test_a_callable_imports_from_the_working_directory_as_well(here: Path) -> None:
+    (here / "mine_too.py").write_text("from mine.nets import Pair as Net")
+
+    assert type(torch_module.build("mine.nets:late")).__name__ == "Pair"
+
+
+def test_outputs_by_numbers_are_named_by_them(here: Path) -> None:
+    run_numbered = torch_module.runner(torch_module.build("mine.nets:Numbered"), ())
+
+    assert list(run_numbered({"x": np.ones((1, 3), np.float32)})) == ["0", "7"]
 
 
 def test_outputs_are_as_many_as_are_named() -> None:
@@ -286,6 +341,23 @@ def other_weights(path: Path) -> None:
     torch.save({"head.weight": torch.zeros(2, 3), "tail": torch.zeros(1)}, path)
 
 
+def other_keys(path: Path) -> None:
+    torch.save({0: torch.zeros(1)}, path)
+
+
+def wrapped(path: Path) -> None:
+    torch.save({f"module.{name}": each for name, each in torch.load(path).items()}, path)
+
+
+def with_its_code(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("w/constants.pkl", b"")  # by which torch knows TorchScript
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
 def pickled(path: Path) -> None:
     torch.save({"head.weight": Evil()}, path)
 
@@ -299,6 +371,10 @@ def truncated(path: Path) -> None:
     [
         (no_weights, "holds no weights by name"),
         (other_weights, r"does not fit the module: (.|\n)*Missing key.*head.bias"),
+        (other_keys, "holds no weights by name"),
+        (wrapped, r"begin with 'module\.', .* and would fit without"),
+        (with_its_code, "it is of TorchScript, which holds code: save the weights alone"),
+        (emptied, "torch did not save it so .EOFError"),
         (pickled, "is not unpickled, which could execute anything"),
         (truncated, "w.pt: cannot be read as weights"),
     ],
