@@ -2,6 +2,7 @@
 
 import random
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -12,7 +13,7 @@ import pytest
 from penstock_load import objectives
 from penstock_load.addresses import Address
 from penstock_load.arrivals import Arrivals
-from penstock_load.options import objective
+from penstock_load.options import objective, positive, seconds
 from penstock_load.samples import Sample, WrongAnswer, endless, read
 from penstock_load.shapes import SHAPES, level
 from PIL import Image
@@ -183,3 +184,19 @@ def test_a_verdict_is_a_line_with_the_figure() -> None:
 def test_an_objective_that_cannot_be_held_is_wrong_usage(text: str) -> None:
     with pytest.raises(ArgumentTypeError):
         objective(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(kind, text) for kind in (seconds, positive) for text in ("nan", "inf", "-1", "soon", "")],
+)
+def test_a_time_that_never_ends_or_is_none_is_wrong_usage(
+    kind: Callable[[str], float], text: str
+) -> None:
+    with pytest.raises(ArgumentTypeError, match=f"got {text}$"):
+        kind(text)
+
+
+def test_no_time_at_all_is_one_to_wait() -> None:
+    assert seconds("0") == 0
+    assert seconds("0.5") == positive("0.5") == 0.5

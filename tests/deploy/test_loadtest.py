@@ -3,14 +3,23 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pytest
 
-from tests.e2e.server import READY, REPOSITORY, ROOT, Server, environment, starting_server
+from tests.e2e.certificates import Authority
+from tests.e2e.server import (
+    READY,
+    REPOSITORY,
+    ROOT,
+    Server,
+    environment,
+    penstock_server,
+    starting_server,
+)
 
 KIT: Final = ROOT / "deploy" / "locust"
 USERS: Final = ("GrpcUser", "ImageUser", "RestBinaryUser", "RestJsonUser", "StreamUser")
@@ -30,16 +39,22 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def locust(server: Server, *arguments: str, code: int = 0) -> str:
+def locust(
+    server: Server,
+    *arguments: str,
+    code: int = 0,
+    scheme: str = "http",
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """What a short run says that ends with that exit code."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "locust", f"--locustfile={KIT / 'locustfile.py'}"),
-            *("--headless", "--only-summary", f"--host={server.url}"),
+            *("--headless", "--only-summary", f"--host={scheme}://{server.http}"),
             *(f"--grpc-host={server.grpc}", *arguments),
         ],
         cwd=ROOT,
-        env=environment(),
+        env=environment(variables),
         capture_output=True,
         text=True,
         check=False,
@@ -80,7 +95,35 @@ def test_other_values_than_expected_miss_an_objective(server: Server, tmp_path: 
         assert re.search(rf"{kind} mnist-cnn: .*WrongAnswer\(.*than expected", told), told
 
 
+def test_a_server_with_keys_and_a_certificate_of_its_own_is_asked(tmp_path: Path) -> None:
+    files = Authority().issue(tmp_path)
+    key = "0123456789abcdef"
+    (tmp_path / "keys").write_text(f"load {key}\n")
+    flags = (*files.flags("http"), *files.flags("grpc"), f"--api-keys-file={tmp_path / 'keys'}")
+    named = dict.fromkeys(("SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"), str(files.root))
+    users = ("GrpcUser", "RestBinaryUser", "ImageUser")
+
+    models = ("--model-control-mode=explicit", "--load-model=mnist-cnn")
+    with penstock_server(*models, *flags) as secured:
+        told = locust(
+            secured,
+            *("-t1s", "-u3", "-r3", *users),
+            scheme="https",
+            variables=named | {"LOCUST_API_KEY": key},
+        )
+
+    for kind in ("gRPC", "REST binary", "image upload"):
+        assert re.search(rf"^{kind} .* 0\(0\.00%\)", told, re.MULTILINE), told
+    assert key not in told
+
+
 def test_a_test_with_nothing_to_ask_ends_at_once(server: Server) -> None:
     told = locust(server, "-t60s", "GrpcUser", "--model=nobody", code=2)
 
     assert "'nobody' is not found" in told
+
+
+def test_a_stream_is_not_asked_of_a_model_that_makes_none(server: Server) -> None:
+    told = locust(server, "-t60s", "StreamUser", "--stream-model=mnist-cnn", code=2)
+
+    assert "'mnist-cnn' takes image, and not DELAY, IN, WAIT" in told

@@ -4,6 +4,7 @@ Every option can be set in the environment as well, as LOCUST_… by its name.
 """
 
 from argparse import ArgumentTypeError
+from math import inf, nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,11 +27,11 @@ def add_options(parser: Any) -> None:
     add("--rows", type=_count, default=1, help="Rows of a request. Default: 1")
     add("--grpc-host", default="", metavar="HOST:PORT", help="Default: the host's port 8001")
     add("--load", choices=SHAPES, default="constant", help="How load changes. Default: constant")
-    add("--rate", type=_positive, default=None, help="Requests/s at the peak: an open loop.")
+    add("--rate", type=positive, default=None, help="Requests/s at the peak: an open loop.")
     add("--max-in-flight", type=_count, default=100, help="Of each user, in an open loop.")
-    add("--wait", type=float, default=0.0, help="Seconds from an answer to the next request.")
-    add("--timeout", type=_positive, default=10.0, help="Seconds to wait for an answer.")
-    add("--linger", type=float, default=0.0, help="Seconds to stay on once the report is written.")
+    add("--wait", type=seconds, default=0.0, help="Seconds from an answer to the next request.")
+    add("--timeout", type=positive, default=10.0, help="Seconds to wait for an answer.")
+    add("--linger", type=seconds, default=0.0, help="Seconds to stay on with the report.")
     add("--slo", type=objective, action="append", default=[], help="As p99=50ms or errors=0.1%%.")
     add("--api-key", default="", is_secret=True, help="Sent as 'Authorization: Bearer KEY'.")
 
@@ -49,18 +50,33 @@ def complete(options: Any) -> None:
     options.seconds = float(options.run_time or 60)
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise ArgumentTypeError(f"expected more than 0, got {text}")
+def seconds(text: str) -> float:
+    """A time to wait; ArgumentTypeError for one that never ends, or is none."""
+    value = _number(text)
+    if not 0 <= value < inf:
+        raise ArgumentTypeError(f"expected a number of seconds, 0 or more, got {text}")
     return value
+
+
+def positive(text: str) -> float:
+    """A finite number above 0; ArgumentTypeError for anything else."""
+    value = _number(text)
+    if not 0 < value < inf:
+        raise ArgumentTypeError(f"expected a number above 0, got {text}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ArgumentTypeError(f"expected 1 or more, got {text}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number, 1 or more, got {text}")
+    return int(text)
 
 
 def objective(text: str) -> str:

@@ -21,6 +21,7 @@ from penstock_load.user import LoadUser
 
 _ELEMENTS: Final = 8  # responses that a stream has
 _DELAY_MS: Final = 1  # before each
+_STREAM_INPUTS: Final = {"IN", "DELAY", "WAIT"}
 
 
 class _SampleUser(LoadUser):
@@ -171,7 +172,13 @@ class StreamUser(LoadUser):
 
     def ready(self) -> None:
         self.client = Client(self.address, self.options)
-        self.client.get(f"/v2/models/{self.asked}")
+        metadata = self.client.get(f"/v2/models/{self.asked}")
+        inputs = {tensor["name"] for tensor in metadata["inputs"]}
+        if inputs != _STREAM_INPUTS:
+            raise ValueError(
+                f"--stream-model: '{self.asked}' takes {', '.join(sorted(inputs))}, and not "
+                f"{', '.join(sorted(_STREAM_INPUTS))} as the backend `repeat` does"
+            )
 
     def close(self) -> None:
         self.client.close()
