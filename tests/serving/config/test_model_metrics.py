@@ -34,8 +34,21 @@ def test_tags_are_read() -> None:
         (CONTROL.format(family="nv_other", buckets=[1]), "'nv_other' cannot be configured"),
         (CONTROL.format(family=FAMILY, buckets=[]), "must be ascending, got"),
         (CONTROL.format(family=FAMILY, buckets=[2, 2]), "must be ascending, got"),
+        (CONTROL.format(family=FAMILY, buckets="[1, nan]"), "must be ascending, got"),
+        (CONTROL.format(family=FAMILY, buckets="[1, inf]"), "must be ascending, got"),
     ],
 )
 def test_what_is_no_histogram_of_ours_is_refused(text: str, message: str) -> None:
     with pytest.raises(LoadFailed, match=message):
         config(text)
+
+
+@pytest.mark.parametrize("tag", ["a b", "a-b", "", "_a", "é", "a\\n"])
+def test_a_tag_that_is_no_labels_name_is_refused(tag: str) -> None:
+    with pytest.raises(LoadFailed, match="cannot be a label's name"):
+        config(f'metric_tags {{ key: "{tag}" value: "x" }}')
+
+
+@pytest.mark.parametrize("tag", ["model", "1", "A_b_"])
+def test_a_tag_may_be_called_as_labels_are(tag: str) -> None:
+    assert config(f'metric_tags {{ key: "{tag}" value: "x y" }}').metric_tags == {tag: "x y"}
