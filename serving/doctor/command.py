@@ -34,7 +34,7 @@ _SETTINGS: Final = (
     *("allow_http", "allow_grpc", "allow_metrics", "allow_client_shm", "max_connections"),
     *("http_use_ssl", "http_server_cert", "http_server_key", "http_root_cert"),
     *("grpc_use_ssl", "grpc_server_cert", "grpc_server_key", "grpc_root_cert", "api_keys_file"),
-    *("engine", "triton_url", "triton_use_ssl", "triton_root_cert"),
+    *("device", "engine", "triton_url", "triton_use_ssl", "triton_root_cert"),
     *("triton_client_cert", "triton_client_key"),
 )
 _COLOURS: Final = {Verdict.GOOD: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "red"}

@@ -10,6 +10,7 @@ from typing import Final
 from serving.devices import Gpus, Wish
 from serving.doctor.findings import Finding, fault, good, warning
 from serving.engine_settings import EngineKind
+from serving.errors import LoadFailed
 from serving.nvml import Figures, Gpu, NoNvml, Nvml
 from serving.settings import Settings
 
@@ -60,6 +61,11 @@ def runtime(settings: Settings) -> Iterator[Finding]:
     providers = onnxruntime.get_available_providers()
     yield good("runtime", f"ONNX Runtime {onnxruntime.__version__}: {', '.join(providers)}")
     yield from gpus(nvidia(), providers, cuda_major(), find_gpus(Wish()))
+    if settings.device.is_binding:
+        try:
+            yield good("device", f"--device={settings.device}: GPU {find_gpus(settings.device)}")
+        except LoadFailed as error:
+            yield fault("device", error.message, "the server does not start; see docs/gpu.md")
 
 
 def nvidia(nodes: Path = NODES) -> Nvidia | str:

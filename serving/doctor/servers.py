@@ -19,24 +19,26 @@ def servers(settings: Settings) -> Iterator[Finding]:
     if settings.engine is not EngineKind.TRITON:
         return
     try:
-        links = asyncio.run(_asked(settings))
+        links, unknown = asyncio.run(_asked(settings))
     except ServingError as error:
         yield fault(_CHECK, error.message, "the server does not start; see docs/triton.md")
         return
-    if not links:
-        names = ", ".join(settings.triton_servers)
-        yield fault(_CHECK, f"{names}: no such host", "--triton-url must name hosts that are known")
+    if unknown:
+        tell = warning if links else fault
+        names = ", ".join(unknown)
+        yield tell(_CHECK, f"{names}: no such host", "--triton-url must name hosts that are known")
     nobody = all(link.state is State.UNREACHABLE for link in links)
     for link in links:
         yield _finding(link, nobody)
 
 
-async def _asked(settings: Settings) -> Sequence[Link]:
+async def _asked(settings: Settings) -> tuple[Sequence[Link], Sequence[str]]:
+    """The servers, and the names that stand for none."""
     fleet = Fleet(settings.triton_servers, Dialling(settings), lambda: None)
     await fleet.open()
     links = sorted(fleet.links, key=lambda link: link.address)
     await fleet.close(0)
-    return links
+    return links, fleet.unknown
 
 
 def _finding(link: Link, nobody: bool) -> Finding:

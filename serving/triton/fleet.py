@@ -72,13 +72,18 @@ class Fleet:
         """The servers, whatever their state."""
         return tuple(self._links.values())
 
+    @property
+    def unknown(self) -> Sequence[str]:
+        """The names that have not stood for any server yet."""
+        return self._discovery.unknown
+
     def statistics(self) -> Sequence[ServerStatistics]:
         """How they do, and what they were asked since they were found.
 
         A name that has stood for none yet is a server that cannot be reached.
         """
         found = [link.statistics() for link in self._links.values()]
-        return [*found, *map(ServerStatistics, self._discovery.unknown)]
+        return [*found, *map(ServerStatistics, self.unknown)]
 
     @property
     def size(self) -> int:

@@ -11,9 +11,10 @@ from typing import Any, Final
 import pytest
 
 from bench.peers.base import free_ports
-from serving.devices import Gpus
+from serving.devices import Gpus, Wish
 from serving.doctor import machine, memory, ports, runtime, servers
 from serving.doctor.findings import Finding, Verdict
+from serving.engine.backends.gpus import find_gpus
 from serving.engine_settings import EngineKind
 from serving.settings import Settings
 from serving.threads import Processors
@@ -55,6 +56,17 @@ async def test_a_triton_server_that_is_ready_is_good_and_others_do_the_work_of_t
     assert (good.verdict, good.found) == (GOOD, f"{address} is ready")
     assert missing.verdict is WARNING
     assert missing.found.startswith(f"127.0.0.1:{port} is unreachable: ")
+
+
+async def test_a_name_that_stands_for_no_server_is_told_of_beside_those_that_do() -> None:
+    async with serving(ScriptedEngine(m=echo)) as address:
+        asked = partial(servers.servers, fleet(f"{address},no-such-host.invalid:8001"))
+        missing, good = await asyncio.to_thread(lambda: list(asked()))
+    assert good.verdict is GOOD
+    assert (missing.verdict, missing.found) == (
+        WARNING,
+        "no-such-host.invalid:8001: no such host",
+    )
 
 
 @pytest.mark.parametrize(
@@ -278,6 +290,13 @@ def test_gpu_driver_and_runtime_have_to_fit(
 
     assert [finding.verdict for finding in findings] == verdicts
     assert told in findings[-1].found + findings[-1].advice
+
+
+@pytest.mark.skipif(find_gpus(Wish()).ids != (), reason="there is a GPU here")
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_a_fault() -> None:
+    *_, finding = runtime.runtime(Settings(device=Wish.of("cuda")))
+    assert (finding.check, finding.verdict) == ("device", FAULT)
+    assert finding.found.startswith("--device=cuda: ")
 
 
 def test_gpus_of_which_nothing_tells_are_told_of(
