@@ -93,6 +93,14 @@ class Call:
         if self._task:
             self._task.cancel()
 
+    def give_up_waiting(self) -> None:
+        """End the call if the rest of a message, or of the one request, has yet to come."""
+        is_between = self._head.handler.request_streaming and not (
+            self._inbox is not None and self._inbox.is_broken
+        )
+        if not self._stream.ended and not is_between:
+            self._fail(StatusCode.CANCELLED, "the client has not sent the rest of its request")
+
     def drained(self) -> None:
         """What was written has left."""
         if self._drained and not self._drained.done():

@@ -25,6 +25,9 @@ class Ending(Protocol):
     def is_idle(self) -> bool:
         """Whether no call is under way."""
 
+    def give_up_waiting(self) -> None:
+        """End the calls that wait for nothing but the client."""
+
     def ask_alive(self) -> None:
         """Ask for a sign of life."""
 
@@ -91,12 +94,13 @@ class Lifetime:
         silence = self._loop.time() - self.last_heard
         if not self._connection.is_greeted:
             self._connection.abort()
-        elif not self._connection.is_idle:
-            self._after("patience", self._policy.patience, self._check_idle)
         elif silence < self._policy.patience:
             self._after("patience", self._policy.patience - silence, self._check_idle)
-        else:
+        elif self._connection.is_idle:
             self.leave()
+        else:
+            self._connection.give_up_waiting()
+            self._after("patience", self._policy.patience, self._check_idle)
 
     def _check_alive(self) -> None:
         assert self._policy.keepalive is not None

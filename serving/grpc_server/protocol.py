@@ -147,6 +147,19 @@ class GrpcProtocol(asyncio.Protocol):
         """Whether no call is under way."""
         return not self._connection.streams
 
+    def give_up_waiting(self) -> None:
+        """End the calls that wait for nothing but the client, which has been silent for so long.
+
+        Those that send no more of their requests though they may, and those whose responses are
+        complete and not read. A stream whose client has nothing to say for now goes on.
+        """
+        connection = self._connection
+        for stream in list(connection.streams.values()):
+            if stream.pending and stream.trailers is not None and not connection.sender.paused:
+                connection.reset(stream, Fault.CANCEL)
+            elif isinstance(stream.call, Call) and stream.credit:
+                stream.call.give_up_waiting()
+
     def ask_alive(self) -> None:
         """Ask for a sign of life."""
         self._connection.ask_alive()

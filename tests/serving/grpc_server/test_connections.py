@@ -14,6 +14,7 @@ from serving.grpc_server.policy import Policy
 from serving.http2 import frames
 from serving.http2.connection import Terms
 from serving.http2.frames import Fault, Kind, Setting
+from serving.inflight import Inflight
 from tests.serving.grpc_server.serving import LIMIT, SERVICE, method, raw, running
 
 HELLO = b"\0\0\0\0\5hello"
@@ -290,6 +291,58 @@ async def test_a_connection_with_a_call_is_not() -> None:
             await asyncio.wait_for(client.until(Kind.GOAWAY), 0.3)
         methods.go.set()
         assert (await client.until(Kind.DATA)).payload == HELLO
+
+
+@pytest.mark.parametrize(
+    ("name", "begun"),
+    [
+        ("Echo", b""),
+        ("Echo", b"\0"),
+        ("Echo", PREFIX.pack(0, LIMIT)),
+        ("Echo", HELLO),
+        ("Converse", PREFIX.pack(0, LIMIT) + bytes(1000)),
+        ("Converse", HELLO + b"\0"),
+    ],
+)
+async def test_a_call_whose_request_stops_coming_is_ended_and_takes_no_room(
+    name: str, begun: bytes
+) -> None:
+    inflight = Inflight(0)
+    async with (
+        running(Policy(limit=LIMIT, patience=0.05, inflight=inflight)) as (_, _, address),
+        raw(address) as client,
+    ):
+        client.head(1, name)
+        client.data(1, begun, ends=False)
+        told = client.trailers(await client.last(1))
+        assert told["grpc-status"] == str(grpc.StatusCode.CANCELLED.value[0])
+        assert inflight.held == 0
+        await client.until(Kind.GOAWAY)
+
+
+async def test_a_response_that_nobody_reads_is_dropped() -> None:
+    async with (
+        running(Policy(limit=LIMIT, patience=0.05)) as (_, _, address),
+        raw(address, (Setting.INITIAL_WINDOW_SIZE, 0)) as client,
+    ):
+        client.head(1, "Echo")
+        client.data(1, HELLO)
+        assert (await client.until(Kind.RST_STREAM)).stream == 1
+        await client.until(Kind.GOAWAY)
+
+
+async def test_a_stream_on_which_the_client_has_nothing_to_say_goes_on() -> None:
+    async with (
+        running(Policy(limit=LIMIT, patience=0.05)) as (_, _, address),
+        raw(address) as client,
+    ):
+        client.head(1, "Converse")
+        client.data(1, HELLO, ends=False)
+        await client.until(Kind.DATA, 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.until(Kind.HEADERS, 1), 0.3)
+        client.data(1, HELLO)
+        assert (await client.until(Kind.DATA, 1)).payload == HELLO
 
 
 async def test_a_silent_client_is_asked_and_an_answer_keeps_its_connection() -> None:
