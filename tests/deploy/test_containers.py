@@ -186,16 +186,33 @@ def test_the_settings_are_ones_that_the_server_takes(
     assert int(service["stop_grace_period"].removesuffix("s")) >= longest
 
 
-def test_prometheus_asks_services_that_are_there() -> None:
+def test_prometheus_asks_all_services_and_misses_none_that_nobody_started() -> None:
     document = yaml.safe_load((FOLDER / "prometheus.yaml").read_text(encoding="utf-8"))
-    targets = [
-        target.split(":")
-        for job in document["scrape_configs"]
-        for each in job["static_configs"]
-        for target in each["targets"]
-    ]
-    assert {name for name, _ in targets} <= set(SERVICES)
-    assert {port for _, port in targets} == {"8002"}
+    expected: list[str] = []
+    found: list[str] = []
+    for job in document["scrape_configs"]:
+        for each in job.get("static_configs", []):
+            expected += each["targets"]
+        for each in job.get("dns_sd_configs", []):
+            found += (f"{name}:{each['port']}" for name in each["names"])
+    serving = {name for name in SERVICES if name in ("penstock", "penstock-gpu", "triton")}
+    assert {*expected, *found} == {f"{name}:8002" for name in serving}
+    # Those are down where they are not there.
+    assert not any("profiles" in COMPOSE["services"][each.split(":")[0]] for each in expected)
+
+
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed: apt-get install prometheus"
+)
+def test_prometheus_takes_its_configuration() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "config", "--syntax-only", FOLDER / "prometheus.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 
 def test_the_image_for_gpus_is_run_so_that_it_does_not_fall_back_to_the_cpu() -> None:
