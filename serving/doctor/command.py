@@ -31,7 +31,8 @@ CHECKS: Final[tuple[Check, ...]] = (
 _SETTINGS: Final = (
     *("model_repository", "model_repository_cache", "passport_policy"),
     *("http_address", "http_port", "grpc_address", "grpc_port", "metrics_address", "metrics_port"),
-    *("allow_http", "allow_grpc", "allow_metrics", "allow_client_shm", "max_connections"),
+    *("allow_http", "allow_grpc", "allow_metrics", "allow_client_shm"),
+    *("max_connections", "max_inflight_bytes"),
     *("http_use_ssl", "http_server_cert", "http_server_key", "http_root_cert"),
     *("grpc_use_ssl", "grpc_server_cert", "grpc_server_key", "grpc_root_cert", "api_keys_file"),
     *("device", "engine", "triton_url", "triton_use_ssl", "triton_root_cert"),

@@ -39,7 +39,7 @@ def grouped(host: tuple[Path, Path], line: str, folder: str, **files: str) -> Fi
     (cgroups / folder).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (cgroups / folder / name.replace("__", ".")).write_text(text)
-    [finding] = memory.memory(Settings(), proc, cgroups)
+    [finding] = memory.memory(Settings(max_inflight_bytes=0), proc, cgroups)
     return finding
 
 
@@ -111,6 +111,31 @@ def test_the_limit_of_a_control_group_counts(host: tuple[Path, Path], folder: st
     assert finding.verdict is WARNING
     assert finding.found.startswith("224 MiB free of 1024 MiB (the control group ")
     assert "raise the container's memory limit" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("settings", "advised"),
+    [
+        (Settings(max_inflight_bytes=256 * MIB), None),
+        (Settings(max_inflight_bytes=257 * MIB), 256 * MIB),
+        (fleet("a:1", max_inflight_bytes=256 * MIB), 128 * MIB),
+        (Settings(max_inflight_bytes=0), None),
+    ],
+)
+def test_large_requests_have_to_fit_into_the_limit(
+    host: tuple[Path, Path], settings: Settings, advised: int | None
+) -> None:
+    proc, cgroups = host
+    (proc / "self" / "cgroup").write_text("0::/\n")
+    cgroups.mkdir()
+    (cgroups / "memory.max").write_text(str(1024 * MIB))
+    (cgroups / "memory.current").write_text("0")
+    (cgroups / "memory.stat").write_text("inactive_file 0\n")
+
+    _, *found = memory.memory(settings, proc, cgroups)
+
+    assert [finding.verdict for finding in found] == ([WARNING] if advised else [])
+    assert all(f"--max-inflight-bytes={advised}" in finding.advice for finding in found)
 
 
 def test_a_control_group_without_a_limit_has_none(host: tuple[Path, Path]) -> None:
