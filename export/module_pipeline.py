@@ -24,7 +24,7 @@ from export import (
     recurrent,
     torch_module,
 )
-from export.errors import ConversionFailed
+from export.errors import ConversionFailed, ModuleRefused
 from export.generated import Feeds
 from export.job import MAX_BATCH_SIZE, ModuleJob
 from export.onnx_model import OnnxModel
@@ -51,6 +51,7 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
     check_name(name)
     stated = model_config.stated_rows(job.repository / name / model_config.FILENAME)
     count = job.max_batch_size or stated or MAX_BATCH_SIZE
+    _check_names(job, job.outputs)
     on_step(next(steps))
     module = torch_module.build(job.reference)
     if job.weights:
@@ -58,8 +59,11 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
     reference = torch_module.runner(module, job.outputs)
     feeds, _ = generated.feeds(job.sample, job.inputs, max(PARITY_ROWS, count), reference)
 
+    outputs = tuple(reference(feeds.alone(0)))
+    _check_names(job, outputs)
+
     on_step(next(steps))
-    graph = to_onnx(job, module, feeds, tuple(reference(feeds.alone(0))))
+    graph = to_onnx(job, module, feeds, outputs)
 
     on_step(next(steps))
     with TemporaryDirectory(prefix="penstock-export-") as scratch:
@@ -78,6 +82,16 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
         seal = partial(_passport, job, module, name, compared)
         place = publish(described, {model_config.MODEL: graph}, seal, job.version)
     return Published(place, passports.read(place / passports.FILENAME))
+
+
+def _check_names(job: ModuleJob, outputs: Sequence[str]) -> None:
+    """ModuleRefused where inputs and outputs cannot be told apart by their names."""
+    names = [*(spec.name for spec in job.inputs), *outputs]
+    if twice := [name for name in names if not name or names.count(name) > 1]:
+        raise ModuleRefused(
+            f"the inputs and outputs are {', '.join(map(repr, names))}, and {twice[0]!r} names no "
+            "one of them: give each a name of its own by --input and --output"
+        )
 
 
 def to_onnx(job: ModuleJob, module: nn.Module, feeds: Feeds, outputs: Sequence[str]) -> bytes:

@@ -104,6 +104,7 @@ def check(
             for batch in batches(kind, size):
                 rows = kind.batch(batch.rows)
                 answer = candidate(rows)
+                check_rows(answer, size)
                 worst |= compare(
                     answer, reference(rows), names.reference, batch, tolerance, names.candidate
                 )
@@ -115,6 +116,17 @@ def check(
         relative_tolerance=tolerance.relative,
         batches=tuple(measured),
     )
+
+
+def check_rows(answer: Outputs, size: int) -> None:
+    """ParityRefused where an output has not one row for each of the batch, which a server could
+    not tell apart; put together, rows alone may well be equal to it."""
+    for name, array in answer.items():
+        if array.shape[:1] != (size,):
+            raise ParityRefused(
+                f"{name} has the shape {list(array.shape)} for a batch of {size}, not a row "
+                "for each of the batch's"
+            )
 
 
 def compare(

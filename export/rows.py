@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from export import parity
-from export.errors import GateRefused, ParityRefused
+from export.errors import GateRefused
 from export.job import Tolerance
 from export.onnx_model import Outputs
 from export.parity import Given, Samples
@@ -68,12 +68,7 @@ def _at(
     worst = parity.Difference()
     for batch in parity.batches(samples, size):
         answer = numbers(model(samples.batch(batch.rows)))
-        for name, array in answer.items():
-            if array.shape[:1] != (size,):
-                raise ParityRefused(
-                    f"{name} has the shape {list(array.shape)} for a batch of {size}, not a row "
-                    "for each of the batch's"
-                )
+        parity.check_rows(answer, size)
         expected = parity.stack(alone[batch.rows])
         worst |= parity.compare(answer, expected, "the row alone", batch, tolerance)
     return parity.record(samples, size, worst)

@@ -75,6 +75,10 @@ class Strange(nn.Module):
     def forward(self, x):
         return {"x": x, "note": "hello"}
 
+class Positive(nn.Module):
+    def forward(self, x):
+        return x[x > 0]
+
 class Numbered(nn.Module):
     def forward(self, x):
         return {0: x, 7: x + 1}
@@ -249,6 +253,36 @@ def test_a_graph_that_differs_from_its_module_is_refused(
     assert not (here / "models").exists()
 
 
+def test_an_output_without_a_row_for_each_of_the_batch_is_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of all rows is what is left of each, one behind the other."""
+    nodes = [
+        onnx.helper.make_node("Greater", ["x", "zero"], ["above"]),
+        onnx.helper.make_node("Compress", ["flat", "above flat"], ["output"]),
+    ]
+    for name in ("x", "above"):
+        flat = "flat" if name == "x" else "above flat"
+        nodes.insert(-1, onnx.helper.make_node("Reshape", [name, "any"], [flat]))
+    numbers = [
+        numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        numpy_helper.from_array(np.array([-1]), "any"),
+    ]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+        for name, dims in (("x", ["batch", 3]), ("output", ["left"]))
+    ]
+    graph = onnx.helper.make_graph(nodes, "positive", values[:1], values[1:], numbers)
+    opset = [onnx.helper.make_opsetid("", 18)]
+    made = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
+    monkeypatch.setattr(module_pipeline, "to_onnx", lambda *_: made.SerializeToString())
+
+    with pytest.raises(ParityRefused, match=r"output has the shape .* not a row for each"):
+        module_pipeline.export_module(job("Positive"))
+
+    assert not (here / "models").exists()
+
+
 def fix_the_batch(model: onnx.ModelProto) -> None:
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 2
 
@@ -324,6 +358,23 @@ def test_outputs_are_as_many_as_are_named() -> None:
         ModuleRefused, match="--output names 1, and the module gives 2: output_0, output_1"
     ):
         module_pipeline.export_module(job("Pair", outputs=("score",)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "named"),
+    [
+        ((), ("score", "score"), "'x', 'score', 'score', and 'score' names no one of them"),
+        ((), ("score", "x"), "'x', 'score', 'x', and 'x' names no one of them"),
+        ((), ("score", ""), "and '' names no one of them: give each a name of its own"),
+        ((x(3), x(3)), (), "'x', 'x', and 'x' names no one of them"),
+        ((TensorSpec("output_1", Datatype.FP32, (3,)),), (), "and 'output_1' names no one of them"),
+    ],
+)
+def test_inputs_and_outputs_have_names_of_their_own(
+    inputs: tuple[TensorSpec, ...], outputs: tuple[str, ...], named: str
+) -> None:
+    with pytest.raises(ModuleRefused, match=named):
+        module_pipeline.export_module(job("Pair", *inputs, outputs=outputs))
 
 
 class Evil:
