@@ -33,7 +33,7 @@ def announcement(models: Sequence[ModelMetadata], settings: Settings, addresses:
     lines = _listed(models)
     if addresses.http:
         base = _rest_url(addresses.http, settings)
-        lines.append(f"REST     {base}/v2        documentation {base}/docs")
+        lines.append(f"REST     {base}/v2        to try in a browser: {base}")
     if addresses.grpc:
         lines.append(f"gRPC     {_reachable(addresses.grpc)}")
     if addresses.metrics:

@@ -137,7 +137,10 @@ FLOORS: Final = (
         "serving.gateway.trace_settings",
     ),
     ("serving.gateway.grpc_ports",),
-    ("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
+    (
+        *("serving.gateway.predict", "serving.gateway.rest", "serving.gateway.rpc"),
+        "serving.gateway.page",
+    ),
     ("serving.gateway.app",),
     ("serving.gateway.server",),
     ("serving.announcement", "serving.engines"),

@@ -24,6 +24,15 @@ def test_every_package_is_listed() -> None:
     assert listed == found
 
 
+def test_every_file_that_is_no_module_is_installed_as_well() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    for package in PROJECT["tool"]["setuptools"]["packages"]:
+        for path in (ROOT / package.replace(".", "/")).iterdir():
+            if path.is_file() and path.suffix not in (".py", ".pyc"):
+                wanted = (*patterns["*"], *patterns.get(package, ()))
+                assert any(path.match(pattern) for pattern in wanted), path
+
+
 def test_serving_needs_neither_torch_nor_a_runtime_of_its_own_choice() -> None:
     names = {Requirement(line).name for line in PROJECT["project"]["dependencies"]}
     assert not names & {"torch", "onnxruntime", "onnxruntime-gpu", "onnx", "matplotlib"}

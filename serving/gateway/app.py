@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse
 from starlette.routing import Match
 
 from serving import __version__
@@ -22,6 +21,7 @@ from serving.gateway.errors import statuses
 from serving.gateway.extensions import Extensions
 from serving.gateway.inference import Inference
 from serving.gateway.lifecycle import Lifecycle
+from serving.gateway.page import add_page
 from serving.gateway.routing import response
 from serving.settings import Settings
 from serving.wire import rest_documents as documents
@@ -66,8 +66,7 @@ def create_app(
     app.include_router(rest.create_router(engine, lifecycle, extensions, inference, limit))
     app.include_router(generate.create_router(engine, limit))
     app.include_router(predict.create_router(engine, limit))
-    # Who types the server's address into a browser is shown what there is.
-    app.add_api_route("/", _front, include_in_schema=False)
+    add_page(app)
     app.add_exception_handler(
         ServingError, _serving_error(statuses(settings.triton_status_codes).http)
     )
@@ -76,11 +75,6 @@ def create_app(
     app.add_exception_handler(Exception, _unexpected_error)
     setattr(app, "openapi", partial(_described, app.openapi))  # noqa: B010  # FastAPI's own hook
     return app
-
-
-async def _front() -> Response:
-    # Without a slash, so that it holds behind a proxy's prefix as well.
-    return RedirectResponse("docs")
 
 
 def _described(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -52,12 +52,6 @@ def test_every_route_is_documented(operations: dict[str, Any]) -> None:
         assert operation["tags"], name
 
 
-def test_who_asks_for_the_server_alone_is_sent_to_the_documentation(server: Server) -> None:
-    sent = httpx.get(server.url)
-    assert (sent.status_code, sent.headers["location"]) == (307, "docs")
-    assert "Penstock" in httpx.get(server.url, follow_redirects=True).text
-
-
 def test_every_tag_is_described(server: Server, operations: dict[str, Any]) -> None:
     described = httpx.get(f"{server.url}/openapi.json").json()["tags"]
     used = {tag for operation in operations.values() for tag in operation["tags"]}
