@@ -3,65 +3,23 @@
 import json
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests import adders
+from tests.e2e.page import Page, told
 from tests.e2e.server import REPOSITORY, Server, penstock_server
 
-BROWSER_SECONDS: Final = 30
 KEY: Final = "5f1c9a0b7e3d42c8"
 SEVEN: Final = REPOSITORY.parent / "docs" / "seven.png"
 MODELS: Final = sorted(path.name for path in REPOSITORY.iterdir() if path.is_dir())
-
-
-class Page:
-    """What a person sees of it, and does with it."""
-
-    def __init__(self, browser: WebDriver, server: Server) -> None:
-        self.browser = browser
-        self.url = server.url
-        self._wait = WebDriverWait(browser, BROWSER_SECONDS)
-        browser.get("about:blank")
-
-    def until(self, seen: Callable[[], Any]) -> None:
-        self._wait.until(lambda _: seen())
-
-    def shows(self, name: str) -> None:
-        """Wait until it does."""
-        self.until(self[name].is_displayed)
-
-    def open(self, model: str = "") -> None:
-        self.browser.get(f"{self.url}/#{model}" if model else self.url)
-        if model:
-            self.until(lambda: self["name"].text == model and self["ask"].is_displayed())
-
-    def __getitem__(self, name: str) -> WebElement:
-        return self.browser.find_element(By.ID, name)
-
-    def fill(self, name: str, value: str) -> None:
-        field = self.browser.find_element(By.CSS_SELECTOR, f'#{name}, [data-name="{name}"]')
-        field.clear()
-        field.send_keys(value)
-
-    def send(self) -> str:
-        """Ask, and read the answer."""
-        self["send"].click()
-        self.until(lambda: self["how"].is_displayed() or self["refused"].is_displayed())
-        return self["result"].text
-
-    def refusal(self) -> str:
-        self.shows("refused")
-        return self["refused"].text
 
 
 @pytest.fixture
@@ -71,12 +29,6 @@ def page(browser: WebDriver, server: Server) -> Iterator[Page]:
     yield Page(browser, server)
     # A refused request is told of there as well.
     assert [one for one in told(browser) if "status of 4" not in one] == []
-
-
-def told(browser: WebDriver) -> list[str]:
-    """The faults that the browser has seen since it was last asked."""
-    log: list[dict[str, str]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
-    return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 
 
 def test_it_opens_with_the_models_that_are_ready(page: Page) -> None:

@@ -18,7 +18,9 @@ from tritonclient.utils import InferenceServerException
 
 from tests import adders
 from tests import sequence_models as sequences
+from tests.e2e.browser import open_browser
 from tests.e2e.clients import tensor
+from tests.e2e.page import Page
 from tests.e2e.scrape import scrape
 from tests.e2e.server import Server, penstock_server
 from tests.ensemble_repository import linear
@@ -271,6 +273,19 @@ def test_predictions_bear_the_labels(rest: httpx.Client) -> None:
     [prediction] = answer["predictions"]
     assert [one["label"] for one in prediction["classes"]] == ["a: b", "dog"]
     assert prediction["probability"] == 8.0
+
+
+def test_models_can_be_tried_on_the_page(server: Server, tmp_path: Path) -> None:
+    with open_browser(tmp_path) as browser:
+        page = Page(browser, server)
+        page.open()
+        assert page.refusal().startswith("401: ")
+        page.fill("key", KEY)
+        page["name"].click()
+        page.until(lambda: "labelled" in page["models"].text)
+        page.open("labelled")
+        page.fill("text", "[1, 2, 4, 3]")
+        assert page.send().startswith("a: b\n")
 
 
 def test_json_is_answered_with_what_it_took(rest: httpx.Client) -> None:
