@@ -220,11 +220,13 @@ class _ModelMetrics(Collector):
         self,
         versions: Sequence[VersionStatistics],
         cache: CacheStatistics | None,
+        unloaded: Sequence[str],
         config: MetricsConfig,
         objective: float,
     ) -> None:
         self._versions = versions
         self._cache = cache
+        self._unloaded = unloaded
         self._config = config
         self._objective = objective
 
@@ -251,11 +253,20 @@ class _ModelMetrics(Collector):
             lambda version: version.load_duration / 1e9,
             self._versions,
         )
+        yield from self._failed_loads()
         yield self._load()
         yield from self._accelerations()
         yield from self._summaries()
         yield from self._first_response()
         yield from self._histograms()
+
+    def _failed_loads(self) -> Iterator[Metric]:
+        name = "penstock_model_load_failed"
+        family = Metric(name, "1 for a model whose last load failed, whatever serves", "gauge")
+        for model in self._unloaded:
+            family.add_sample(name, {"model": model}, 1)
+        if family.samples:
+            yield family
 
     def _load(self) -> Metric:
         return _gauge(
@@ -338,9 +349,14 @@ class Exposition:
         self._gpus = [found] if found else []
 
     def render(
-        self, versions: Iterable[VersionStatistics], cache: CacheStatistics | None = None
+        self,
+        versions: Iterable[VersionStatistics],
+        cache: CacheStatistics | None = None,
+        unloaded: Iterable[str] = (),
     ) -> bytes:
-        """The metrics in Prometheus' text format (`CONTENT_TYPE`)."""
-        families = _ModelMetrics(tuple(versions), cache, self._config, self._objective)
+        """The metrics in Prometheus' text format (`CONTENT_TYPE`); `unloaded` are models' names."""
+        families = _ModelMetrics(
+            tuple(versions), cache, tuple(unloaded), self._config, self._objective
+        )
         tritons = b"".join(generate_latest(each) for each in (families, *self._gpus))
         return _TOTAL.sub(rb"\1 ", tritons) + generate_latest(self._process)

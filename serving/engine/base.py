@@ -56,6 +56,9 @@ class Engine(Protocol):
     async def servers(self) -> Sequence[ServerStatistics]:
         """The servers elsewhere that execute the models; none where this process does."""
 
+    async def unloaded(self) -> Sequence[str]:
+        """The models that are wanted and could not be loaded, or not as they are now."""
+
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Answer one request."""
 

@@ -232,6 +232,10 @@ class EmbeddedEngine:
         """None: this process executes the models."""
         return ()
 
+    async def unloaded(self) -> Sequence[str]:
+        """Those whose last load failed, whatever serves of them."""
+        return sorted(one.name for one in self._registry if one.wanted and one.failure)
+
     async def cache_statistics(self) -> CacheStatistics | None:
         """Counters of the response cache; None if the settings ask for none."""
         return self._cache.statistics if self._cache else None

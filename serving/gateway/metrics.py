@@ -24,7 +24,8 @@ def metrics_app(engine: Engine, lifecycle: Lifecycle, settings: MetricsSettings)
     exposition = Exposition(settings)
 
     async def metrics(_: Request) -> Response:
-        content = exposition.render(await engine.counted(), await engine.cache_statistics())
+        counted, cache = await engine.counted(), await engine.cache_statistics()
+        content = exposition.render(counted, cache, await engine.unloaded())
         servers = server_metrics.render(await engine.servers())
         return Response(content + servers, media_type=CONTENT_TYPE)
 

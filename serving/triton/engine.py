@@ -128,6 +128,10 @@ class TritonEngine:
         """How the servers do, and what has become of the calls to them."""
         return self._fleet.statistics()
 
+    async def unloaded(self) -> Sequence[str]:
+        """None: what the servers load is theirs to tell."""
+        return ()
+
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Have the server with the least to do answer; every outcome is counted."""
         with self._counted(request) as began:

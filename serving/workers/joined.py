@@ -102,6 +102,14 @@ class JoinedEngine(Around):
         counts = [astuple(each) for each in found if each is not None]
         return CacheStatistics(*map(sum, zip(*counts, strict=True))) if counts else None
 
+    async def unloaded(self) -> Sequence[str]:
+        """Those that any engine could not load."""
+        names = set(await self._inner.unloaded())
+        for peer in self._peers:
+            with suppress(Unavailable):
+                names.update(await peer.engine.unloaded())
+        return sorted(names)
+
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         """What all that are there say of each model; ready is what is ready with all of them."""
         told = [await self._inner.index()]

@@ -108,6 +108,11 @@ class RemoteEngine:
         servers: Sequence[ServerStatistics] = await self._ask("servers")
         return servers
 
+    async def unloaded(self) -> Sequence[str]:
+        """Those of the engine."""
+        names: Sequence[str] = await self._ask("unloaded")
+        return names
+
     async def infer(self, request: InferenceRequest) -> InferenceResponse:
         """Have the engine run the request, in a batch with those of other workers."""
         values = inference.from_request(request, self._link.content)

@@ -29,6 +29,7 @@ _PLAIN: Final = (
     "statistics",
     "cache_statistics",
     "servers",
+    "unloaded",
     "index",
     "load",
     "unload",

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from tests import adders
 from tests.deploy.monitoring import RULES, panels, prometheus, queries, rules
 from tests.e2e.scrape import scrape
 from tests.e2e.server import ROOT, Server, penstock_server
@@ -35,8 +36,20 @@ _ENDINGS: Final = re.compile(r"_(?:bucket|sum|count)$")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with penstock_server("--model-control-mode=explicit", "--load-model=digits-mlp") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One model that answers, and one that does not load."""
+    repository = tmp_path_factory.mktemp("broken")
+    broken = adders.add(repository, "broken", 1)
+    (broken / "1" / "model.onnx").write_bytes(adders.BROKEN)
+    flags = (
+        f"--model-repository={repository}",
+        "--model-control-mode=explicit",
+        "--load-model=digits-mlp",
+        "--load-model=broken",
+        "--exit-on-error=false",
+        "--strict-readiness=false",
+    )
+    with penstock_server(*flags) as running:
         yield running
 
 

@@ -51,6 +51,13 @@ def answered(**changes: object) -> VersionStatistics:
     return version
 
 
+def test_a_model_whose_load_failed_has_a_series_and_others_have_none() -> None:
+    text = Exposition().render([answered()], unloaded=["b", "c"]).decode()
+    found = [line for line in text.splitlines() if line.startswith("penstock_model_load_failed")]
+    assert found == [f'penstock_model_load_failed{{model="{name}"}} 1.0' for name in "bc"]
+    assert b"penstock_model_load_failed" not in Exposition().render([answered()])
+
+
 @pytest.mark.parametrize("query", DASHBOARDS)
 def test_a_query_of_tritons_dashboards_finds_its_series(query: str) -> None:
     samples = scrape(answered())

@@ -61,6 +61,29 @@ async def test_models_that_appear_and_disappear_are_followed(folders: Folders) -
         assert await ask(engine, "a") == ("1", 1)
 
 
+async def test_what_does_not_load_is_told_of_until_it_does_or_is_withdrawn(
+    folders: Folders,
+) -> None:
+    async with polling(folders.root) as engine:
+        assert await engine.unloaded() == []
+        folders.put("a", 2, "broken")
+        folders.add("b", 1)
+        folders.put("b", 1, "broken")
+        await engine.poll()
+        assert await engine.unloaded() == ["a", "b"]
+        assert await ask(engine, "a") == ("1", 1)
+        (folders.root / "a" / "2").rename(folders.root / ".withdrawn")
+        folders.put("b", 1, 1)
+        await engine.poll()
+        assert await engine.unloaded() == []
+        folders.put("b", 1, "broken")
+        await engine.poll()
+        assert await engine.unloaded() == ["b"]
+        (folders.root / "b").rename(folders.root / ".b")
+        await engine.poll()
+        assert await engine.unloaded() == []
+
+
 async def test_changed_versions_and_configurations_are_followed(
     folders: Folders, backend: Numbers
 ) -> None:

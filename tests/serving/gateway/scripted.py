@@ -117,6 +117,9 @@ class ScriptedEngine:
     async def servers(self) -> Sequence[ServerStatistics]:
         return ()
 
+    async def unloaded(self) -> Sequence[str]:
+        return ()
+
     async def cache_statistics(self) -> None:
         return None
 

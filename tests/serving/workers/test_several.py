@@ -224,9 +224,11 @@ async def test_a_load_that_fails_in_one_engine_leaves_all_as_they_were(
         adders.publish(folder, 2, 2)
         with pytest.raises(InvalidArgument, match="out of memory"):
             await engine.load("m", AS_IT_LIES)
+        assert list(await engine.unloaded()) == ["m"]
         assert {await answer(engine) for _ in range(4)} == {2.0}
         several.gpus[1].broken = False
         await engine.load("m", AS_IT_LIES)
+        assert not await engine.unloaded()
         assert {await answer(engine) for _ in range(4)} == {3.0}
 
 
