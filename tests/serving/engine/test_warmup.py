@@ -85,6 +85,13 @@ def test_without_samples_zeros_of_every_likely_batch_size_run_twice(repository: 
     assert all(not run["x"].any() for run in runs)
 
 
+def test_without_samples_zeros_end_with_the_first_batch_size_that_takes_long(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.engine.warmup._LONG", 0)
+    assert [len(inputs["x"]) for inputs in warmed(repository, "")] == [1, 1]
+
+
 def test_without_samples_a_model_that_refuses_zeros_is_fit_all_the_same(repository: Path) -> None:
     assert warmed(repository, "", failure="no zeros") == []
 
