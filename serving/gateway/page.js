@@ -69,8 +69,17 @@ async function start() {
   else if (location.hash) await open();
 }
 
+function named() {
+  const text = location.hash.slice(1);
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // as somebody typed it
+  }
+}
+
 async function open() {
-  const name = decodeURIComponent(location.hash.slice(1));
+  const name = named();
   running?.abort();
   for (const id of ["refused", "ask", "answer", "how", "picture", "text", "fields"]) show(id, false);
   for (const link of $("models").children) {
@@ -84,6 +93,7 @@ async function open() {
     const [metadata, config] = await Promise.all(
       [path, `${path}/config`].map(async (each) => (await fetched(each)).json()),
     );
+    if (name !== named()) return; // another one was chosen meanwhile
     const parameters = Object.fromEntries(
       Object.entries(config.parameters ?? {}).map(([key, value]) => [key, value.string_value]),
     );
@@ -95,7 +105,7 @@ async function open() {
     model.way.prepare(model);
     show("ask");
   } catch (error) {
-    refuse(error);
+    if (name === named()) refuse(error);
   }
 }
 

@@ -105,6 +105,8 @@ def test_what_the_server_refuses_is_told_in_its_words(page: Page) -> None:
     page.until(lambda: page["name"].text == "nobody")
     assert "nobody" in page.refusal()
     assert not page["ask"].is_displayed()
+    page.browser.get(f"{page.url}/#100%")
+    page.until(lambda: page["name"].text == "100%" and "100%" in page["refused"].text)
 
 
 def test_the_same_by_curl_says_the_same(page: Page) -> None:
