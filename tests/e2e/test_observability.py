@@ -183,7 +183,7 @@ async def test_each_line_of_the_log_is_an_object_that_tells_of_the_request(tmp_p
     assert "ready: echo (version 1)" in [line["message"] for line in lines]
     for line in lines:
         assert {"time", "level", "logger", "message"} <= line.keys()
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", line["time"])
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
     requests = [line for line in lines if line["logger"] == "penstock.access"]
     for line in requests:
         assert line["duration_ms"] >= (2 if line["model"] == "echo" else 0)
