@@ -135,6 +135,13 @@ def test_the_service_may_stop_for_as_long_as_the_server_takes() -> None:
     assert int(granted) >= settings.exit_grace_secs + 5 * settings.exit_timeout_secs
 
 
+def test_the_service_is_started_again_however_often_a_start_fails() -> None:
+    [pause] = re.findall(r"^RestartSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
+
+    # By default systemd gives up after five starts in ten seconds.
+    assert 5 * int(pause) > 10
+
+
 def test_systemd_takes_the_service_with_its_drop_ins(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
