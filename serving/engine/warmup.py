@@ -33,14 +33,15 @@ _BF16_ONE: Final = 0x3F80
 
 # A batch size is warm once it ran twice: the first run allocates, the second settles.
 _RUNS: Final = 2
-# Larger batches than one that takes so many nanoseconds gain nothing by having run before, and
-# those of thousands of rows would take minutes, and more memory than they may ever need.
+# Larger batches than one of so many nanoseconds, or so many bytes of inputs, gain nothing by having
+# run before; those of thousands of rows would take minutes, and all memory.
 _LONG: Final = 1_000_000_000
+_LARGE: Final = 256 * 1024 * 1024
 
 
 def warm_up(session: Session, config: ModelConfig, folder: ModelFolder) -> dict[int, int]:
     """Run the samples of `model_warmup`, or else zeros at every batch size that is likely, up to
-    the first that takes long.
+    the first that takes long or is large.
 
     Returns how many nanoseconds the last run of so many rows took. LoadFailed if a sample fails,
     as whoever wrote it down wants to know; zeros that a model refuses, or that find no memory, do
@@ -112,7 +113,7 @@ def _run_zeros(session: Session, config: ModelConfig, path: Path) -> dict[int, i
         except (ServingError, MemoryError) as error:
             logger.warning("%s: warm-up with %d rows of zeros failed: %s", path, rows, error)
             break
-        if times[rows] > _LONG:
+        if times[rows] > _LONG or sum(array.nbytes for array in inputs.values()) > _LARGE:
             break
     return times
 

@@ -85,10 +85,11 @@ def test_without_samples_zeros_of_every_likely_batch_size_run_twice(repository: 
     assert all(not run["x"].any() for run in runs)
 
 
-def test_without_samples_zeros_end_with_the_first_batch_size_that_takes_long(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["_LONG", "_LARGE"])
+def test_without_samples_zeros_end_with_the_first_batch_size_that_takes_long_or_is_large(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr("serving.engine.warmup._LONG", 0)
+    monkeypatch.setattr(f"serving.engine.warmup.{limit}", 0)
     assert [len(inputs["x"]) for inputs in warmed(repository, "")] == [1, 1]
 
 
