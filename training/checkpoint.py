@@ -151,6 +151,15 @@ def load(path: Path) -> Checkpoint:
 def check_writable(path: Path) -> None:
     """Raises CheckpointError unless `save` may create or replace this folder. What it replaces
     must be a checkpoint: a mistyped path must not cost anybody their files."""
+    try:
+        _check_writable(path)
+    except OSError as error:  # a folder that cannot be listed, a name that is too long
+        raise CheckpointError(
+            f"{path}: cannot be looked at ({error.strerror}). Choose another --output."
+        ) from error
+
+
+def _check_writable(path: Path) -> None:
     if path.is_dir():
         if foreign := sorted({entry.name for entry in path.iterdir()} - FILES):
             raise CheckpointError(

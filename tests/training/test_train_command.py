@@ -147,6 +147,14 @@ def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path: P
     assert "train loss" not in result.output
 
 
+def test_an_output_that_cannot_be_looked_at_is_refused_before_training(tmp_path: Path) -> None:
+    result = run("digits-mlp", "--output", tmp_path / ("long" * 100))
+
+    assert (result.exit_code, result.exception.__class__) == (1, SystemExit)
+    assert "cannot be looked at (File name too long)" in result.output
+    assert "train loss" not in result.output
+
+
 def test_a_run_that_diverges_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     result = run("digits-mlp", "--lr", "1e30", "--output", tmp_path / "new")
     assert result.exit_code == 1
