@@ -18,7 +18,7 @@ from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.merge import concat, merge_key, split
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.validation import Validator
-from serving.errors import Internal, ServingError
+from serving.errors import Internal, NotFound, ServingError
 from serving.triton.descriptions import Descriptions
 from serving.triton.fleet import Fleet
 from serving.types import (
@@ -92,7 +92,12 @@ class Gathering:
         Raises ServingError, where the request does not fit the model as well: a server would
         refuse the whole batch for it.
         """
-        config = await self._descriptions.config(request.model, request.version)
+        try:
+            config = await self._descriptions.config(request.model, request.version)
+        except NotFound:
+            # Its threads would wait for a model that may never come back.
+            self._retire((request.model, request.version))
+            raise
         model = self._model(request, config) if _gains(config) else None
         return None if model is None else await model.infer(request)
 
@@ -115,7 +120,11 @@ class Gathering:
         return model
 
     def _retire(self, key: _Key) -> None:
-        closing = asyncio.create_task(self._models.pop(key).close())
+        """Gather no more for a model, if it was gathered for."""
+        model = self._models.pop(key, None)
+        if model is None:
+            return
+        closing = asyncio.create_task(model.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
