@@ -17,13 +17,13 @@ from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.classification import answer
 from serving.engine.execution import Execution
-from serving.engine.faults import Faults
 from serving.engine.model import LABELLED, REASONS, ModelVersion
 from serving.engine.responses import Abandoned, Responses
 from serving.engine.scheduling import schedule
 from serving.engine.servable import Opened, Servable
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Decoupled, LoadFailed, ServingError
+from serving.faults import Faults
 from serving.statistics import FailureReason, ResponseStatistics, VersionStatistics
 from serving.types import Array, InferenceRequest, InferenceResponse, Tensor, Timing
 
@@ -98,7 +98,7 @@ class DecoupledVersion:
         self._statistics = VersionStatistics(
             config.name, opened.version, objective=config.latency_objective
         )
-        self._faults = Faults(config.name, opened.version)
+        self._faults = Faults(f"{config.name} version {opened.version}")
         self._validator = Validator(config)
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}
         self._batcher: Batcher[_Request, None, Any] = Batcher(

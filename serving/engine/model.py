@@ -9,12 +9,12 @@ from serving.engine.batching.batch import BatchReport
 from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.classification import answer
-from serving.engine.faults import Faults
 from serving.engine.scheduling import Scheduling
 from serving.engine.servable import OneResponse, Opened
 from serving.engine.splitting import Answer, Splitter, join, together
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
+from serving.faults import Faults
 from serving.statistics import FailureReason, Success, VersionStatistics
 from serving.types import Array, InferenceRequest, InferenceResponse, Tensor
 
@@ -45,7 +45,7 @@ class ModelVersion(OneResponse):
             caches=config.caches_responses,
             objective=config.latency_objective,
         )
-        self._faults = Faults(config.name, opened.version)
+        self._faults = Faults(f"{config.name} version {opened.version}")
         self._successes: list[Success] = []
         self._validator = Validator(config)
         self._outputs = {spec.name: spec.datatype for spec in config.outputs}

@@ -14,7 +14,8 @@ from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.errors import DeadlineExceeded, ServingError
-from serving.statistics import ServerStatistics
+from serving.faults import Faults
+from serving.statistics import ServerFailure, ServerStatistics
 from serving.triton import failures
 from serving.triton.dialling import Dialling
 from serving.triton.failures import Untouched
@@ -58,6 +59,7 @@ class Link:
         self._name = name
         self._dialling = dialling
         self._changed = changed
+        self._faults = Faults(record.address)
         self.state = State.UNREACHABLE
         self.why = ""
         self.outstanding = 0
@@ -152,6 +154,8 @@ class Link:
     def _fail(self, failure: ServingError | Untouched) -> NoReturn:
         if (reason := failures.reason(failure)) is not None:
             self.record.failures[reason] += 1
+        if isinstance(failure, ServingError) and reason is ServerFailure.FAILED:
+            self._faults.tell(failure)
         if isinstance(failure, Untouched) and failure.unconnected:
             self._lose(failure.unconnected)
         raise failure from None

@@ -10,7 +10,6 @@ import numpy as np
 from serving.engine.backends.generation import PROMPT, STOP, TEXT, GenerationSession
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.classification import answer
-from serving.engine.faults import Faults
 from serving.engine.generation.decoder import Decoder, Step
 from serving.engine.generation.generation import Generation, Piece
 from serving.engine.generation.generator import Generator
@@ -19,6 +18,7 @@ from serving.engine.model import LABELLED, REASONS
 from serving.engine.servable import Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Decoupled, InvalidArgument, LoadFailed, ServingError
+from serving.faults import Faults
 from serving.statistics import FailureReason, ResponseStatistics, VersionStatistics
 from serving.types import InferenceRequest, InferenceResponse, Parameter, Tensor, Timing
 
@@ -45,7 +45,7 @@ class GeneratingVersion:
             BatchQueue(replace(config.batch_policy(default_max_queue), merge=False)),
             session.characters.decode,
             on_step=self._record_step,
-            on_fault=Faults(config.name, opened.version).tell,
+            on_fault=Faults(f"{config.name} version {opened.version}").tell,
             name=f"{config.name}-{opened.version}",
         )
 

@@ -65,13 +65,16 @@ async def test_what_a_server_has_in_hand_is_told() -> None:
     ids=str,
 )
 async def test_what_a_server_did_instead_of_answering_is_told_but_for_callers_faults(
-    error: ServingError, expected: dict[ServerFailure, int]
+    error: ServingError, expected: dict[ServerFailure, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with asking(ScriptedEngine(m=failing(error))) as asked:
         with pytest.raises(type(error)):
             await asked.engine.infer(request("a"))
         [server] = await asked.engine.servers()
     assert failed(server) == expected
+    # Who is to look after that server finds why in the log.
+    told = f"{server.address}: {error.message}" in caplog.messages
+    assert told == (ServerFailure.FAILED in expected)
 
 
 async def test_nobody_there_is_told_as_well() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from serving.engine.faults import Faults
 from serving.errors import Internal
+from serving.faults import Faults
 
 SECOND = 1_000_000_000
 
@@ -12,7 +12,7 @@ def test_the_first_failure_is_told_at_once_and_many_are_told_together(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = 0
-    faults = Faults("m", "3", clock=lambda: now)
+    faults = Faults("m version 3", clock=lambda: now)
 
     for now in (5 * SECOND, 6 * SECOND, 7 * SECOND, 16 * SECOND, 17 * SECOND, 40 * SECOND):
         faults.tell(Internal(f"it broke at {now // SECOND}"))

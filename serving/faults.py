@@ -14,13 +14,11 @@ _PAUSE: Final = 10_000_000_000
 
 
 class Faults:
-    """The failed executions of one model version: a line for the first, and then for many."""
+    """The failed executions of one executor: a line for the first, and then for many."""
 
-    def __init__(
-        self, model: str, version: str, clock: Callable[[], int] = time.monotonic_ns
-    ) -> None:
-        """`clock` is of monotonic nanoseconds."""
-        self._what = f"{model} version {version}"
+    def __init__(self, what: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """`what` executes, by the name that the log has for it; `clock` is of nanoseconds."""
+        self._what = what
         self._clock = clock
         self._quiet_until = 0
         self._untold = 0
