@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 _TEXT: Final = re.compile(
-    r"(?P<name>[a-z]+[\d.]*)\s*(?:=|<=|>=|<|>)\s*(?P<value>[\d.]+)(?P<unit>.*)"
+    r"(?P<name>[a-z]+[\d.]*)\s*(?P<sign>=|<=|>=|<|>)\s*(?P<value>[\d.]+)(?P<unit>.*)"
 )
 _PERCENTILE: Final = re.compile(r"p(\d+(?:\.\d+)?)")
 _SECONDS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -75,6 +75,9 @@ def parse(text: str) -> Objective:
     if not found:
         raise ValueError(f"expected {_FORMS}, got {text!r}")
     name, unit = found["name"], found["unit"].strip()
+    if found["sign"][0] == ("<" if name in _RATES else ">"):
+        side = "at least" if name in _RATES else "at most"
+        raise ValueError(f"{name} is to be {side} what is said: expected = in {text!r}")
     try:
         value = float(found["value"])
     except ValueError:

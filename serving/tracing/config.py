@@ -52,7 +52,10 @@ def read(options: Sequence[str]) -> TraceConfig:
         else:
             config = _with(config, option, name, value)
     if levels:
-        config = _with_setting(config, "level", levels)
+        try:
+            config = _with_setting(config, "level", levels)
+        except InvalidArgument as error:
+            raise _refusal(f"level={','.join(levels)}", error.message) from None
     if config.settings.levels and config.mode == TRITON and not config.file:
         raise ServingError("--trace-config: a level needs triton,file=PATH, where traces go")
     return config

@@ -50,6 +50,9 @@ def test_an_objective_is_a_figure_and_its_bound(text: str, name: str, bound: flo
         ("errors=2", "a share"),
         ("throughput=5ms", "requests per second"),
         ("p99=1.2.3ms", "a number"),
+        ("p99>10ms", "p99 is to be at most what is said"),
+        ("errors>=1%", "errors is to be at most what is said"),
+        ("throughput<=500/s", "throughput is to be at least what is said"),
     ],
 )
 def test_what_is_no_objective_is_told(text: str, told: str) -> None:

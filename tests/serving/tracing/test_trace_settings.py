@@ -113,6 +113,7 @@ def test_the_command_line_sets_up_opentelemetry() -> None:
         ("triton,speed=1", "no such setting"),
         ("jaeger,url=x", "no such setting"),
         ("mode=jaeger", "expected triton or opentelemetry"),
+        ("level=SOME", "trace_level: expected OFF, TIMESTAMPS or TENSORS, got 'SOME'"),
         ("opentelemetry,bsp_max_queue_size=many", "no such setting"),
     ],
 )
