@@ -41,7 +41,6 @@ GET: Final = (
     "/v2/health/ready",
 )
 UNKNOWN_ROUTES: Final = (
-    "/",
     "/v1",
     "/v2/",
     "/v2/health",
@@ -58,7 +57,6 @@ UNKNOWN_ROUTES: Final = (
     "/v2/models/simple/config/",
     "/v2/repository",
     "/V2",
-    "//v2",
     "/v2/models/a%2fb",
 )
 WRONG_METHODS: Final = (
