@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -40,10 +40,19 @@ WORKLOADS: Final = ("Deployment", "Job")
 
 def built(build: tuple[str, ...]) -> list[Object]:
     """What kustomize makes of them; skips the test, with the reason, where there is no kubectl."""
+    return _built(_kubectl(), build)
+
+
+def built_with(overlay: str, **more: Any) -> list[Object]:
+    """What a user's own kustomization makes of an overlay, with `more` in it; skips as well."""
+    return _own(_kubectl(), overlay, **more)
+
+
+def _kubectl() -> str:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("there is no kubectl here, which builds what is tested")
-    return _built(kubectl, build)
+    return kubectl
 
 
 @cache
@@ -51,6 +60,10 @@ def _built(kubectl: str, build: tuple[str, ...]) -> list[Object]:
     overlay, *components = build
     if not components:
         return _kustomized(kubectl, FOLDER / "overlays" / overlay)
+    return _own(kubectl, overlay, components=components)
+
+
+def _own(kubectl: str, overlay: str, components: Sequence[str] = (), **more: Any) -> list[Object]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         # kustomize takes relative paths only.
@@ -60,7 +73,7 @@ def _built(kubectl: str, build: tuple[str, ...]) -> list[Object]:
             "kind": "Kustomization",
             "resources": [f"{root}/overlays/{overlay}"],
             "components": [f"{root}/components/{component}" for component in components],
-        }
+        } | more
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
         return _kustomized(kubectl, folder)
 

@@ -19,6 +19,7 @@ from tests.deploy.manifests import (
     WORKLOADS,
     Object,
     built,
+    built_with,
     documents,
     kustomizations,
     pod_specs,
@@ -112,7 +113,6 @@ def test_a_kustomization_names_what_is_there(file: Path) -> None:
     named = [
         *document.get("resources", []),
         *document.get("components", []),
-        *document.get("configurations", []),
         *(
             file
             for each in document.get("configMapGenerator", [])
@@ -140,6 +140,15 @@ def test_images_bear_the_tag_of_what_they_are_for(build: tuple[str, ...]) -> Non
     tag = build[0] if build[0] in ("gpu", "loadtest") else "cpu"
     others = {"nvcr.io/nvidia/tritonserver:24.10-py3"} if build[0] == "triton" else set()
     assert tags == {f"penstock:{tag}"} | others
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_kustomization_of_ones_own_names_the_image(overlay: str) -> None:
+    image = {"name": "penstock", "newName": "registry.example/penstock", "newTag": "7"}
+    pods = [pod for _, pod in pod_specs(built_with(overlay, images=[image]))]
+    images = {container["image"] for pod in pods for container in pod["containers"]}
+    assert "registry.example/penstock:7" in images
+    assert not any(name.startswith("penstock:") for name in images)
 
 
 @builds
