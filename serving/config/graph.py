@@ -95,11 +95,14 @@ def _datatype(tensor: Proto, spec: TensorSpec, path: str, kind: str) -> Iterator
 def _shape(
     tensor: Proto, spec: TensorSpec, path: str, max_batch_size: int, exact: bool
 ) -> Iterator[Fault]:
-    """A variable dimension of the graph takes any size that an input states; outputs are exact."""
+    """A variable dimension of the graph takes any size that an input states; outputs are exact.
+
+    An output without dimensions may have any that the graph does not state.
+    """
     reshaped = tensor.HasField("reshape")
     path += ".reshape.shape" if reshaped else ".dims"
     dims = tuple(tensor.reshape.shape if reshaped else tensor.dims)
-    if max_batch_size > 0:
+    if max_batch_size > 0 and not (exact and not spec.dims):
         if spec.dims[:1] != (-1,):
             yield Fault(
                 "max_batch_size",

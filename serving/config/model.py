@@ -35,7 +35,13 @@ class Reshape:
         return _translate(shape, self.client, self.graph)
 
     def to_client(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The client's shape of a tensor that the graph returns as `shape`."""
+        """The client's shape of a tensor that the graph returns as `shape`.
+
+        A graph that does not say how many dimensions there are looks as if there were none; what
+        has some goes as it is, as with Triton.
+        """
+        if shape and not self.graph:
+            return shape
         return _translate(shape, self.graph, self.client)
 
 
