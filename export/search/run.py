@@ -1,6 +1,9 @@
 """A search from its first trial to the winner's checkpoint."""
 
+import fcntl
+import os
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +19,7 @@ from training.checkpoint import Checkpoint
 from training.config import TrainConfig
 from training.curve import Epoch
 from training.data.dataset import Dataset
-from training.errors import CheckpointError, DivergenceError
+from training.errors import CheckpointError, DivergenceError, StateError
 
 TRIALS, TABLE, PICTURE, WINNER = "trials.db", "trials.csv", "pareto.png", "winner"
 
@@ -48,7 +51,7 @@ class Search:
 
     def __init__(self, recipe: str, config: TrainConfig, dataset: Dataset, folder: Path) -> None:
         """Opens the search in `folder`, or begins one there. Raises TrainingError for a folder of
-        something else."""
+        something else, or in which another process searches."""
         self._recipe, self._dataset, self._folder = recipe, dataset, folder
         self._config = loop.on_device(config)
         known = RECIPES[recipe]
@@ -62,10 +65,14 @@ class Search:
             "space": listed(space(known)),
             "training code": provenance.code_sha256("training"),
         }
-        self._study = Study(folder / TRIALS, identity, space(known), own_point(known))
+        with ExitStack() as opened:
+            opened.callback(os.close, _held(folder))
+            self._study = Study(folder / TRIALS, identity, space(known), own_point(known))
+            opened.callback(self._study.close)
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
-        self._study.close()
+        self._opened.close()
 
     def outcomes(self) -> list[Outcome]:
         return self._study.outcomes()
@@ -139,3 +146,17 @@ def _claim(folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: holds {min(holds)} and no search; choose another folder with --output"
         )
+
+
+def _held(folder: Path) -> int:
+    """A descriptor by which this process alone searches in `folder`, for as long as it lives."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StateError(
+            f"{folder}: another process searches in it; wait for its end, or choose another folder "
+            "with --output"
+        ) from error
+    return descriptor

@@ -15,7 +15,7 @@ import optuna
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from export.search.space import Space, Value
 from training.errors import StateError
@@ -54,7 +54,8 @@ class Study:
                 load_if_exists=True,
             )
         except (SQLAlchemyError, RuntimeError) as error:
-            raise StateError(f"{path}: not a search that can go on ({error})") from error
+            why = error.orig if isinstance(error, DBAPIError) else error  # without the statement
+            raise StateError(f"{path}: not a search that can go on ({why})") from error
         self._claim(path, json.loads(json.dumps(identity)))
         self._study.enqueue_trial(dict(first), skip_if_exists=True)
         self._take_up_again()

@@ -12,6 +12,7 @@ from export.search import latency
 from export.search.command import search
 from export.search.report import Report
 from export.search.run import PICTURE, TABLE, TRIALS, WINNER
+from export.search.study import Outcome
 from training.checkpoint import load
 
 ARGUMENTS = ("digits-mlp", "--epochs", "1", "--device", "cpu")
@@ -72,6 +73,25 @@ def test_a_network_that_cannot_be_exported_does_not_end_the_search(
     assert result.output.count("no export") == 2
     assert "Error: none of 2 networks answers: search longer" in result.output
     assert result.exit_code == 1
+
+
+def test_a_second_search_in_a_folder_is_refused_and_the_first_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (*ARGUMENTS, "--trials", "1", "--output", tmp_path)
+    seconds = []
+
+    def search_as_well(report: Report, outcome: Outcome) -> None:
+        monkeypatch.undo()
+        seconds.append(run(*arguments))
+        report.ends(outcome)
+
+    monkeypatch.setattr(Report, "ends", search_as_well)
+    first = run(*arguments)
+
+    (second,) = seconds
+    assert (first.exit_code, second.exit_code) == (0, 1), second.output
+    assert f"{tmp_path}: another process searches in it" in second.output
 
 
 def test_a_recipe_without_a_space_is_a_usage_error() -> None:

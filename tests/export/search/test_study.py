@@ -56,7 +56,7 @@ def test_the_search_of_something_else_is_refused(study: Study, tmp_path: Path) -
 
 def test_a_file_that_is_no_search_is_refused(tmp_path: Path) -> None:
     (tmp_path / "trials.db").write_text("no database at all, however long one looks at it" * 99)
-    with pytest.raises(StateError, match=r"trials\.db: not a search that can go on"):
+    with pytest.raises(StateError, match=r"db: not a search that can go on \(file is not a data"):
         opened(tmp_path)
 
 
