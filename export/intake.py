@@ -112,7 +112,7 @@ def _copy(source: Path, target: Path, follow: bool) -> None:
             f"{source}: does not exist, but the model keeps weights there: copy it beside the model"
         ) from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise FileRefused(
                 f"{target.parent}: has no room for a copy of {source} ({error.strerror}): choose "
                 "another folder for such by TMPDIR"

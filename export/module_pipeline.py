@@ -68,7 +68,7 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
     on_step(next(steps))
     with TemporaryDirectory(prefix="penstock-export-") as scratch:
         path = Path(scratch, model_config.MODEL)
-        path.write_bytes(graph)
+        _write(path, graph)
         candidate = _open(path, job)
         compared = parity.check(
             reference,
@@ -82,6 +82,16 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
         seal = partial(_passport, job, module, name, compared)
         place = publish(described, {model_config.MODEL: graph}, seal, job.version)
     return Published(place, passports.read(place / passports.FILENAME))
+
+
+def _write(path: Path, graph: bytes) -> None:
+    try:
+        path.write_bytes(graph)
+    except OSError as error:
+        raise ConversionFailed(
+            f"{path.parent}: the graph cannot be written ({error.strerror}): choose another folder "
+            "for such by TMPDIR"
+        ) from error
 
 
 def _check_names(job: ModuleJob, outputs: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,20 @@ def test_a_file_whose_own_name_is_no_text_has_a_passport_that_can_be_read(
 
     assert published.passport.source is not None
     assert published.passport.source.name == "\N{REPLACEMENT CHARACTER}.onnx"
+
+
+def test_a_copy_that_the_disk_has_no_room_for_is_no_fault_of_the_file(
+    tmp_path: Path, take: Take
+) -> None:
+    source = written(tmp_path / "source", linear())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(FileRefused, match=r"has no room for a copy of .*made\.onnx"):
+            take(source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_link_that_somebody_named_is_followed(tmp_path: Path, take: Take) -> None:

@@ -1,6 +1,7 @@
 """Torch modules of somebody's own: from a callable and a file of weights to a served version."""
 
 import os
+import resource
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -211,6 +212,20 @@ def test_the_weights_are_those_of_the_file(
     assert proof.weights_sha256 == passport.file_sha256(here / "w.pt")
     assert proof.parameters == 8
     assert "max_batch_size: 64" in (published.folder.parent / "config.pbtxt").read_text()
+
+
+def test_a_full_disk_is_told_in_a_sentence(
+    pair_graph: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_pipeline, "to_onnx", graph_of(lambda _: None, pair_graph))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(ConversionFailed, match=r"the graph cannot be written .*by TMPDIR"):
+            module_pipeline.export_module(job("Pair", weights=Path("w.pt")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def flip_a_weight(model: onnx.ModelProto) -> None:
