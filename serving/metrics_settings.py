@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import click
 
-from serving.flags import flag
+from serving.flags import FiniteRange, flag
 
 Quantiles: TypeAlias = tuple[float, ...]
 
@@ -47,7 +47,7 @@ class MetricsSettings:
         default=2000.0,
         metadata=flag(
             "How old what is sampled may be that metrics tell of the host and of its GPUs.",
-            click.FloatRange(0, min_open=True),
+            FiniteRange(0, min_open=True),
         ),
     )
     load_objective_ms: float = field(
@@ -55,7 +55,7 @@ class MetricsSettings:
         metadata=flag(
             "The wait that counts as a load of 1 in the gauge penstock_load, for models whose "
             "config.pbtxt names no latency_objective_ms. Nobody is refused for it.",
-            click.FloatRange(0, min_open=True),
+            FiniteRange(0, min_open=True),
         ),
     )
     metrics_config: tuple[str, ...] = field(

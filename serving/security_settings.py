@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from serving.flags import flag
+from serving.flags import FiniteRange, flag
 from serving.restrictions import Restriction, RestrictionType, by_group
 
 
@@ -85,7 +85,7 @@ class SecuritySettings:
         metadata=flag(
             "How long a client may keep the server waiting, for its next request or for the rest "
             "of one, before its connection is closed.",
-            click.FloatRange(0, min_open=True),
+            FiniteRange(0, min_open=True),
         ),
     )
 

@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from serving.channel_settings import ChannelSettings
 from serving.deprecated_settings import DeprecatedSettings
 from serving.engine_settings import EngineKind, EngineSettings
+from serving.flags import FiniteRange
 from serving.flags import flag as _flag
 from serving.loading_settings import LoadingSettings
 from serving.location import Location, LocationType
@@ -259,7 +260,7 @@ class Settings(
         metadata=_flag(
             "How long to answer on, already not ready, before the server stops accepting: the time "
             "that load balancers need to notice.",
-            click.FloatRange(0),
+            FiniteRange(0),
         ),
     )
     passport_policy: PassportPolicy = field(

@@ -24,6 +24,7 @@ from serving.bench.report.text import report
 from serving.bench.result import Result
 from serving.bench.run import Run, run
 from serving.bench.server import Server, Unanswered, server
+from serving.flags import FiniteRange
 
 _DEFAULT_LOAD: Final = [1, 8, 32]
 _GIVE_UP: Final = 30.0  # seconds, where no timeout was asked for
@@ -82,7 +83,7 @@ _HEADINGS: Final = {
 )
 @click.option(
     "--ramp-from",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Requests per second at which a ramp starts.  [default: a tenth of --rate]",
 )
 @click.option(
