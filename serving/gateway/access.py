@@ -49,7 +49,8 @@ class Access:
             self.status,
             milliseconds,
             f" for {caller}" if caller else "",
-            f": {error}" if error else "",
+            # In one line, whatever it quotes.
+            ": " + error.replace("\n", "\\n") if error else "",
             extra={
                 "protocol": self.protocol,
                 "call": self.call,

@@ -88,8 +88,9 @@ def test_what_is_not_http_gets_an_answer_and_no_more(server: Server) -> None:
     host, port = server.http.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00 this is not HTTP\r\n\r\n")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
-        assert connection.recv(65536) == b""
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1 ") == 1
 
 
 def raw_call(channel: grpc.Channel, method: str, content: bytes) -> Answer:
