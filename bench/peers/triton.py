@@ -20,6 +20,7 @@ from bench.peers.base import ROOT, Running, free_ports, launched
 VARIABLE: Final = "PENSTOCK_TRITON_ENV"
 DEFAULT: Final = ROOT / ".venv-triton"
 # A Python backend named `onnxruntime`: pip's Triton comes without the C++ one of that name.
+SHARED: Final = Path("/dev/shm")
 BACKENDS: Final = ROOT / "tests" / "triton" / "backends"
 
 # What a Python program has to say about the environment that it runs in.
@@ -95,13 +96,17 @@ def flags(repository: Path, backends: Path, ports: Mapping[str, int]) -> list[st
     values = {
         "model-repository": repository,
         "backend-directory": backends,
-        # Two servers at once must not share their Python backends' memory.
-        "backend-config": f"python,shm-region-prefix-name=penstock-{os.getpid()}-{ports['http']}",
+        "backend-config": f"python,shm-region-prefix-name={_memory(ports)}",
     }
     told = [f"--{flag}={value}" for flag, value in values.items()]
     for protocol, port in ports.items():
         told += [f"--{protocol}-address=127.0.0.1", f"--{protocol}-port={port}"]
     return told
+
+
+def _memory(ports: Mapping[str, int]) -> str:
+    """How the shared memory of its Python backend begins, which no two servers may share."""
+    return f"penstock-{os.getpid()}-{ports['http']}-"
 
 
 @contextmanager
@@ -113,7 +118,12 @@ def serve(repository: Path, *arguments: str) -> Iterator[Running]:
         folder = Path(scratch)
         assemble(found, folder / "backends")
         command = [str(found.server), *flags(repository, folder / "backends", ports), *arguments]
-        with launched(
-            command, ports, folder / "log", "/v2/health/ready", found.environment()
-        ) as running:
-            yield running
+        try:
+            with launched(
+                command, ports, folder / "log", "/v2/health/ready", found.environment()
+            ) as running:
+                yield running
+        finally:
+            # It leaves it behind where it is killed.
+            for left in SHARED.glob(f"{_memory(ports)}*"):
+                left.unlink(missing_ok=True)
