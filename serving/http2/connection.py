@@ -307,12 +307,16 @@ class Connection(Generic[H]):
 
     def _give_up(self, stream: Stream) -> None:
         """Nobody waits for its response any more."""
+        call = stream.call
         self._forget(stream)
-        if stream.call is not None:
-            stream.call.cancel()
+        if call is not None:
+            call.cancel()
 
     def _forget(self, stream: Stream) -> None:
         self.streams.pop(stream.id, None)
+        # Which knows the stream: both would stay until the garbage collector looks, and it would
+        # look at those of a second at a time.
+        stream.call = None
         if stream.pending:
             self.sender.forget(stream)
         if stream.advance or self.credit.wanting:

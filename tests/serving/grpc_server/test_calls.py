@@ -1,6 +1,7 @@
 """Calls by gRPC's own client: every kind of method, with all that the protocol has."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from serving.grpc_server import call, messages
 from serving.grpc_server.policy import Policy
+from serving.http2.stream import Stream
 from tests.serving.grpc_server.serving import LIMIT, method, running
 
 LARGE = bytes(range(256)) * 40 * 1024  # 10 MiB
@@ -40,6 +42,20 @@ async def test_a_thousand_calls_at_once_are_answered_each_with_its_own() -> None
         echo = method(client, "Echo")
         contents = [b"%d" % index for index in range(3000)]
         assert await asyncio.gather(*map(echo, contents)) == contents
+
+
+async def test_an_answered_call_is_gone_without_the_garbage_collector() -> None:
+    async with running() as (_, _, address), channel(address) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await method(client, "Echo")(b"x")
+            left = [one for one in gc.get_objects() if type(one) in (call.Call, Stream)]
+        finally:
+            gc.enable()
+    # The last of them may not yet have been let go.
+    assert len(left) <= 2
 
 
 @pytest.mark.parametrize("packing", [grpc.Compression.Gzip, grpc.Compression.Deflate])
