@@ -32,9 +32,9 @@ class Ledgers:
     """
 
     def __init__(self, first: "Ledgers | None" = None) -> None:
-        self.counts = Ledger()
-        self.models: Ledger = first.models if first else Ledger()
-        self.changes: Ledger = first.changes if first else Ledger()
+        self.counts = Ledger("what was counted")
+        self.models: Ledger = first.models if first else Ledger("which models are loaded")
+        self.changes: Ledger = first.changes if first else Ledger("what clients have changed")
         self._own = (self.counts,) if first else (self.counts, self.models, self.changes)
 
     @property
@@ -97,8 +97,7 @@ class LastingCounts(Around):
         """Write down what is counted, once nothing is missing from it."""
         await self._restored.wait()
         content = marshal.dumps(records.to_plain(await self._inner.counted()), _FORMAT)
-        if content != self._written:
-            self._ledger.write(content)
+        if content != self._written and self._ledger.write(content):
             self._written = content
 
     async def _save_on(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -250,6 +251,30 @@ def test_a_killed_engine_is_replaced_with_all_that_clients_have_made_of_it(serve
         client.post("/v2/repository/models/spare/load").raise_for_status()
         assert client.get("/v2/models/spare/ready").status_code == 200
     assert succeeded(server) == before + 1
+
+
+def test_an_engine_that_cannot_write_counts_down_says_so_answers_and_tries_again(
+    server: Server,
+) -> None:
+    engine = processes(server)["engine"]
+    before = succeeded(server)
+    limits = resource.prlimit(engine, resource.RLIMIT_FSIZE)
+    resource.prlimit(engine, resource.RLIMIT_FSIZE, (8, limits[1]))
+    try:
+        with connection(server) as client:
+            assert infer(client) == "200"
+            assert succeeded(server) == before + 1
+            client.post("/v2/repository/models/spare/load").raise_for_status()
+        server.wait_for("cannot write down what was counted: File too large")
+        server.wait_for("cannot write down which models are loaded: File too large")
+    finally:
+        resource.prlimit(engine, resource.RLIMIT_FSIZE, limits)
+    # By itself: nobody asks for statistics.
+    server.wait_for("can write down what was counted again")
+    kill(server, "engine")
+    until_ready(server)
+    assert succeeded(server) >= before + 2
+    assert len([line for line in server.log if "cannot write down what was counted" in line]) == 1
 
 
 def test_a_stop_answers_what_was_accepted_and_leaves_no_process(tmp_path: Path) -> None:

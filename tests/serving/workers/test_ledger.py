@@ -10,7 +10,7 @@ from serving.workers.ledger import Ledger
 
 @pytest.fixture
 def ledger() -> Iterator[Ledger]:
-    made = Ledger()
+    made = Ledger("what was counted")
     yield made
     made.close()
 

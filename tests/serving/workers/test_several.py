@@ -57,10 +57,10 @@ class Several:
         self.engines = engines
         self.gpus = gpus
         self.doors = [Door.open() for _ in engines]
-        peers = [Peer(RemoteEngine(door.outside), Ledger()) for door in self.doors[1:]]
+        peers = [Peer(RemoteEngine(door.outside), Ledger("nothing")) for door in self.doors[1:]]
         self.joined = JoinedEngine(engines[0], peers)
         self.services = [
-            Service(engine, door.inside, Sharing(lambda *_: None, Ledger()), 1)
+            Service(engine, door.inside, Sharing(lambda *_: None, Ledger("nothing")), 1)
             for engine, door in zip((self.joined.engine, *engines[1:]), self.doors, strict=True)
         ]
 
