@@ -23,9 +23,10 @@ class Inflight:
         self.limit = limit
         self.held = 0
 
-    def admits(self, size: int) -> bool:
-        """Whether a request of `size` bytes has room now."""
-        return size < LARGE or not self.limit or not self.held or self.held + size <= self.limit
+    def admits(self, size: int, own: int = 0) -> bool:
+        """Whether a request has room for `size` bytes beside the `own` that are held for it."""
+        held = self.held
+        return size < LARGE or not self.limit or held == own or held + size <= self.limit
 
     def take(self, size: int) -> int:
         """Hold room for a request that is admitted; the bytes to give back at its end."""
@@ -38,9 +39,10 @@ class Inflight:
         """A request is over for which so much was held."""
         self.held -= size
 
-    def refusal(self, size: int) -> str:
-        """What a client is told whose request has no room."""
+    def refusal(self, size: int, own: int = 0) -> str:
+        """What a client is told whose request has no room, though it holds so much of its `own`."""
+        others = self.held - own
         return (
-            f"the request has {size} bytes, and {self.held} bytes of others are being answered; "
+            f"the request has {size} bytes, and {others} bytes of others are being answered; "
             f"the server holds at most {self.limit} at a time (--max-inflight-bytes)"
         )

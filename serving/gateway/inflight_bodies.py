@@ -18,12 +18,15 @@ def http(app: ASGIApp, inflight: Inflight, limit: int, status: Mapping[Code, int
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(reversed(scope["headers"]))  # the first of a name counts
-        announced = _announced(headers, limit)
+        body = _Body(inflight, receive, limit, _is_packed(headers))
+        length = headers.get(b"content-length", b"")
+        # What is larger than the limit is refused for that.
+        announced = body.most(min(int(length), limit) if length.isdigit() else 0)
         if not inflight.admits(announced):
             error = Overloaded(inflight.refusal(announced), RETRY_AFTER)
             await response(answers.of_error(error, status))(scope, receive, send)
             return
-        body = _Body(inflight, receive, announced)
+        body.held = inflight.take(announced)
         try:
             await app(scope, body.receive, send)
         finally:
@@ -32,31 +35,33 @@ def http(app: ASGIApp, inflight: Inflight, limit: int, status: Mapping[Code, int
     return call
 
 
-def _announced(headers: Mapping[bytes, bytes], limit: int) -> int:
-    """The most that the body will take, as far as its head tells."""
-    length = headers.get(b"content-length", b"")
-    size = int(length) if length.isdigit() else 0
-    if size and headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        return unpacked(size, limit)
-    return min(size, limit)  # What is larger is refused for that.
+def _is_packed(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"content-encoding", b"identity").strip().lower() != b"identity"
 
 
 class _Body:
     """What comes of one body; `held` bytes are counted for it."""
 
-    def __init__(self, inflight: Inflight, receive: Receive, announced: int) -> None:
-        self.held = inflight.take(announced)
+    def __init__(self, inflight: Inflight, receive: Receive, limit: int, is_packed: bool) -> None:
+        self.held = 0
         self._inflight = inflight
         self._receive = receive
+        self._limit = limit
+        self._is_packed = is_packed
         self._size = 0
+
+    def most(self, size: int) -> int:
+        """The most that `size` bytes of it take, once they are unpacked."""
+        return unpacked(size, self._limit) if self._is_packed else size
 
     async def receive(self) -> Message:
         """The next piece; Overloaded where one without a length gets too large for the others."""
         message = await self._receive()
         self._size += len(message.get("body", b""))
-        grown = self._size - self.held
+        wanted = self.most(self._size)
+        grown = wanted - self.held
         if grown >= LARGE:
-            if not self._inflight.admits(grown):
-                raise Overloaded(self._inflight.refusal(self._size), RETRY_AFTER)
+            if not self._inflight.admits(grown, self.held):
+                raise Overloaded(self._inflight.refusal(wanted, self.held), RETRY_AFTER)
             self.held += self._inflight.take(grown)
         return message

@@ -110,6 +110,46 @@ async def test_a_packed_body_is_counted_as_what_it_may_become() -> None:
     assert inflight.held == 0
 
 
+@pytest.mark.parametrize("packing", [b"identity", b"gzip"])
+async def test_a_body_that_comes_piece_by_piece_is_counted_as_what_it_may_become_so_far(
+    packing: bytes,
+) -> None:
+    inflight, seen = Inflight(0), list[int]()
+    pieces = [bytes(200), bytes(2 * LARGE), bytes(LIMIT)]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(3):
+            await receive()
+            seen.append(inflight.held)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    async def send(_: Any) -> None:
+        raise AssertionError("nothing is refused")
+
+    call = inflight_bodies.http(app, inflight, LIMIT, OWN.http)
+    await call({"headers": [(b"content-encoding", packing)]}, receive, send)
+    came = [200, 200 + 2 * LARGE, 200 + 2 * LARGE + LIMIT]
+    most = {
+        b"identity": [0, *came[1:]],
+        b"gzip": [200 * 1032, *(size + LIMIT for size in came[1:])],
+    }
+    assert seen == most[packing]
+    assert inflight.held == 0
+
+
+async def test_a_single_request_of_no_stated_length_has_room_however_large() -> None:
+    async with serving(m=echo) as (server, _), server.client() as client:
+        server.inflight.limit = LARGE
+        content = JSON[:-1] + b" " * (8 * LARGE) + b"}"
+        pieces = (content[start : start + LARGE] for start in range(0, len(content), LARGE))
+        chunked = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        headers = "Transfer-Encoding: chunked\r\n"
+        answer = await client.ask(post(chunked + b"0\r\n\r\n", headers=headers, sized=False))
+        assert answer.status == 200, answer.body
+
+
 async def test_a_request_past_the_parser_is_counted_as_well() -> None:
     ready = asyncio.Event()
     async with serving(m=after(ready.wait)) as (server, engine), server.client() as client:
