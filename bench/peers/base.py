@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -21,6 +22,10 @@ ROOT: Final = Path(__file__).parents[2]
 START_SECONDS: Final = 100.0
 STOP_SECONDS: Final = 15.0
 _LEFT: Final = 2000  # characters of a log
+# Below those that a system gives to connections, and to whoever asks for any: such a one may have
+# gone to another process before the server for which it was found has begun to listen.
+_PORTS: Final = range(20_000, 30_000)
+_LOT: Final = SystemRandom()  # processes with the same seed would find the same ports
 # Else ONNX Runtime records how it is used.
 QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 # Empty is switched off: else each start of a Python server compiles all that it imports.
@@ -66,12 +71,15 @@ class Peer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on."""
+    """Ports of the loopback address that nobody listens on, nor is given by the system."""
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(found) < count:
+            port = _LOT.choice(_PORTS)
+            with suppress(OSError):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import select
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from bench.lineup import FASTAPI, MANY, OURS, PEERS, PICTURE, base, prepare
 from bench.load import Wrong
 from bench.machine import Cores, Unavailable, tree
 from bench.models import mnist
+from bench.peers import base as peer_base
 from bench.peers.base import START_SECONDS, Running, free_ports, launched
 from tests.e2e.server import REPOSITORY
 
@@ -92,6 +94,14 @@ def test_a_server_ends_with_the_workers_that_it_would_leave_behind(tmp_path: Pat
     # Readable once the worker has ended.
     assert select.select([ending], [], [], START_SECONDS)[0] == [ending]
     os.close(ending)
+
+
+def test_a_port_that_somebody_has_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(peer_base, "_PORTS", [taken.getsockname()[1]] * 9 + [port])
+
+        assert free_ports(1) == [port]
 
 
 def test_a_server_leaves_its_bytecode_to_the_next_start(

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, Final
 import httpx
 import yaml
 
+from bench.peers.base import free_ports
 from tests.e2e.server import ROOT
 
 DASHBOARD: Final = ROOT / "deploy" / "grafana" / "penstock.json"
@@ -90,9 +90,8 @@ def prometheus(program: str, folder: Path, *targets: str) -> Iterator[Prometheus
     """A Prometheus for the block that scrapes `targets`; whether it is ready is not waited for."""
     config = folder / "prometheus.yaml"
     config.write_text(_CONFIG.format(rules=RULES, targets=json.dumps(targets)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    [port] = free_ports(1)
+    address = f"127.0.0.1:{port}"
     command = [
         program,
         f"--config.file={config}",

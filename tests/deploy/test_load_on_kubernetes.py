@@ -2,7 +2,6 @@
 
 import base64
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from bench.peers.base import free_ports
 from tests.deploy.manifests import LOADTEST, Object, built, environment, pod_specs
 from tests.e2e.server import Server, penstock_server
 from tests.e2e.server import environment as without_settings
@@ -85,13 +85,6 @@ def mount(pod: Object, objects: list[Object], root: Path) -> None:
             (folder / name).symlink_to(f"..data/{name}")
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 def settings(server: Server, port: int) -> dict[str, str]:
     """What of the manifests' settings depends on the place, and a short test that has to pass."""
     return {
@@ -152,7 +145,7 @@ def test_a_master_and_two_workers_ask_the_server_and_the_master_tells(tmp_path: 
     with ExitStack() as stack:
         flags = ("--model-control-mode=explicit", "--load-model=mnist-cnn")
         server = stack.enter_context(penstock_server(*flags))
-        changes = settings(server, free_port())
+        changes = settings(server, *free_ports(1))
         folders = [(worker, tmp_path / "first"), (worker, tmp_path / "second")]
         [master, *workers] = [
             stack.enter_context(started(pod, folder, changes))

@@ -8,20 +8,16 @@ import httpx
 import pytest
 import tritonclient.grpc
 
+from bench.peers.base import free_ports
 from tests.e2e.repositories import add_identity
 from tests.e2e.server import STOPPING, failed_start, penstock_server
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_servers_share_a_port_if_both_wish_it(tmp_path: Path, protocol: str) -> None:
     add_identity(tmp_path)
-    flags = (f"--reuse-{protocol}-port=true", f"--{protocol}-port={free_port()}")
+    [port] = free_ports(1)
+    flags = (f"--reuse-{protocol}-port=true", f"--{protocol}-port={port}")
     with (
         penstock_server(*flags, repository=tmp_path) as first,
         penstock_server(*flags, repository=tmp_path) as second,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from bench.peers.base import free_ports
 from serving.command import serve
 from serving.doctor import command
 from serving.doctor.command import CHECKS, doctor
@@ -105,8 +106,8 @@ def test_a_file_of_security_that_is_not_there_is_a_fault(repository: Path) -> No
 
 
 def test_in_front_of_triton_servers_they_are_asked_and_nothing_is_executed_here() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    [port] = free_ports(1)
+    address = f"127.0.0.1:{port}"
     ports = [flag for flag in FREE if "port=" in flag]
     flags = ["--engine=triton", f"--triton-url={address}"]
     result = CliRunner().invoke(doctor, ["--json", *ports, *flags])
