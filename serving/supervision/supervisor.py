@@ -171,4 +171,8 @@ def _received(signals: socket.socket) -> list[int]:
 
 def _reason(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
-    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+    if code >= 0:
+        return f"exit code {code}"
+    # Of the real-time signals only the first and the last have a name.
+    named = -code in set(signal.Signals)
+    return f"signal {signal.Signals(-code).name if named else -code}"

@@ -115,11 +115,11 @@ def processes(server: Server) -> dict[str, int]:
     return {found[1]: int(found[2]) for found in lines if found}
 
 
-def kill(server: Server, *names: str) -> None:
+def kill(server: Server, *names: str, by: int = signal.SIGKILL) -> None:
     """Kill these processes; returns once others have been started in their stead."""
     ids = processes(server)
     for name in names:
-        os.kill(ids[name], signal.SIGKILL)
+        os.kill(ids[name], by)
     while any(processes(server)[name] == ids[name] for name in names):
         pass
 
@@ -237,6 +237,11 @@ def test_killed_workers_are_replaced(server: Server) -> None:
     kill(server, *WORKERS)
     assert again(server) <= {LOST, "200"}
     assert succeeded(server) == before + 1
+
+
+def test_a_process_that_died_of_a_signal_without_a_name_is_replaced(server: Server) -> None:
+    kill(server, "worker 1", by=40)
+    server.wait_for(r"the worker 1 \(process \d+\) ended: signal 40; starting another")
 
 
 def test_a_killed_engine_is_replaced_with_all_that_clients_have_made_of_it(server: Server) -> None:
