@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import Code
+from serving.gateway import sockets
 from serving.gateway.errors import HTTP_STATUS
 
 LOGGER: Final = logging.getLogger("penstock.access")
@@ -26,7 +27,8 @@ class Access:
 
     `status` is the protocol's own: a number over HTTP, a name over gRPC; until there is an answer,
     the one for a client that has gone. `model` is empty where the call concerns none, and
-    `error` is what the caller was told where that is an error.
+    `error` is what the caller was told where that is an error. `peer` is where the call came from,
+    `address:port`, or as gRPC names it; empty where that is not known.
     """
 
     protocol: str
@@ -35,19 +37,24 @@ class Access:
     model: str = ""
     error: str = ""
     began: int = field(default_factory=time.monotonic_ns)
+    peer: str = ""
 
     def log(self) -> None:
         """Write the line, if anybody reads it: a text, and its parts for the JSON format."""
         if not is_logged():
             return
         caller, error = CALLER.get(), self.error[:_MAX_ERROR]
+        # gRPC puts the family before the address, and grpcio escapes the brackets of IPv6.
+        peer = self.peer.removeprefix("ipv4:").removeprefix("ipv6:")
+        peer = peer.replace("%5B", "[").replace("%5D", "]")
         milliseconds = (time.monotonic_ns() - self.began) / 1e6
         LOGGER.info(
-            "%s %s %s in %.3f ms%s%s",
+            "%s %s %s in %.3f ms%s%s%s",
             self.protocol,
             self.call,
             self.status,
             milliseconds,
+            f" from {peer}" if peer else "",
             f" for {caller}" if caller else "",
             # In one line, whatever it quotes.
             ": " + error.replace("\n", "\\n") if error else "",
@@ -55,6 +62,7 @@ class Access:
                 "protocol": self.protocol,
                 "call": self.call,
                 "model": self.model,
+                "peer": peer,
                 "caller": caller,
                 "status": self.status,
                 "duration_ms": round(milliseconds, 3),
@@ -77,7 +85,8 @@ def logged(app: ASGIApp) -> ASGIApp:
             return
         # As it came: unescaped, it could hold the end of a line and a line after that.
         call = f"{scope['method']} {scope['raw_path'].decode()}"
-        access = Access("http", call, HTTP_STATUS[Code.CANCELLED])
+        peer = sockets.joined(*scope["client"]) if scope["client"] else ""
+        access = Access("http", call, HTTP_STATUS[Code.CANCELLED], peer=peer)
 
         async def watch(message: Message) -> None:
             if message["type"] == "http.response.start":

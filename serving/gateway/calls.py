@@ -51,7 +51,7 @@ def unary(
         finally:
             if is_logged():
                 model = getattr(message, "model_name", "") or getattr(message, "name", "")
-                Access("grpc", name, status.name, model, told, began).log()
+                Access("grpc", name, status.name, model, told, began, context.peer()).log()
         return None
 
     return grpc.unary_unary_rpc_method_handler(

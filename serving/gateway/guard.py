@@ -61,7 +61,8 @@ def _refusing(name: str, error: ServingError, statuses: Statuses) -> Any:
     """A handler for any kind of method: as for a stream's, no message is waited for."""
 
     async def refuse(_: Any, context: calls.Context) -> None:
-        access.Access("grpc", name, statuses.grpc[error.code].name, error=error.message).log()
+        status = statuses.grpc[error.code].name
+        access.Access("grpc", name, status, error=error.message, peer=context.peer()).log()
         await calls.abort(context, error, statuses)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -111,6 +111,7 @@ class _Stream:
         self._service = service
         self._context = context
         self._deadline = calls.deadline(context)
+        self._peer = context.peer()
         self.room: Final = _Room(_MAX_REQUESTS, service.limit, service.inflight)
         self._writing = asyncio.Lock()
         metadata = map(tuple, context.invocation_metadata() or ())
@@ -152,7 +153,8 @@ class _Stream:
         return bool(config.model_transaction_policy.decoupled)
 
     async def _answer(self, message: Any, turn: _Turn) -> None:
-        access = Access("grpc", METHOD, GRPC_STATUS[Code.CANCELLED].name, message.model_name)
+        gone = GRPC_STATUS[Code.CANCELLED].name
+        access = Access("grpc", METHOD, gone, message.model_name, peer=self._peer)
         try:
             with traced.streamed(self._service.extensions.tracer, self._context):
                 await self._infer(message, turn)

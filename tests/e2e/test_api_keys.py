@@ -179,9 +179,10 @@ async def test_the_log_says_why_a_call_was_refused(server: Server) -> None:
         ("grpc RepositoryModelLoad", STATUSES.values()),
     ):
         unknown, forbidden = statuses
-        server.wait_for(f"{call} {unknown} in .*: the API key is not known to this server$")
+        address = r"from 127\.0\.0\.1:[1-9]\d+"
+        server.wait_for(f"{call} {unknown} in .* {address}: the API key is not known to this")
         lacking = "the rights of the API key 'frontend' do not include model-repository"
-        server.wait_for(f"{call} {forbidden} in .*: {lacking}$")
+        server.wait_for(f"{call} {forbidden} in .* {address}: {lacking}$")
 
 
 def status(server: Server, key: str) -> int:

@@ -189,6 +189,8 @@ async def test_each_line_of_the_log_is_an_object_that_tells_of_the_request(tmp_p
         assert line["duration_ms"] >= (2 if line["model"] == "echo" else 0)
         assert line["message"].startswith(f"{line['protocol']} {line['call']} {line['status']} in ")
         assert line["message"].endswith(line["error"])
+        assert re.fullmatch(r"127\.0\.0\.1:[1-9]\d+", line["peer"])
+        assert f" from {line['peer']}" in line["message"]
     seen = [(line["protocol"], line["call"], line["model"], line["status"]) for line in requests]
     http = [
         ("http", "POST /v2/models/echo/infer", "echo", 200),
