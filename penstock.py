@@ -129,8 +129,9 @@ class _Penstock(click.Group):
             where = error.filename or "the output"
             click.echo(f"Error: {where}: cannot be written: {error.strerror}", err=True)
             if error.filename is None:
-                # What is buffered would be written again at the exit, which ends with 120 then.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                from serving.standard_output import give_up
+
+                give_up()
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:

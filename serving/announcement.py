@@ -1,7 +1,6 @@
 """What `penstock serve` tells whoever has started it: where to call, and with what."""
 
 import logging
-import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Final
 
 import click
 
+from serving import standard_output
 from serving.gateway.server import Addresses
 from serving.settings import LogFormat, Settings
 from serving.types import ModelMetadata
@@ -58,8 +58,7 @@ def tell(text: str, settings: Settings) -> None:
         sys.stdout.flush()
     except OSError as error:
         logger.warning("standard output cannot be written: %s", error.strerror)
-        # What is buffered would be written again at the exit, which ends with 120 then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        standard_output.give_up()
 
 
 def _named(models: Sequence[ModelMetadata]) -> list[str]:

@@ -21,6 +21,7 @@ FLOORS: Final = (
         "serving.inflight",
         "serving.memo",
         "serving.orphans",
+        "serving.standard_output",
     ),
     ("serving.acceptor", "serving.event_loop", "serving.faults", "serving.http2"),
     ("serving.dtypes", "serving.grpc_server"),

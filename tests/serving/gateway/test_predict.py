@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import AsyncGenerator
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -29,18 +30,24 @@ async def paint(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, 
     yield InferenceResponse(request.model, "1", (picture,))
 
 
+def threads_of(patch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[threading.Thread]:
+    """Filled, call by call, with the threads that run a function of `module`."""
+    threads: list[threading.Thread] = []
+    function = getattr(module, name)
+
+    def recorded(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return function(*arguments)
+
+    patch.setattr(module, name, recorded)
+    return threads
+
+
 @pytest.mark.parametrize(("size", "is_aside"), [(100, False), (100_000, True)])
 async def test_others_go_on_while_a_long_example_is_read(
     monkeypatch: pytest.MonkeyPatch, size: int, is_aside: bool
 ) -> None:
-    threads = []
-    decode = json_examples.decode
-
-    def decoded(*arguments: Any) -> Any:
-        threads.append(threading.current_thread())
-        return decode(*arguments)
-
-    monkeypatch.setattr(json_examples, "decode", decoded)
+    threads = threads_of(monkeypatch, json_examples, "decode")
     transport = httpx.ASGITransport(application(ScriptedEngine(m=echo)))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         headers = {"content-type": "application/json"}
@@ -53,14 +60,7 @@ async def test_others_go_on_while_a_long_example_is_read(
 async def test_others_go_on_while_pictures_are_packed(
     monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
-    threads = []
-    encode = images.encode
-
-    def encoded(*arguments: Any) -> bytes:
-        threads.append(threading.current_thread())
-        return encode(*arguments)
-
-    monkeypatch.setattr(images, "encode", encoded)
+    threads = threads_of(monkeypatch, images, "encode")
     transport = httpx.ASGITransport(application(Painter(m=paint)))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         headers = {"content-type": "application/json", "accept": accept}
