@@ -31,16 +31,19 @@ def test_a_model_that_loads_or_cannot_be_loaded_takes_no_replica_out_of_service(
     _, *flags = [flag for flag in triton["args"] if not flag.startswith(OWN)]
     probe = triton["readinessProbe"]["httpGet"]["path"]
 
-    with triton_server(tmp_path, *flags, "--repository-poll-secs=1") as running:
+    with (
+        triton_server(tmp_path, *flags, "--repository-poll-secs=1") as running,
+        httpx.Client(base_url=f"http://{running.http}") as client,
+    ):
         broken = adders.add(tmp_path, "broken", 1)
         (broken / "1" / "model.onnx").write_bytes(adders.BROKEN)
         states: set[str] = set()
         deadline = time.monotonic() + START_SECONDS
         while "UNAVAILABLE" not in states and time.monotonic() < deadline:
-            assert httpx.get(f"http://{running.http}{probe}").status_code == 200
-            index = httpx.post(f"http://{running.http}/v2/repository/index").json()
+            assert client.get(probe).status_code == 200
+            index = client.post("/v2/repository/index").json()
             states |= {one.get("state", "") for one in index if one["name"] == "broken"}
             time.sleep(PAUSE)
 
         assert "UNAVAILABLE" in states
-        assert httpx.get(f"http://{running.http}{probe}").status_code == 200
+        assert client.get(probe).status_code == 200
