@@ -1,5 +1,6 @@
 """What every server in the comparison has in common: how it is started and where it listens."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -8,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from random import SystemRandom
+from tempfile import gettempdir
 from typing import Final
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from bench.cases import Request
@@ -25,7 +26,7 @@ _LEFT: Final = 2000  # characters of a log
 # Below those that a system gives to connections, and to whoever asks for any: such a one may have
 # gone to another process before the server for which it was found has begun to listen.
 _PORTS: Final = range(20_000, 30_000)
-_LOT: Final = SystemRandom()  # processes with the same seed would find the same ports
+_PORTS_LOOKED_AT: Final = Path(gettempdir()) / f"penstock-ports-looked-at-{os.getuid()}"
 # Else ONNX Runtime records how it is used.
 QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 # Empty is switched off: else each start of a Python server compiles all that it imports.
@@ -71,14 +72,26 @@ class Peer:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on, nor is given by the system."""
+    """Ports of the loopback address that nobody listens on, nor is given by the system.
+
+    All processes of a user take turns, so that none finds what another has found just before.
+    """
     found: list[int] = []
-    with ExitStack() as stack:
-        while len(found) < count:
-            port = _LOT.choice(_PORTS)
+    counter = os.open(_PORTS_LOOKED_AT, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(counter, "r+") as file, ExitStack() as stack:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = int(file.read() or 0)
+        for looked_at in range(before + 1, before + 1 + len(_PORTS)):
+            port = _PORTS[looked_at % len(_PORTS)]
             with suppress(OSError):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
                 found.append(port)
+            if len(found) == count:
+                break
+        else:
+            raise Unavailable(f"only {len(found)} of the ports {_PORTS} are free")
+        file.seek(0)
+        file.write(str(looked_at))
     return found
 
 
@@ -133,7 +146,7 @@ def answers(url: str) -> bool:
     try:
         with urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
-    except (URLError, OSError):
+    except (OSError, HTTPException):
         return False
 
 

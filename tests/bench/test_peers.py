@@ -19,7 +19,7 @@ from bench.load import Wrong
 from bench.machine import Cores, Unavailable, tree
 from bench.models import mnist
 from bench.peers import base as peer_base
-from bench.peers.base import START_SECONDS, Running, free_ports, launched
+from bench.peers.base import ROOT, START_SECONDS, Running, free_ports, launched
 from tests.e2e.server import REPOSITORY
 
 # Starts a worker that outlives it, and answers every GET of the folder it is in.
@@ -102,6 +102,21 @@ def test_a_port_that_somebody_has_is_not_free(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(peer_base, "_PORTS", [taken.getsockname()[1]] * 9 + [port])
 
         assert free_ports(1) == [port]
+
+
+def test_no_port_is_found_by_two_processes() -> None:
+    program = "from bench.peers.base import free_ports; print(*sum(map(free_ports, [3] * 20), []))"
+    finders = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+
+    found = [port for finder in finders for port in finder.communicate()[0].split()]
+
+    assert len(found) == len(set(found)) == 4 * 20 * 3
+    assert [finder.returncode for finder in finders] == [0] * 4
 
 
 def test_a_server_leaves_its_bytecode_to_the_next_start(
