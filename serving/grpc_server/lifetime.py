@@ -53,6 +53,7 @@ class Lifetime:
         self._loop = loop
         self._connection = connection
         self._asked = 0.0
+        self._is_leaving = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def begin(self) -> None:
@@ -68,6 +69,7 @@ class Lifetime:
 
     def leave(self) -> None:
         """Take no new calls, answer those under way, and close."""
+        self._is_leaving = True
         self._connection.announce_end()
         self._after("goodbye", _GOODBYE_SECONDS, self._connection.refuse)
 
@@ -91,16 +93,18 @@ class Lifetime:
 
     def _check_idle(self) -> None:
         assert self._policy.patience is not None
-        silence = self._loop.time() - self.last_heard
+        left = self._policy.patience - (self._loop.time() - self.last_heard)
         if not self._connection.is_greeted:
             self._connection.abort()
-        elif silence < self._policy.patience:
-            self._after("patience", self._policy.patience - silence, self._check_idle)
-        elif self._connection.is_idle:
-            self.leave()
-        else:
-            self._connection.give_up_waiting()
-            self._after("patience", self._policy.patience, self._check_idle)
+            return
+        if left <= 0:
+            left = self._policy.patience
+            # Once it is to end, there may be calls that began before its client heard of that.
+            if self._connection.is_idle and not self._is_leaving:
+                self.leave()
+            else:
+                self._connection.give_up_waiting()
+        self._after("patience", left, self._check_idle)
 
     def _check_alive(self) -> None:
         assert self._policy.keepalive is not None

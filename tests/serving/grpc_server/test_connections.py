@@ -320,6 +320,20 @@ async def test_a_call_whose_request_stops_coming_is_ended_and_takes_no_room(
         await client.until(Kind.GOAWAY)
 
 
+async def test_a_call_that_begins_when_its_connection_is_to_end_is_not_waited_for_either() -> None:
+    inflight = Inflight(0)
+    async with (
+        running(Policy(limit=LIMIT, patience=0.05, inflight=inflight)) as (_, _, address),
+        raw(address) as client,
+    ):
+        await client.until(Kind.GOAWAY)
+        client.head(1, "Echo")
+        client.data(1, PREFIX.pack(0, LIMIT), ends=False)
+        told = client.trailers(await client.last(1))
+        assert told["grpc-status"] == str(grpc.StatusCode.CANCELLED.value[0])
+        assert inflight.held == 0
+
+
 async def test_a_response_that_nobody_reads_is_dropped() -> None:
     async with (
         running(Policy(limit=LIMIT, patience=0.05)) as (_, _, address),
