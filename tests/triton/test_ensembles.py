@@ -1,6 +1,7 @@
 """One repository of ensembles, served by a real Triton and by us: answers, counts and refusals."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ EXPLICIT: Final = "--model-control-mode=explicit"
 
 ROWS: Final = np.arange(8, dtype=np.float32).reshape(2, 4)
 ROW: Final = ROWS[1:]
+SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +211,8 @@ def counts(client: Any, model: str) -> dict[str, Any]:
 
 def settled(client: Any, model: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The counts once they are as wanted: Triton counts after it has answered."""
-    found = counts(client, model)
-    for _ in range(200):
-        if wanted(found):
-            break
+    found, deadline = counts(client, model), time.monotonic() + SECONDS
+    while not wanted(found) and time.monotonic() < deadline:
         found = counts(client, model)
     return found
 

@@ -28,6 +28,7 @@ instance_group { count: 1 kind: KIND_CPU }
 # Multiplications of a matrix that may take long enough for the other requests to arrive.
 LONG: Final = 1000
 OTHERS: Final = (1, 2, 3, 4, 5)
+ROWS: Final = 2 + len(OTHERS)  # of an attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,16 @@ class Both:
     # One client: to load the authorities for each would take as long as the requests.
     asking: httpx.Client
 
-    def executions(self) -> int:
-        """How many the Triton has counted."""
+    def executions(self, rows: int) -> int:
+        """How many the Triton has counted once so many rows are: it answers before it counts."""
+        while int((counted := self._counted())["inference_count"]) < rows:
+            pass
+        return int(counted["execution_count"])
+
+    def _counted(self) -> dict[str, Any]:
         stats = self.asking.get(f"http://{self.triton.http}/v2/models/{MODEL}/stats").json()
-        return int(stats["model_stats"][0]["execution_count"])
+        [counted] = stats["model_stats"]
+        return dict(counted)
 
     def pending(self) -> int:
         """How many requests wait in the gateway."""
@@ -105,12 +112,14 @@ async def attempt(both: Both, products: int) -> Sequence[int] | None:
 def test_what_waits_goes_to_triton_in_one_call(both: Both) -> None:
     # What the gateway has not seen answered yet, its metrics do not know.
     assert asyncio.run(alone(both, 7)) == 7
-    products, before = LONG, both.executions()
+    products, rows = LONG, 1
+    before = both.executions(rows)
     while (answers := asyncio.run(attempt(both, products))) is None:
-        products, before = 2 * products, both.executions()
+        products, rows = 2 * products, rows + ROWS
+        before = both.executions(rows)
     assert answers == list(OTHERS)
     # One of the long ones, and the other with all that came after it.
-    assert both.executions() == before + 2
+    assert both.executions(rows + ROWS) == before + 2
 
 
 async def test_one_that_does_not_fit_is_refused_and_costs_nobody_else_an_answer(both: Both) -> None:
