@@ -42,8 +42,8 @@ from tests.e2e.server import (
 
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
-MAX_ROWS: Final = 2
-PLUGS: Final = 5
+MAX_ROWS: Final = 8
+PLUGS: Final = 2
 REFUSALS: Final = ("StatusCode.UNAVAILABLE", "StatusCode.CANCELLED")
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -175,7 +175,7 @@ def fill(server: Server, pool: ThreadPoolExecutor, count: int) -> list[Future[Ar
 @pytest.fixture
 def slow(tmp_path: Path) -> Path:
     """A repository with a model of which each batch takes a while."""
-    add_identity(tmp_path, delay_ms=250, max_batch_size=MAX_ROWS, more="dynamic_batching { }")
+    add_identity(tmp_path, delay_ms=1000, max_batch_size=MAX_ROWS, more="dynamic_batching { }")
     return tmp_path
 
 

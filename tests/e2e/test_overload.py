@@ -28,9 +28,9 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of slow models that run one request at a time, each with another queue policy."""
     folder = tmp_path_factory.mktemp("overload")
     add_identity(folder, "narrow", delay_ms=300, more=POLICY % "max_queue_size: 2")
-    add_identity(folder, "rejecting", delay_ms=300, more=POLICY % TIMEOUT % "REJECT")
+    add_identity(folder, "rejecting", delay_ms=1000, more=POLICY % TIMEOUT % "REJECT")
     add_identity(folder, "delaying", delay_ms=200, more=POLICY % TIMEOUT % "DELAY")
-    add_identity(folder, "overridable", delay_ms=300, more=POLICY % "allow_timeout_override: true")
+    add_identity(folder, "overridable", delay_ms=600, more=POLICY % "allow_timeout_override: true")
     add_identity(folder, "merging", delay_ms=600, max_batch_size=2, more="dynamic_batching { }")
     with penstock_server(repository=folder) as server:
         yield server
