@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import __version__
 from serving.engine.base import Engine
@@ -28,8 +29,8 @@ from serving.wire import rest_documents as documents
 
 logger = logging.getLogger("penstock.rest")
 
-# Those that any route has.
-_METHODS: Final = ("GET", "POST")
+# Those that any route has, and as which one each is answered.
+_METHODS: Final = {"GET": "GET", "HEAD": "GET", "POST": "POST"}
 _DESCRIPTION: Final = """
 Open Inference Protocol v2 with Triton's extensions, and `/predict` for people.
 Every error is `{"error": "what was wrong, where, and what was expected"}`.
@@ -67,6 +68,7 @@ def create_app(
     app.include_router(generate.create_router(engine, limit))
     app.include_router(predict.create_router(engine, limit))
     add_page(app)
+    app.add_middleware(_heads)
     app.add_exception_handler(
         ServingError, _serving_error(statuses(settings.triton_status_codes).http)
     )
@@ -75,6 +77,17 @@ def create_app(
     app.add_exception_handler(Exception, _unexpected_error)
     setattr(app, "openapi", partial(_described, app.openapi))  # noqa: B010  # FastAPI's own hook
     return app
+
+
+def _heads(app: ASGIApp) -> ASGIApp:
+    """`app`, which answers HEAD as it does GET; uvicorn knows what was asked and sends no body."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await app(scope, receive, send)
+
+    return call
 
 
 def _described(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -124,7 +137,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # The router names the methods of the first route for the path only.
-        headers["Allow"] = ", ".join(method for method in _METHODS if _answers(request, method))
+        headers["Allow"] = ", ".join(
+            method for method, route in _METHODS.items() if _answers(request, route)
+        )
     return _error(error.status_code, message, headers)
 
 

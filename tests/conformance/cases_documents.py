@@ -62,10 +62,8 @@ UNKNOWN_ROUTES: Final = (
 WRONG_METHODS: Final = (
     ("POST", "/v2"),
     ("DELETE", "/v2"),
-    ("HEAD", "/v2"),
     ("OPTIONS", "/v2"),
     ("POST", "/v2/health/live"),
-    ("HEAD", "/v2/health/ready"),
     ("POST", "/v2/models/simple"),
     ("POST", "/v2/models/simple/ready"),
     ("POST", "/v2/models/simple/config"),
@@ -118,6 +116,7 @@ CASES: Final[dict[str, Call]] = {
     **_of_models(),
     **{f"unknown route {path}": Http("GET", path) for path in UNKNOWN_ROUTES},
     "unknown route with POST": Http("POST", "/v2/models/simple/other", b"{}"),
+    **{f"HEAD {path}": Http("HEAD", path) for path in ("/v2", "/v2/health/ready")},
     **{f"wrong method {how} {path}": Http(how, path) for how, path in WRONG_METHODS},
     **{
         f"index over REST: {what}": Http("POST", "/v2/repository/index", content)

@@ -170,6 +170,12 @@ DIFFERENCES: Final = (
         ("wrong method *", "generate: GET", "shared memory: register by GET", "logging: PUT"),
     ),
     Difference(
+        "HEAD is answered as GET is, without the body",
+        "RFC 9110 asks every server for both, and probes send it. Triton says 405 to it.",
+        STATUS,
+        ("HEAD *",),
+    ),
+    Difference(
         "who answers",
         "The name and version are our own, and of the extensions we list those that we have.",
         BODY,

@@ -54,7 +54,8 @@ CASES: Final[dict[str, tuple[bytes, list[int]]]] = {
         request(INFER, sized(BODY), body=BODY, version="1.0"),
         [400],
     ),
-    "HEAD": (request("HEAD /v2/health/ready", CLOSE), [405]),
+    "HEAD": (request("HEAD /v2/health/ready", CLOSE), [200]),
+    "HEAD where only POST is": (request(INFER.replace("POST", "HEAD"), CLOSE), [405]),
     "OPTIONS": (request("OPTIONS /v2/models/digits-mlp/infer", CLOSE), [405]),
     "OPTIONS of everything": (request("OPTIONS *", CLOSE), [404]),
     "TRACE": (request("TRACE /v2", CLOSE), [405]),
@@ -141,6 +142,51 @@ def test_a_client_that_goes_while_its_requests_queue_up_is_forgotten(server: Ser
 
     # That nothing of it is logged as a fault, the fixture finds in the end.
     assert exchange(server, request(READY, CLOSE)) == [200]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/v2",
+        "/v2/health/live",
+        "/v2/models/digits-mlp/ready",
+        "/v2/models/nobody/ready",
+        "/v2/models/nobody/config",
+    ],
+)
+def test_head_is_answered_as_get_is_without_the_body(server: Server, path: str) -> None:
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+        get, head = client.get(path), client.head(path)
+        # On the same connection, where a body would be taken for the next answer.
+        assert client.get(path).content == get.content
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    del get.headers["date"], head.headers["date"]
+    assert head.headers == get.headers
+
+
+def test_head_on_the_metrics_port_is_answered_too(server: Server) -> None:
+    for path in ("/metrics", "/v2/health/ready"):
+        answer = httpx.head(f"http://{server.metrics}{path}", trust_env=False)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
+        ("/v2/models/digits-mlp/infer", "POST"),
+        ("/v2/logging", "GET, HEAD, POST"),
+    ],
+)
+def test_a_wrong_method_is_told_which_ones_are_right(
+    server: Server, path: str, allowed: str
+) -> None:
+    answer = httpx.delete(f"{server.url}{path}", trust_env=False)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 def test_no_path_writes_lines_of_its_own_into_the_log(server: Server) -> None:
