@@ -36,6 +36,8 @@ SERVERS: Final = (
 BUILDS: Final = (*SERVERS, LOADTEST)
 # What has a template of pods.
 WORKLOADS: Final = ("Deployment", "Job")
+# What KServe makes Deployments of.
+RUNTIME: Final = "ClusterServingRuntime"
 
 
 def built(build: tuple[str, ...]) -> list[Object]:
@@ -112,8 +114,17 @@ def pod_specs(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
     for one in objects:
         if one["kind"] in WORKLOADS:
             yield one, one["spec"]["template"]["spec"]
-        elif one["kind"] == "ClusterServingRuntime":
+        elif one["kind"] == RUNTIME:
             yield one, one["spec"]
+
+
+def pod_labels(one: Object) -> Object:
+    """The labels of the pods that the object makes."""
+    spec = one["spec"]
+    found: Object = (
+        spec["labels"] if one["kind"] == RUNTIME else spec["template"]["metadata"]["labels"]
+    )
+    return found
 
 
 def containers(objects: list[Object]) -> Iterator[Object]:

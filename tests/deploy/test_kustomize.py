@@ -16,12 +16,12 @@ from tests.deploy.manifests import (
     BUILDS,
     FOLDER,
     OVERLAYS,
-    WORKLOADS,
     Object,
     built,
     built_with,
     documents,
     kustomizations,
+    pod_labels,
     pod_specs,
     written,
 )
@@ -154,9 +154,7 @@ def test_a_kustomization_of_ones_own_names_the_image(overlay: str) -> None:
 @builds
 def test_selectors_find_the_pods_that_they_are_for(build: tuple[str, ...]) -> None:
     objects = built(build)
-    pods = [
-        one["spec"]["template"]["metadata"]["labels"] for one in objects if one["kind"] in WORKLOADS
-    ]
+    pods = [pod_labels(one) for one, _ in pod_specs(objects)]
     for one in objects:
         spec = one.get("spec", {})
         wanted = {

@@ -16,6 +16,7 @@ from serving.settings import ENVIRONMENT_PREFIX, Settings, given
 from tests.deploy.manifests import (
     BUILDS,
     FOLDER,
+    RUNTIME,
     SERVERS,
     WORKLOADS,
     Object,
@@ -24,6 +25,7 @@ from tests.deploy.manifests import (
     documents,
     environment,
     is_penstock,
+    pod_labels,
     pod_specs,
 )
 from tests.triton.server import installation
@@ -131,7 +133,7 @@ def test_every_deployment_has_its_budget_its_policy_and_its_monitor(build: tuple
     objects = built(build)
     for kind, workloads in (
         ("PodDisruptionBudget", ("Deployment",)),
-        ("PodMonitor", ("Deployment",)),
+        ("PodMonitor", ("Deployment", RUNTIME)),
         ("NetworkPolicy", WORKLOADS),
     ):
         named = {one["metadata"]["name"] for one in objects if one["kind"] == kind}
@@ -147,10 +149,9 @@ def test_metrics_are_of_a_job_with_penstock_in_its_name_if_they_are_ours(
     objects = built(build)
     monitors = [one for one in objects if one["kind"] == "PodMonitor"]
     for one in objects:
-        if one["kind"] != "Deployment":
+        if one["kind"] not in ("Deployment", RUNTIME):
             continue
-        template = one["spec"]["template"]
-        labels = template["metadata"]["labels"]
+        labels = pod_labels(one)
         [monitor] = [
             each
             for each in monitors
@@ -159,7 +160,7 @@ def test_metrics_are_of_a_job_with_penstock_in_its_name_if_they_are_ours(
         # As the operator names it.
         placed = "/".join(monitor["metadata"][name] for name in ("namespace", "name"))
         job = labels.get(monitor["spec"].get("jobLabel"), placed)
-        assert ("penstock" in job) == is_penstock(template["spec"]["containers"][0])
+        assert ("penstock" in job) == is_penstock(*containers([one]))
 
 
 @builds
