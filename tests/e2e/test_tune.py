@@ -60,7 +60,8 @@ def test_what_is_chosen_is_written_and_what_was_there_is_kept(
     assert now.parameters["intra_op_thread_count"].string_value == str(chosen["threads"])
     assert now.max_batch_size == chosen["max_batch_size"]
     assert path.with_name("config.pbtxt.untuned").read_text() == before
-    assert len({json.dumps(each["candidate"]) for each in document["points"]}) > 5
+    # What was configured, a layout on one processor or more on several, and three sizes of batches.
+    assert len({json.dumps(each["candidate"]) for each in document["points"]}) >= 1 + 1 + 3
     assert "times as many" in found.output
     [variant] = document["variants"]
     assert (variant["model"], variant["precision"], variant["loss"]) == (
