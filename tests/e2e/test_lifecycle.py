@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,17 +159,23 @@ def fill(server: Server, pool: ThreadPoolExecutor, count: int) -> list[Future[Ar
     """`count` requests of each protocol that the server has accepted and not answered."""
     # Whole batches, which cannot be merged: while they run, everything behind them waits.
     plugs = [pool.submit(send, server, "http", MAX_ROWS, -1.0) for _ in range(PLUGS)]
-    while pending(server) < PLUGS - 1:
-        assert not any(plug.done() for plug in plugs)
+    until_behind(plugs, server, 0)
     calls = [
         pool.submit(send, server, protocol, 1, value)
         for value in range(count)
         for protocol in ("http", "grpc")
     ]
-    # One plug runs, those behind it wait as well.
-    while pending(server) < len(calls) + sum(not plug.done() for plug in plugs) - 1:
-        assert not any(call.done() for call in calls)
+    until_behind(plugs, server, len(calls))
+    assert not any(call.done() for call in calls)
     return calls
+
+
+def until_behind(plugs: Sequence[Future[Array]], server: Server, count: int) -> None:
+    """Until so many requests wait behind the plugs, of which one runs and the others wait."""
+    while left := sum(not plug.done() for plug in plugs):
+        if pending(server) >= left - 1 + count:
+            return
+    raise AssertionError("the plugs have run before all that was to wait behind them was there")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ LEVELS = "dynamic_batching { priority_levels: 3 default_priority_level: 2 }"
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
-    add_identity(folder, "levels", delay_ms=500, more=LEVELS)
+    add_identity(folder, "levels", delay_ms=1000, more=LEVELS)
     return folder
 
 

@@ -151,7 +151,7 @@ async def test_memory_that_the_client_cuts_short_or_removes_hurts_nobody_else(
 
 
 async def test_requests_under_way_finish_when_their_region_is_unregistered(tmp_path: Path) -> None:
-    add_identity(tmp_path, delay_ms=300)
+    add_identity(tmp_path, delay_ms=1000)
     key = f"{KEY}-late"
     handle = shm.create_shared_memory_region("late", key, 16)
     try:
