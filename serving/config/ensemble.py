@@ -14,6 +14,7 @@ from serving.config.text import Proto
 PLATFORM: Final = "ensemble"
 
 _STEP: Final = "ensemble_scheduling.step"
+_OBJECTIVE: Final = "latency_objective_ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,12 @@ def _settings(proto: Proto) -> Iterator[Fault]:
         if any(given.name == field for given, _ in proto.ListFields()):
             cure = "remove it, or move it to the models of the steps"
             yield Fault(field, f"{message} '{proto.name}': {cure}")
+    if _OBJECTIVE in proto.parameters:
+        yield Fault(
+            f'parameters["{_OBJECTIVE}"]',
+            f"parameter '{_OBJECTIVE}' has no effect on ensemble '{proto.name}', which has no "
+            "queue of its own: move it to the models of the steps",
+        )
 
 
 def _decoupled(proto: Proto) -> Iterator[Fault]:

@@ -109,6 +109,13 @@ def test_an_ensemble_depends_on_each_of_its_models_once() -> None:
             config(*CHAIN, tail='model_warmup { name: "w" }'),
             "e/config.pbtxt:8: model_warmup can not be specified for ensemble 'e'",
         ),
+        (
+            config(
+                *CHAIN,
+                tail='parameters { key: "latency_objective_ms" value { string_value: "50" } }',
+            ),
+            "e/config.pbtxt:8: parameter 'latency_objective_ms' has no effect on ensemble 'e'",
+        ),
         (config(), "e/config.pbtxt:4: must specify 'step' for ensemble 'e'"),
         (
             config(step("", "x=in", "y=out")),
