@@ -12,7 +12,7 @@ from serving.devices import Wish
 from serving.flags import flag
 
 # HOST:PORT, an IPv6 address in brackets as everywhere.
-_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+):(\d{1,5})")
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+):(\d{1,5})")
 _MAX_PORT: Final = 65535
 
 
@@ -41,9 +41,18 @@ def addresses(text: str) -> str:
     """`text`, if it is a list HOST:PORT[,HOST:PORT...]; BadParameter for anything else."""
     for one in text.split(","):
         found = _ADDRESS.fullmatch(one)
-        if found is None or not 0 < int(found[1]) <= _MAX_PORT:
+        if found is None or not _is_name(found[1]) or not 0 < int(found[2]) <= _MAX_PORT:
             raise click.BadParameter(f"{one!r} is not HOST:PORT, the gRPC port of a Triton server")
     return text
+
+
+def _is_name(host: str) -> bool:
+    """Whether `host` can be looked up at all: none of its parts is empty or too long."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def device(text: str | Wish) -> Wish:

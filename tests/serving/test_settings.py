@@ -268,6 +268,13 @@ def test_triton_servers_are_named_by_lists_by_several_flags_or_by_a_variable() -
     assert expected.triton_servers == ("a:8001", "[::1]:7001", "b.c:9")
 
 
+@pytest.mark.parametrize("name", ["a", "a:0", "a:65536", "http://a:1", "a..b:1", f"{'a' * 64}:1"])
+def test_what_names_no_triton_server_is_refused(name: str) -> None:
+    result = CliRunner().invoke(serve, ["--engine=triton", f"--triton-url=b:1,{name}"])
+    assert result.exit_code == 2
+    assert f"'{name}' is not HOST:PORT, the gRPC port of" in " ".join(result.output.split())
+
+
 def test_how_to_connect_to_triton_servers_is_said_by_flags_or_by_variables() -> None:
     others: dict[str, Any] = {
         "root_cert": "ca.crt",
