@@ -155,13 +155,27 @@ def _train(
     restart: bool,
 ) -> None:
     from training import checkpoint, loop, state
-    from training.report import Report
 
     checkpoint.check_writable(output)
     config = loop.on_device(config)
     unfinished = state.path_for(output)
-    if restart:
-        state.remove(unfinished)
+    with state.held(unfinished):
+        if restart:
+            state.remove(unfinished)
+        _train_alone(recipe, config, architecture, data_dir, output)
+
+
+def _train_alone(
+    recipe: str,
+    config: TrainConfig,
+    architecture: Mapping[str, int | float | str],
+    data_dir: Path | None,
+    output: Path,
+) -> None:
+    from training import checkpoint, loop, state
+    from training.report import Report
+
+    unfinished = state.path_for(output)
     dataset = load_dataset(RECIPES[recipe].dataset, data_dir)
     try:
         with Report(config, loop.batches_per_epoch(len(dataset.train_x), config)) as report:

@@ -8,11 +8,14 @@ on from it ends with the very weights of one that was never interrupted.
 The file is a safetensors one whose metadata hold the record as JSON; nothing is ever unpickled.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,6 +34,8 @@ from training.errors import StateError
 SCHEMA = "penstock.training-state/1"
 SUFFIX = ".unfinished.safetensors"
 CURE = "--restart begins anew"
+# What file systems say that cannot lock: whoever trains on one has to look after it alone.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 Tensors = dict[str, Tensor]
 
@@ -75,6 +80,49 @@ def path_for(output: Path) -> Path:
     """Where the state of a run lies whose checkpoint is to be `output`."""
     output = output.resolve()
     return output.with_name(output.name + SUFFIX)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """For the block, this process alone trains what is kept in `path`, for as long as it lives.
+
+    Raises StateError while another one does."""
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(lock)
+    except BlockingIOError as error:
+        output = path.with_name(path.name.removesuffix(SUFFIX))
+        raise StateError(
+            f"{output}: another process trains into it; wait for its end, or choose another "
+            "folder with --output"
+        ) from error
+    except OSError as error:
+        raise StateError(f"{lock}: cannot be locked ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        # As long as it is held, lest the one that the next process holds be removed.
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    """A descriptor of the file, which nobody else has locked; BlockingIOError if somebody has."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it before may have removed it since it was opened.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return descriptor
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:

@@ -1,5 +1,7 @@
 """A training run that was killed goes on, and ends as if it never had been."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -25,6 +27,19 @@ from training.command import train
 from training.curve import Epoch
 from training.errors import StateError
 
+# Says that it has begun, and waits to be told to go on.
+SLOW = """
+import sys
+from training import command, report
+epoch = report.Report.epoch
+def wait(self, row):
+    epoch(self, row)
+    if row.epoch == 2:
+        print("begun", file=sys.stderr, flush=True)
+        sys.stdin.readline()
+report.Report.epoch = wait
+command.train()
+"""
 # Trains until it has heard of so many epochs, and dies on the spot.
 KILLED = """
 import os, signal, sys
@@ -37,6 +52,11 @@ def die(self, row):
 report.Report.epoch = die
 command.train()
 """
+
+
+def visible(folder: Path) -> set[str]:
+    """What `ls` shows."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 class Killed(BaseException):
@@ -77,7 +97,7 @@ def test_a_run_killed_between_epochs_ends_with_the_same_weights(tmp_path: Path) 
         check=False,
     )
     assert killed.returncode == -9, killed.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["killed" + state.SUFFIX]
+    assert visible(tmp_path) == {"killed" + state.SUFFIX}
 
     resumed = run(*arguments)
     assert resumed.exit_code == 0, resumed.output
@@ -90,6 +110,30 @@ def test_a_run_killed_between_epochs_ends_with_the_same_weights(tmp_path: Path) 
     assert [replace(row, seconds=0) for row in one.history] == [
         replace(row, seconds=0) for row in other.history
     ]
+
+
+def test_a_second_run_into_one_folder_is_refused_and_costs_the_first_nothing(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "new" / "it"
+    arguments = ["digits-mlp", "--epochs", "4", "--output", str(output)]
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, *arguments],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stderr
+        assert "begun\n" in iter(first.stderr.readline, "")
+        for more in ([], ["--restart"], ["--lr", "0.05"]):
+            second = run(*arguments, *more)
+            assert second.exit_code == 1
+            assert f"{output}: another process trains into it" in second.output
+        assert run(*arguments[:3], "--output", output.with_name("other")).exit_code == 0
+        _, said = first.communicate("\n", timeout=60)
+    assert first.returncode == 0, said
+    assert len(load(output).history) == 4
+    assert {path.name for path in output.parent.iterdir()} == {"it", "other"}
 
 
 @pytest.mark.parametrize(
@@ -218,6 +262,17 @@ def test_a_state_that_fails_to_be_written_leaves_the_one_before(
         go_on("digits-mlp", path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_without_locks_keeps_nobody_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    done = run("digits-mlp", "--epochs", "1", "--output", tmp_path / "it")
+    assert done.exit_code == 0, done.output
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
