@@ -1,26 +1,33 @@
 """From the body of an infer request to its answer: what the route and the hot lane share."""
 
+import asyncio
 import time
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 
 from serving.engine.base import Engine
-from serving.errors import InvalidArgument
+from serving.errors import InvalidArgument, Unsupported
 from serving.gateway import answers, body
 from serving.gateway.answers import Answer
 from serving.gateway.precedence import tell_of_the_model
 from serving.gateway.server_timing import server_timing
 from serving.shared_memory import Regions
-from serving.types import InferenceRequest
+from serving.types import InferenceRequest, InferenceResponse
 from serving.wire import rest as wire
 from serving.wire import rest_answers
 
 # What is quicker sent from several places than copied to one.
 _LARGE: Final = 64 * 1024
+# JSON of so many bytes, and of so many elements, takes longer than the others shall wait for.
+_LONG: Final = 512 * 1024
+_MANY: Final = 64 * 1024
+_ASIDE_AT_ONCE: Final = 2
 
 _Decoded: TypeAlias = tuple[InferenceRequest, rest_answers.OutputEncoding]
+T = TypeVar("T")
 
 
 class Inference:
@@ -29,6 +36,7 @@ class Inference:
     def __init__(self, engine: Engine, regions: Regions | None) -> None:
         self._engine = engine
         self._regions = regions
+        self._aside = asyncio.Semaphore(_ASIDE_AT_ONCE)
 
     async def __call__(
         self,
@@ -45,13 +53,26 @@ class Inference:
         """
         began = time.monotonic_ns()
         try:
-            read = self._decode(model, version, content, header_length)
+            length = None
+            if header_length is not None:
+                length = wire.parse_header_length(header_length, len(content))
+            if length == 0:
+                request, encoding = await self._decode_raw(model, version, content)
+            elif (len(content) if length is None else length) > _LONG:
+                request, encoding = await self._decode_aside(model, version, content, length)
+            else:
+                request, encoding = wire.decode_infer(
+                    model, version, content, length, self._regions
+                )
         except InvalidArgument:
             await tell_of_the_model(self._engine, model, version)
             raise
-        request, encoding = read or await self._decode_raw(model, version, content)
         response = await self._engine.infer(request)
-        parts, json_length = rest_answers.encode_infer(response, encoding)
+        if _takes_long(response, encoding):
+            encoded = await self._run_aside(partial(rest_answers.encode_infer, response, encoding))
+        else:
+            encoded = rest_answers.encode_infer(response, encoding)
+        parts, json_length = encoded
         headers: dict[str, str] = {}
         tensors: Sequence[rest_answers.Buffer] = ()
         if accepted:
@@ -68,22 +89,38 @@ class Inference:
         headers[wire.HEADER_LENGTH] = str(json_length)
         return Answer(content, media_type=answers.BINARY, headers=headers, tensors=tensors)
 
-    def _decode(
-        self, model: str, version: str, content: bytes | memoryview, header_length: str | None
-    ) -> _Decoded | None:
-        """None of a raw binary request, which only the model's signature can tell how to read."""
-        length = None
-        if header_length is not None:
-            length = wire.parse_header_length(header_length, len(content))
-            if not length:
-                return None
-        return wire.decode_infer(model, version, content, length, self._regions)
+    async def _decode_aside(
+        self, model: str, version: str, content: bytes | memoryview, length: int | None
+    ) -> _Decoded:
+        """The same, while others go on, and may take away regions: these are not touched."""
+        try:
+            return await self._run_aside(
+                partial(wire.decode_infer, model, version, content, length)
+            )
+        except Unsupported:
+            if self._regions is None:
+                raise
+            return wire.decode_infer(model, version, content, length, self._regions)
+
+    async def _run_aside(self, function: Callable[[], T]) -> T:
+        async with self._aside:
+            return await asyncio.to_thread(function)
 
     async def _decode_raw(self, model: str, version: str, content: bytes | memoryview) -> _Decoded:
         metadata = await self._engine.model_metadata(model, version)
         return wire.decode_raw_infer(
             model, version, content, metadata.inputs, metadata.max_batch_size
         )
+
+
+def _takes_long(response: InferenceResponse, encoding: rest_answers.OutputEncoding) -> bool:
+    """Whether much JSON is to be written; what goes to regions is not for another thread."""
+    if encoding is rest_answers.ALL_BINARY or encoding.places:
+        return False
+    return any(
+        tensor.array.size > _MANY and not encoding.is_binary(tensor.name)
+        for tensor in response.outputs
+    )
 
 
 def _apart(buffer: rest_answers.Buffer) -> rest_answers.Buffer:

@@ -1,4 +1,4 @@
-"""Numbers in JSON that never become Python objects: flat lists of an input's `data`.
+"""Numbers in JSON that never become Python objects: the lists of an input's `data`.
 
 Parsing a tensor's numbers one by one costs more than a small model's inference. So the lists are
 taken out of the text: what is left of it is short, repeats from request to request, and is read as
@@ -6,6 +6,8 @@ any JSON is. The lists are put into arrays by simdjson. That is for what is usua
 else, and all that is wrong, is left to `json_text` and `json_tensors`, which know the words for it.
 """
 
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from serving.dtypes import Datatype
 from serving.types import Array
 from serving.wire import json_text
+from serving.wire.fields import TensorHeader
 
 try:
     import simdjson as _simdjson
@@ -27,8 +30,10 @@ _KEY: Final = b'"data"'
 _SPACE: Final = b" \t\r\n"
 # As many keys are looked at.
 _MOST: Final = 64
-# A parser keeps some ten times as many bytes as its longest text has.
-_MAX_KEPT: Final = 4 * 1024 * 1024
+# As much is read at a time, some milliseconds in which no other thread does anything. A parser
+# keeps some ten times as many bytes as its longest text has.
+_PIECE: Final = 1024 * 1024
+_NUMBERS: Final = b"0123456789+-.eE" + _SPACE
 _BUFFERS: Final = {
     **dict.fromkeys((Datatype.FP32, Datatype.FP64), ("d", np.float64)),
     **dict.fromkeys(
@@ -39,9 +44,19 @@ _BUFFERS: Final = {
     ),
 }
 
-# One for all texts but the longest: it keeps its memory. It refuses a second text while anything of
-# the first is referred to, so nothing of its own kind may leave this module.
-_PARSER: Final[Any] = simdjson.Parser() if simdjson else None
+
+class _Kept(threading.local):
+    """A thread's parser, which keeps its memory.
+
+    It refuses a second text while anything of the first is referred to, so nothing of its own kind
+    may leave this module.
+    """
+
+    def __init__(self) -> None:
+        self.parser: Any = simdjson.Parser() if simdjson else None
+
+
+_KEPT: Final = _Kept()
 
 
 class Unusual(Exception):
@@ -71,7 +86,7 @@ def take_out(text: bytes) -> tuple[bytes, list[bytes]]:
         if text[position:start].strip(_SPACE) != b":":
             continue
         parts += (text[end:start], b"[%d]" % len(lists))
-        end = position = text.find(b"]", start) + 1
+        end = position = _end(text, start)
         if not end:
             return text, []
         lists.append(text[start:end])
@@ -81,20 +96,68 @@ def take_out(text: bytes) -> tuple[bytes, list[bytes]]:
     return b"".join((*parts, text[end:])), lists
 
 
-def numbers(text: bytes, datatype: Datatype) -> Array:
-    """The flat array of exactly the numbers of a JSON list; Unusual where there is anything else.
+def _end(text: bytes, start: int) -> int:
+    """Where the list that begins at `start` ends, if it is one of numbers or of lists of them.
 
-    Elements that the type cannot hold are unusual too.
+    0 where there is no end.
     """
-    if datatype not in _BUFFERS:
+    end = text.find(b"]", start) + 1
+    if text.find(b"[", start + 1, end) < 0:
+        return end
+    # What follows is another key, or the end of what has this one.
+    after = [place for place in (text.find(b'"', end), text.find(b"}", end)) if place >= 0]
+    return text.rfind(b"]", start, min(after)) + 1 if after else 0
+
+
+def numbers(text: bytes, header: TensorHeader) -> Array:
+    """The flat array of exactly the numbers of a JSON list, which may be nested as the shape is.
+
+    Unusual where there is anything else, and where the type cannot hold an element.
+    """
+    if header.datatype not in _BUFFERS:
         raise Unusual
-    kind, wide = _BUFFERS[datatype]
-    parser = _PARSER if len(text) <= _MAX_KEPT else simdjson.Parser()
+    kind, wide = _BUFFERS[header.datatype]
+    wanted = header.datatype.numpy
+    if text.find(b"[", 1) >= 0:
+        _check_nesting(text, header.shape)
+    elif len(text) > _PIECE:
+        arrays = [_narrow(_parsed(piece, kind, wide), wanted) for piece in _pieces(text)]
+        if not all(array.size for array in arrays):  # a comma at the end
+            raise Unusual
+        return np.concatenate(arrays)
+    return _narrow(_parsed(text, kind, wide), wanted)
+
+
+def _check_nesting(text: bytes, shape: Sequence[int]) -> None:
+    brackets = text.translate(None, _NUMBERS)
+    length = 0
+    for size in reversed(shape):
+        length = 1 + size * (length + 1)
+    # Looked at first: a shape may ask for any number of them.
+    if length != len(brackets):
+        raise Unusual
+    expected = b""
+    for size in reversed(shape):
+        expected = b"[%b]" % b",".join([expected] * size)
+    if brackets != expected:
+        raise Unusual
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """Lists that together have the elements of a long flat one."""
+    start = 1
+    while (end := text.find(b",", start + _PIECE)) >= 0:
+        yield b"[%b]" % text[start:end]
+        start = end + 1
+    yield b"[%b" % text[start:]
+
+
+def _parsed(text: bytes, kind: str, wide: Any) -> Array:
+    parser = _KEPT.parser if len(text) <= 2 * _PIECE else simdjson.Parser()
     try:
-        array = np.frombuffer(parser.parse(text).as_buffer(of_type=kind), wide)
+        return np.frombuffer(parser.parse(text).as_buffer(of_type=kind), wide)
     except (ValueError, TypeError, RuntimeError):
         raise Unusual from None
-    return _narrow(array, datatype.numpy)
 
 
 def _narrow(array: Array, wanted: "np.dtype[Any]") -> Array:

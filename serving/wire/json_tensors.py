@@ -15,6 +15,8 @@ from serving.wire.elements import bytes_array, numeric_array
 from serving.wire.fields import TensorHeader, check_count, fault, show
 
 _BINARY_ONLY: Final = (Datatype.FP16, Datatype.BF16)
+# As many elements are written at a time, some milliseconds in which no other thread does anything.
+_PIECE: Final = 64 * 1024
 
 
 def decode(data: Any, header: TensorHeader, field: str) -> Array:
@@ -58,7 +60,7 @@ def text(tensor: Tensor) -> bytes:
             return json_text.dumps([element.decode() for element in flat.tolist()])
         except UnicodeDecodeError:
             raise _needs_binary(tensor, "its bytes are not UTF-8") from None
-    written = json_text.dumps(flat)
+    written = _written(flat)
     if tensor.datatype.is_float and b"null" in written:
         return _name_non_finite(written, flat)
     return written
@@ -88,6 +90,13 @@ def _utf8(values: list[Any], field: str) -> list[bytes]:
                 f"{field}: expected strings for BYTES, got {show(value)} at element {index}"
             )
     return [value.encode() for value in values]
+
+
+def _written(flat: Array) -> bytes:
+    if flat.size <= _PIECE:
+        return json_text.dumps(flat)
+    pieces = (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
+    return b"[%b]" % b",".join(json_text.dumps(piece)[1:-1] for piece in pieces)
 
 
 def _name_non_finite(text: bytes, flat: Array) -> bytes:

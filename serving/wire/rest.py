@@ -195,9 +195,7 @@ def _read_inputs(
         elif isinstance(source, Place):
             array = raw_tensors.decode(source.read(), header, model, head.id)
         else:
-            data = (
-                json_fast.numbers(lists[source.data[0]], header.datatype) if lists else source.data
-            )
+            data = json_fast.numbers(lists[source.data[0]], header) if lists else source.data
             array = json_tensors.decode(data, header, f"inputs[{index}].data")
         inputs.append(Tensor(header.name, header.datatype, array))
     if position != len(binary):

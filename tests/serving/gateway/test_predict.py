@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import AsyncGenerator
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ from serving.types import InferenceRequest, InferenceResponse, Tensor
 from serving.wire import images, json_examples
 from tests.serving.gateway.asgi import application
 from tests.serving.gateway.scripted import ScriptedEngine, echo
+from tests.serving.gateway.threads import threads_of
 
 
 class Painter(ScriptedEngine):
@@ -28,19 +28,6 @@ class Painter(ScriptedEngine):
 async def paint(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
     picture = Tensor("image", Datatype.FP32, np.zeros((1, 1, 2, 2), np.float32))
     yield InferenceResponse(request.model, "1", (picture,))
-
-
-def threads_of(patch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[threading.Thread]:
-    """Filled, call by call, with the threads that run a function of `module`."""
-    threads: list[threading.Thread] = []
-    function = getattr(module, name)
-
-    def recorded(*arguments: Any) -> Any:
-        threads.append(threading.current_thread())
-        return function(*arguments)
-
-    patch.setattr(module, name, recorded)
-    return threads
 
 
 @pytest.mark.parametrize(("size", "is_aside"), [(100, False), (100_000, True)])

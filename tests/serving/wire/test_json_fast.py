@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from serving.dtypes import from_wire
 from serving.errors import InvalidArgument, Malformed
-from serving.wire import json_fast, json_text, rest
+from serving.wire import json_fast, json_tensors, json_text, rest
+from serving.wire.fields import TensorHeader
 
 PADDING = b" " * 512
-NUMBERS = {
+NUMBERS: dict[str, list[float]] = {
     "FP32": [1, -2.5, 3e38],
     "FP64": [0.1, 1e308],
     "INT8": [-128, 127],
@@ -67,6 +69,54 @@ def test_what_is_read_is_the_same(document: Any) -> None:
     assert_same(json.dumps(document, ensure_ascii=False).encode())
 
 
+@st.composite
+def nested(draw: st.DrawFn) -> bytes:
+    """A request with a tensor of numbers, flat or nested as its shape is, or almost."""
+    shape = draw(st.lists(st.integers(0, 3), min_size=1, max_size=3))
+    data = draw(arrays(np.int8, tuple(shape))).tolist()
+    if draw(st.booleans()):
+        data = np.ravel(data).tolist()
+    text = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "data": data, "shape": shape}]})
+    if draw(st.booleans()):
+        place = draw(st.integers(text.index("data"), len(text)))
+        removed = draw(st.integers(0, 2))
+        text = text[:place] + draw(st.text('[], 1-."}', max_size=2)) + text[place + removed :]
+    return text.encode()
+
+
+@given(nested(), st.integers(1, 20))
+def test_numbers_are_the_same_however_they_are_nested(text: bytes, piece: int) -> None:
+    with mock.patch.object(json_fast, "_PIECE", piece):
+        assert_same(text)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "count"),
+    [("1,2,3", 3), ("1,2,", 2), ("1,2, ", 2), ("1,,2", 2), (",1,2", 2), ("1,2 3", 2)],
+)
+@pytest.mark.parametrize("piece", range(1, 6))
+def test_numbers_are_the_same_however_they_are_cut(numbers: str, count: int, piece: int) -> None:
+    item = f'{{"name": "x", "datatype": "INT8", "shape": [{count}], "data": [{numbers}]}}'
+    with mock.patch.object(json_fast, "_PIECE", piece):
+        assert_same(f'{{"inputs": [{item}]}}'.encode())
+
+
+@needs_simdjson
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 3, 2, 1)])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_numbers_never_become_objects_however_they_are_nested(
+    shape: tuple[int, ...], indent: int | None
+) -> None:
+    data = np.arange(6.0).reshape(shape).tolist()
+    item = {"name": "x", "datatype": "FP32", "data": data, "shape": shape}
+    text = json.dumps({"inputs": [item, item | {"name": "y"}]}, indent=indent).encode() + PADDING
+
+    with mock.patch.object(json_tensors, "numeric_array", side_effect=AssertionError):
+        request, _ = rest.decode_infer("m", "", text)
+
+    assert [one.array.tolist() for one in request.inputs] == [data, data]
+
+
 @given(st.binary(max_size=60))
 def test_what_is_no_json_is_refused_in_the_same_words(text: bytes) -> None:
     assert_same(text)
@@ -94,6 +144,13 @@ def test_what_is_no_json_is_refused_in_the_same_words(text: bytes) -> None:
         b'{"x": ' + b'{"y":' * 200 + b"1" + b"}" * 201,
         b'{"x": "\\ud800"}',
         b'{"x": "\xff"}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1[,2]]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [[1,2,3],[4]]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 1], "data": [[1]2,[3]]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [[1]]]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [99999999, 99999999, 9], '
+        b'"data": [[1]]}]}',
+        b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [[1]]',
         b"[1, 2]",
         b"3",
         b"",
@@ -148,7 +205,8 @@ def test_a_text_like_what_a_longer_one_left_means_itself() -> None:
 def test_numbers_become_an_array_of_their_type(datatype: str) -> None:
     wanted = from_wire(datatype)
     text = json.dumps(NUMBERS[datatype]).encode()
-    found = json_fast.numbers(text, wanted)
+    size = len(NUMBERS[datatype])
+    found = json_fast.numbers(text, TensorHeader("x", wanted, (size,), size))
     assert found.dtype == wanted.numpy
     assert found.tolist() == np.array(NUMBERS[datatype], found.dtype).tolist()
 

@@ -9,7 +9,7 @@ import pytest
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
 from serving.types import InferenceResponse, Tensor
-from serving.wire import rest_answers
+from serving.wire import json_tensors, rest_answers
 from tests.serving.wire.tensors import tensor
 
 
@@ -52,6 +52,13 @@ def test_numbers_that_are_not_finite_are_named() -> None:
         InferenceResponse("m", "1", (tensor("x", Datatype.FP32, values),)), rest_answers.ALL_JSON
     )
     assert b'"data":[NaN,1.5,Infinity,-Infinity,0.1]' in buffers[0]
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 5, 6])
+def test_what_is_written_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    monkeypatch.setattr(json_tensors, "_PIECE", piece)
+    data = tensor("out", Datatype.FP32, [[1.5, np.nan], [0.1, -2.0], [3.0, 4.0]])
+    assert json_tensors.text(data) == b"[1.5,NaN,0.1,-2.0,3.0,4.0]"
 
 
 def test_bytes_elements_are_length_prefixed() -> None:
