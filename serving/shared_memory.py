@@ -16,7 +16,14 @@ from typing import Final
 
 import numpy as np
 
-from serving.errors import AlreadyExists, InvalidArgument, NotFound, Overloaded, Unsupported
+from serving.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    Unsupported,
+)
 
 # Where Linux keeps what shm_open calls by a name.
 OBJECTS: Final = Path("/dev/shm")
@@ -40,12 +47,13 @@ class Region(ABC):
     def read(self, offset: int, byte_size: int) -> memoryview:
         """Those bytes of the region.
 
-        Raises InvalidArgument where they are not in the region, or not in the object any more.
+        Raises InvalidArgument where they are not in the region, or not in the object any more;
+        Overloaded where there is no memory for them.
         """
 
     @abstractmethod
     def write(self, offset: int, data: memoryview) -> None:
-        """Put `data`, of bytes, there; raises as `read` does."""
+        """Put `data`, of bytes, there; raises as `read` does, or Unavailable if it cannot be."""
 
     def check(self, offset: int, byte_size: int) -> None:
         """InvalidArgument unless the region has `byte_size` bytes from `offset`, both above -1."""
@@ -70,7 +78,12 @@ class CopiedRegion(Region):
 
     def read(self, offset: int, byte_size: int) -> memoryview:
         self.check(offset, byte_size)
-        copy = np.empty(byte_size, np.uint8).data
+        try:
+            copy = np.empty(byte_size, np.uint8).data
+        except MemoryError:
+            raise Overloaded(
+                f"no memory for {byte_size} bytes of shared memory region '{self.name}'"
+            ) from None
         done = 0
         while done < byte_size:
             count = os.preadv(self.descriptor, [copy[done:]], self.offset + offset + done)
@@ -85,8 +98,14 @@ class CopiedRegion(Region):
         if os.fstat(self.descriptor).st_size < self.offset + offset + len(data):
             raise self._shrunk()
         done = 0
-        while done < len(data):
-            done += os.pwrite(self.descriptor, data[done:], self.offset + offset + done)
+        try:
+            while done < len(data):
+                done += os.pwrite(self.descriptor, data[done:], self.offset + offset + done)
+        except OSError as error:
+            # An object has no memory where nobody has written yet, and there may be none left.
+            raise Unavailable(
+                f"shared memory region '{self.name}' cannot be written: {error.strerror}"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

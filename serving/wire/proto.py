@@ -126,8 +126,11 @@ def _decode_inputs(message: Any, regions: Regions | None) -> tuple[Tensor, ...]:
         array: Array
         if place or raw:
             _refuse_contents(item, place is not None, message.model_name)
-            data = place.read() if place else next(contents)
-            array = raw_tensors.decode(data, header, message.model_name, message.id)
+            model, identifier = message.model_name, message.id
+            if place:
+                array = shared_memory.decode(place, header, model, identifier)
+            else:
+                array = raw_tensors.decode(next(contents), header, model, identifier)
         else:
             array = _decode_contents(item.contents, header, f"{where}.contents", message)
         inputs[header.name] = Tensor(header.name, header.datatype, array)

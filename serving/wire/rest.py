@@ -193,7 +193,7 @@ def _read_inputs(
                 raise _incomplete(header, model, source - len(raw))
             array = raw_tensors.decode(raw, header, model, head.id)
         elif isinstance(source, Place):
-            array = raw_tensors.decode(source.read(), header, model, head.id)
+            array = shared_memory.decode(source, header, model, head.id)
         else:
             data = json_fast.numbers(lists[source.data[0]], header) if lists else source.data
             array = json_tensors.decode(data, header, f"inputs[{index}].data")

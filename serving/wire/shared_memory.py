@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from serving.dtypes import Datatype
 from serving.errors import InvalidArgument, Unsupported
 from serving.shared_memory import Region, Regions
-from serving.types import Tensor
+from serving.types import Array, Tensor
 from serving.wire import raw_tensors
-from serving.wire.fields import fault
+from serving.wire.fields import TensorHeader, fault, size_mismatch
 
 _REGION: Final = "shared_memory_region"
 _BYTE_SIZE: Final = "shared_memory_byte_size"
@@ -66,6 +67,17 @@ def place(
     byte_size = _unsigned(parameters[_BYTE_SIZE], f"{field}.parameters.{_BYTE_SIZE}")
     region.check(offset, byte_size)
     return Place(region, offset, byte_size)
+
+
+def decode(place: Place, header: TensorHeader, model: str, identifier: str = "") -> Array:
+    """The array of `header` that lies at `place`, which is not even read if its size is another.
+
+    Raises as `raw_tensors.decode` and `Region.read` do.
+    """
+    size = header.elements * header.datatype.itemsize
+    if size != place.byte_size and header.datatype is not Datatype.BYTES:
+        raise size_mismatch(header, model, identifier, size, place.byte_size)
+    return raw_tensors.decode(place.read(), header, model, identifier)
 
 
 def deliver(tensors: Sequence[Tensor], places: Places) -> None:

@@ -4,6 +4,7 @@ afterwards can break more than its own requests."""
 import contextlib
 import gc
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.errors import AlreadyExists, InvalidArgument, NotFound, Overloaded
+from serving.errors import AlreadyExists, InvalidArgument, NotFound, Overloaded, Unavailable
 from serving.shared_memory import MAX_REGIONS, OBJECTS, Regions
 
 SIZE = 64
@@ -130,6 +131,25 @@ def test_a_region_reads_and_writes_what_it_covers(mapped: bool, key: str, path: 
     assert bytes(region.read(4, 3)) == CONTENT[12:15]
     region.write(15, memoryview(b"!"))
     assert path.read_bytes() == CONTENT[:23] + b"!" + CONTENT[24:]
+
+
+def test_what_finds_no_memory_to_be_copied_to_is_refused(key: str, path: Path) -> None:
+    size = 2**60  # more than any process can address, of which an empty object takes none
+    os.truncate(path, size)
+    region = registered(key, 0, size).find("r")
+    with pytest.raises(Overloaded, match=f"^no memory for {size} bytes of .* region 'r'$"):
+        region.read(0, size)
+
+
+def test_what_finds_no_memory_to_be_written_to_is_told(key: str, path: Path) -> None:
+    region = registered(key).find("r")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, limits[1]))
+    try:
+        with pytest.raises(Unavailable, match=r"^shared memory region 'r' cannot be written: "):
+            region.write(0, memoryview(bytes(SIZE)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @either_way

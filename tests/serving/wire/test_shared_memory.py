@@ -106,6 +106,15 @@ def test_the_offset_is_zero_where_none_is_given(protocol: str, regions: Regions)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_input_of_another_size_than_its_shape_is_not_even_read(
+    protocol: str, regions: Regions, path: Path
+) -> None:
+    os.truncate(path, 0)
+    with pytest.raises(InvalidArgument, match=r"byte size mismatch.* Expected 12, got 16"):
+        decode(protocol, regions, area(16), [3])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_texts_lie_there_as_they_travel(protocol: str, regions: Regions, path: Path) -> None:
     path.write_bytes(b"\2\0\0\0hi\0\0\0\0" + bytes(100))
     request, _ = decode(protocol, regions, area(10), [2], datatype="BYTES")
