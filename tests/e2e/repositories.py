@@ -12,6 +12,13 @@ output { name: "y" data_type: TYPE_FP32 dims: [$dims] $output }
 parameters { key: "execute_delay_ms" value { string_value: "$delay_ms" } }
 $more
 """)
+# Else each size of batches that is likely would take its time twice before the model is ready.
+_ONE_RUN: Final = Template("""\
+model_warmup {
+  name: "once" batch_size: 1
+  inputs { key: "x" value { data_type: TYPE_FP32 dims: [$dims] zero_data: true } }
+}
+""")
 
 
 def add_identity(
@@ -30,6 +37,8 @@ def add_identity(
     """
     folder = repository / name
     (folder / "1").mkdir(parents=True)
+    if delay_ms:
+        more += _ONE_RUN.substitute(dims=dims)
     (folder / "config.pbtxt").write_text(
         _CONFIG.substitute(
             max_batch_size=max_batch_size, dims=dims, output=output, delay_ms=delay_ms, more=more
