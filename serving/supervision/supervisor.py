@@ -17,8 +17,8 @@ from serving.supervision.children import Child, Report, Reports, Role
 
 logger = logging.getLogger("penstock.server")
 
-# In seconds: a process that ends earlier than so long after its start is started again so much
-# later; any other at once.
+# In seconds: a process that ends earlier than so long after its start, or that cannot be had, is
+# started again so much later; any other at once.
 _PROBATION: Final = 1.0
 
 
@@ -88,7 +88,15 @@ class Supervisor:
         return max(0.0, min(self._due.values()) - time.monotonic())
 
     def _start(self, name: str) -> None:
-        child = children.start(name, self._roles[name], self._reports)
+        try:
+            child = children.start(name, self._roles[name], self._reports)
+        except OSError as error:
+            # Such as for want of memory, which is why others end as well.
+            if not self._has_started:
+                raise ServingError(f"the {name} cannot be started: {error.strerror}") from error
+            logger.error("the %s cannot be started, trying again: %s", name, error.strerror)
+            self._due[name] = time.monotonic() + _PROBATION
+            return
         self._children[child.pid] = child
         logger.info("the %s is process %d", name, child.pid)
 
