@@ -1,7 +1,6 @@
 """A real comparison, as short as can be: the servers answer right, and a record is left."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +10,16 @@ import pytest
 
 from bench import models
 from bench.lineup import PICTURE
-from bench.load import TOOLS
 from bench.machine import Unavailable
 from bench.peers import environments
+from tests.bench import needs
 from tests.e2e.server import REPOSITORY, ROOT
 
 PUBLISHED = REPOSITORY / "mnist-cnn" / "1" / "model.onnx"
 
 
-@pytest.mark.skipif(
-    not all(map(shutil.which, TOOLS)), reason=f"needs {' and '.join(TOOLS)} on the PATH"
-)
+@needs.processors
+@needs.tools
 def test_a_short_run_measures_everyone_and_leaves_a_record(tmp_path: Path) -> None:
     flags = ["--only", "rest-binary", "grpc", "starts", "--against", "raw", "--connections=2"]
     flags += ["--rounds=1", "--seconds=1", "--save=it", f"--results={tmp_path}"]

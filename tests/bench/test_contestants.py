@@ -11,6 +11,7 @@ import pytest
 from bench.contestants import watched
 from bench.load import Sent
 from bench.machine import Cores, cores, cpu_seconds, pinned
+from tests.bench import needs
 
 SECONDS = 1.0
 
@@ -32,6 +33,7 @@ def sent() -> Sent:
     return Sent(SECONDS, 1, 0.0, 0.0, 0, 0.0)
 
 
+@needs.processors
 @pytest.mark.parametrize("side", ["server", "load"])
 def test_who_computes_beside_the_server_or_the_load_is_noticed(side: str) -> None:
     both = cores()
@@ -44,6 +46,7 @@ def test_who_computes_beside_the_server_or_the_load_is_noticed(side: str) -> Non
     assert disturbed.others > 0.2
 
 
+@needs.processors
 def test_what_the_server_itself_computes_is_not_others() -> None:
     both = cores()
     alone = Cores(server=both.server, load=both.server)

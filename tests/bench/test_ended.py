@@ -1,7 +1,6 @@
 """A peer whose process ends is left out of that case; the others' windows of it stay."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,17 +15,13 @@ from bench.cases import JSON, Case
 from bench.contestants import Ended
 from bench.goals import throughput
 from bench.lineup import FASTAPI, OURS, PICTURE, Bench, start_one
-from bench.load import TOOLS
 from bench.machine import cores
 from bench.models import Subject, mnist
 from bench.peers.base import Peer, Running, free_ports, launched
 from bench.windows import Result, measure
+from tests.bench import needs
 from tests.bench.windows import window
 from tests.e2e.server import REPOSITORY
-
-needs_tools = pytest.mark.skipif(
-    not all(map(shutil.which, TOOLS)), reason=f"needs {' and '.join(TOOLS)} on the PATH"
-)
 
 OTHER = "litserve"
 ENDED = "signal 9 (Killed)"
@@ -98,7 +93,8 @@ def bench(folder: Path, subject: Subject, programs: Mapping[str, list[tuple[str,
     return Bench(folder, {JSON: subject}, cores(), peers)
 
 
-@needs_tools
+@needs.processors
+@needs.tools
 def test_the_others_windows_stay_and_ours_over_them(tmp_path: Path, subject: Subject) -> None:
     # The dying one is measured once; it ends in its second window.
     programs = {OURS: [STEADY], FASTAPI: [(SERVER, 2)], OTHER: [STEADY]}
@@ -115,7 +111,8 @@ def test_the_others_windows_stay_and_ours_over_them(tmp_path: Path, subject: Sub
     assert "no more\nof this" in result.ended[FASTAPI].words
 
 
-@needs_tools
+@needs.processors
+@needs.tools
 def test_who_ended_is_started_again_for_the_next_case_if_that_is_possible(
     tmp_path: Path, subject: Subject
 ) -> None:
@@ -137,7 +134,8 @@ def test_who_ended_is_started_again_for_the_next_case_if_that_is_possible(
     assert "not again" in reason
 
 
-@needs_tools
+@needs.processors
+@needs.tools
 def test_the_end_of_ours_is_an_error(tmp_path: Path, subject: Subject) -> None:
     told = compare.arguments(
         ["--only", JSON, "--connections=1", "--rounds=1", "--seconds=1", "--against", FASTAPI]
