@@ -6,8 +6,10 @@ have been a hundred times.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Callable
@@ -21,12 +23,16 @@ _AT_ONCE: Final = 128
 # What accept(2) says where there is no room for another connection; it asks again after a pause.
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE: Final = 1.0  # seconds
+# In seconds, as asyncio has it.
+_HANDSHAKE: Final = 60.0
 
 
 class Acceptor:
     """Gives each connection to `listener`, a socket that listens, to a protocol that `make` makes.
 
-    Of the event loop that it is made on. The socket is its own from then on.
+    Of the event loop that it is made on. The socket is its own from then on. With `tls`, so many
+    `handshakes` may be under way at a time, each for `patience` seconds, of which a minute is the
+    most: one more ends the one that has taken the longest.
     """
 
     def __init__(
@@ -34,13 +40,20 @@ class Acceptor:
         listener: socket.socket,
         make: Callable[[], asyncio.BaseProtocol],
         tls: ssl.SSLContext | None = None,
+        handshakes: float = math.inf,
+        patience: float = _HANDSHAKE,
     ) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._make = make
         self._tls = tls
         self._loop = asyncio.get_running_loop()
+        self._most = handshakes
+        self._patience = min(patience, _HANDSHAKE) if tls else None
         self._beginning: set[asyncio.Task[None]] = set()
+        # The oldest comes first.
+        self._handshakes: dict[socket.socket, None] = {}
+        self._is_full = False
         self._pause: asyncio.TimerHandle | None = None
         self._go_on()
 
@@ -78,10 +91,32 @@ class Acceptor:
         self._pause = self._loop.call_later(_PAUSE, self._go_on)
 
     async def _begin(self, connection: socket.socket) -> None:
+        if self._tls:
+            self._make_room()
+            self._handshakes[connection] = None
         try:
             # uvloop would do so itself, asyncio's own loop only where the listener names TCP.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(self._make, connection, ssl=self._tls)
+            await self._loop.connect_accepted_socket(
+                self._make, connection, ssl=self._tls, ssl_handshake_timeout=self._patience
+            )
         except OSError as error:  # among them what TLS refuses
             logger.debug("a connection came to nothing: %s", error)
             connection.close()
+        finally:
+            self._handshakes.pop(connection, None)
+
+    def _make_room(self) -> None:
+        """End the oldest handshake where there are as many as there may be."""
+        under_way = len(self._handshakes)
+        if under_way < self._most:
+            self._is_full = self._is_full and under_way > self._most / 2
+            return
+        if not self._is_full:
+            self._is_full = True
+            logger.warning("%d TLS handshakes are under way, which is all there may be", under_way)
+        oldest = next(iter(self._handshakes))
+        del self._handshakes[oldest]
+        with contextlib.suppress(OSError):
+            # Its task finds it at its end, and closes it.
+            oldest.shutdown(socket.SHUT_RDWR)

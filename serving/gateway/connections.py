@@ -309,9 +309,16 @@ class Guarded(HttpToolsProtocol):
 
 def files_wanted(settings: Settings) -> int:
     """How many files the process has open when its ports have all connections they may have."""
-    return _OTHER_FILES + settings.max_connections * (
-        settings.allow_http + settings.allow_grpc + settings.allow_metrics
+    ports = settings.allow_http + settings.allow_grpc + settings.allow_metrics
+    # As many connections again may be amid their handshakes.
+    secured = sum(
+        is_open and (tls or mutual_tls)
+        for is_open, tls, mutual_tls in (
+            (settings.allow_http, settings.http_use_ssl, settings.http_use_ssl_mutual),
+            (settings.allow_grpc, settings.grpc_use_ssl, settings.grpc_use_ssl_mutual),
+        )
     )
+    return _OTHER_FILES + settings.max_connections * (ports + secured)
 
 
 def allow_files(settings: Settings) -> None:

@@ -55,9 +55,10 @@ class _HttpServer(uvicorn.Server):
     """A uvicorn server that leaves signals to us, since several stop together and in order, and
     the connections of `listener` too."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, settings: Settings) -> None:
         super().__init__(config)
         self._listener = listener
+        self._settings = settings
         self._acceptor: Acceptor | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -69,7 +70,13 @@ class _HttpServer(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        self._acceptor = Acceptor(self._listener, make, self.config.ssl)
+        self._acceptor = Acceptor(
+            self._listener,
+            make,
+            self.config.ssl,
+            self._settings.max_connections,
+            self._settings.connection_idle_secs,
+        )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._acceptor:
@@ -110,6 +117,7 @@ async def _http(
             ssl_context_factory=(lambda *_: tls.context(identities)) if identities else None,
         ),
         listener,
+        settings,
     )
     host, port = listener.getsockname()[:2]
     running = asyncio.create_task(server.serve())

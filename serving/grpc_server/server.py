@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import ssl
 from collections import OrderedDict
@@ -60,7 +61,9 @@ class Server:
     def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Answer the connections of `listener`, a socket that listens, and is the server's then."""
         self._loop = asyncio.get_running_loop()
-        self._acceptor = Acceptor(listener, partial(GrpcProtocol, self), tls)
+        most = self.policy.max_connections or math.inf
+        patience = self.policy.patience or math.inf
+        self._acceptor = Acceptor(listener, partial(GrpcProtocol, self), tls, most, patience)
 
     async def stop(self, grace: float) -> None:
         """Take no new calls; those under way have `grace` seconds to be answered."""

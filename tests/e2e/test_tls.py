@@ -1,10 +1,13 @@
 """Both protocols over TLS, with and without certificates of clients, and through a renewal."""
 
+import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,67 @@ def test_a_port_with_tls_does_not_answer_in_the_clear(secured: Server) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             stub.ServerLive(service_pb2.ServerLiveRequest())
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@contextmanager
+def mute(address: str, number: int) -> Iterator[list[socket.socket]]:
+    """Connections that never begin with their handshakes, and give up before they time out."""
+    host, port = address.split(":")
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(socket.create_connection((host, int(port)), 30))
+            for _ in range(number)
+        ]
+
+
+def open_sockets(server: Server) -> int:
+    found = 0
+    for each in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += os.readlink(each).startswith("socket:")
+    return found
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_handshakes_that_never_begin_are_bounded_and_keep_nobody_away(
+    repository: Path, files: Files, protocol: str
+) -> None:
+    limit = 4
+    with penstock_server(
+        *files.flags(protocol), f"--max-connections={limit}", repository=repository
+    ) as server:
+        before = open_sockets(server)
+        with mute(getattr(server, protocol), 10 * limit) as opened:
+            # All but the youngest make room for it, the oldest first.
+            for each in opened[:-limit]:
+                with suppress(ConnectionResetError):
+                    assert each.recv(1) == b""
+            # What a client has heard of may take a moment to be closed.
+            while open_sockets(server) > before + limit:
+                pass
+            assert is_live(server, files, protocol)
+        server.wait_for(f"{limit} TLS handshakes are under way, which is all there may be")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_handshake_has_as_long_as_a_silence_may_last(
+    repository: Path, files: Files, protocol: str
+) -> None:
+    flags = (*files.flags(protocol), "--connection-idle-secs=1")
+    with penstock_server(*flags, repository=repository) as server:
+        with mute(getattr(server, protocol), 1) as [opened], suppress(ConnectionResetError):
+            assert opened.recv(1) == b""
+        assert is_live(server, files, protocol)
+
+
+def is_live(server: Server, files: Files, protocol: str) -> bool:
+    if protocol == "http":
+        url = f"https://{server.http}/v2/health/live"
+        return httpx.get(url, verify=context(files.root)).status_code == 200
+    credentials = grpc.ssl_channel_credentials(files.root.read_bytes())
+    with grpc.secure_channel(server.grpc, credentials) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        return bool(stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=30).live)
 
 
 def test_the_server_says_where_it_is_by_https(secured: Server) -> None:
