@@ -10,7 +10,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.e2e.server import Server
 
-BROWSER_SECONDS: Final = 30
+BROWSER_SECONDS: Final = 90
 
 
 class Page:

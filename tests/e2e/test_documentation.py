@@ -12,7 +12,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.e2e.server import Server
 
-BROWSER_SECONDS: Final = 30
+BROWSER_SECONDS: Final = 90
 ROUTES: Final = {
     "GET /v2",
     "GET /v2/health/live",
