@@ -26,7 +26,7 @@ from serving.gateway.security import Security
 from serving.logs import Logs
 from serving.settings import Settings
 from tests.fuzz.beside import Client, no_faults, repository
-from tests.fuzz.fuzzer import HANG_SECONDS, Hang, Target
+from tests.fuzz.fuzzer import PATIENCE, Hang, Target
 from tests.fuzz.structure import in_json
 from tests.fuzz.vocabulary import JSON_WORDS
 
@@ -126,7 +126,7 @@ class _Server:
 
 async def _progress(tasks: set[asyncio.Task[None]]) -> None:
     """Until one of them is done."""
-    done, _ = await asyncio.wait(tasks, timeout=HANG_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait(tasks, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     if not done:
         raise Hang
 

@@ -27,12 +27,13 @@ from serving.http2.frames import Fault, Kind, Setting
 from serving.logs import Logs
 from serving.settings import Settings
 from tests.fuzz.beside import Client, no_faults, repository
-from tests.fuzz.fuzzer import HANG_SECONDS, Hang, Target
+from tests.fuzz.fuzzer import PATIENCE, Hang, Target
 
 _SERVICE: Final = "/inference.GRPCInferenceService/"
 _MESSAGE: Final = Struct(">BL")
 # What waits for the client, which sends nothing more, is not waited for any longer.
 _BLOCKED_SECONDS: Final = 0.02
+_LOOKS: Final = int(PATIENCE / _BLOCKED_SECONDS)
 _NUMBERS: Final = (0, 1, 2, 3, 5, 7, 255, 16_384, 65_535, 2**31 - 1)
 
 
@@ -89,15 +90,27 @@ async def _opened() -> _Open:
     return server
 
 
+class _Shown(GrpcProtocol):
+    """A connection that shows whether a call can go on without its client."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the rest of a request, or room for a response, has to come."""
+        return any(not one.ended or one.pending for one in self._connection.streams.values())
+
+
 async def _exchange(server: _Open, content: bytes) -> bytes:
-    client, protocol = Client(), GrpcProtocol(server)
+    client, protocol = Client(), _Shown(server)
     protocol.connection_made(client)
     protocol.data_received(frames.PREFACE + content)
-    if server.running:
-        await asyncio.wait(server.running, timeout=_BLOCKED_SECONDS)
+    for _ in range(_LOOKS):
+        if server.running:
+            await asyncio.wait(server.running, timeout=_BLOCKED_SECONDS)
+        if not server.running or protocol.is_blocked:
+            break
     protocol.connection_lost(None)
     if server.running:
-        _, pending = await asyncio.wait(server.running, timeout=HANG_SECONDS)
+        _, pending = await asyncio.wait(server.running, timeout=PATIENCE)
         if pending:
             raise Hang
     return bytes(client.received)

@@ -18,6 +18,8 @@ from tests.fuzz.structure import Change
 
 # Nothing that is decoded here takes longer than a few milliseconds.
 HANG_SECONDS: Final = 5.0
+# By the clock on the wall: for what waits and does not compute, however busy the machine is.
+PATIENCE: Final = 60.0
 # A recursion through the same lines is one kind, however deep.
 _INNERMOST: Final = 3
 _CHECK_EVERY: Final = 256  # executions between two looks at the clock
