@@ -151,7 +151,9 @@ async def test_a_triton_that_is_killed_loses_what_it_had_and_comes_back(pair: Pa
         load = Load(service_pb2_grpc.GRPCInferenceServiceStub(channel))
         workers = [asyncio.create_task(load.work()) for _ in range(WORKERS)]
         await load.more(100)
-        assert min(await asked(doomed.grpc), await asked(other.grpc)) >= 20
+        # One that stands still for a moment is asked less meanwhile.
+        while min(await asked(doomed.grpc), await asked(other.grpc)) < 20:
+            await load.more(20)
         assert not load.failures
 
         kill(doomed)
