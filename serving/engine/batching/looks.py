@@ -10,6 +10,9 @@ from typing import Final
 _NS_PER_US: Final = 1000
 # Turns without another row after which nobody is about to come.
 _QUIET: Final = 4
+# Of batches in a row for which turns brought nothing, as those of a client that is alone: all that
+# follow wait for one turn, and each that ends another such row looks properly.
+_IN_VAIN: Final = 16
 # For each row that has come; so a loop that is busy with others keeps nobody waiting.
 _PATIENCE: Final = 250 * _NS_PER_US
 
@@ -20,7 +23,7 @@ class Looks:
     def __init__(self, goal: int) -> None:
         self._goal = goal
         self._since: int | None = None
-        self._rows = self._quiet = 0
+        self._rows = self._quiet = self._in_vain = 0
 
     def begin(self) -> None:
         """The first request for a batch has come."""
@@ -29,10 +32,18 @@ class Looks:
 
     def again(self, rows: int, now: int) -> bool:
         """Whether to look once more, now that so many rows wait; to be asked once in a turn."""
+        if rows != self._rows:
+            if self._rows:
+                self._in_vain = 0
+            self._rows, self._quiet = rows, 0
+        else:
+            self._quiet += 1
         if rows >= self._goal:
             return False
         if self._since is None:
             self._since = now
-        self._quiet = self._quiet + 1 if rows == self._rows else 0
-        self._rows = rows
-        return self._quiet < _QUIET and now - self._since <= rows * _PATIENCE
+        whole, rest = divmod(self._in_vain, _IN_VAIN)
+        if self._quiet >= (1 if whole and rest else _QUIET):
+            self._in_vain += 1
+            return False
+        return now - self._since <= rows * _PATIENCE

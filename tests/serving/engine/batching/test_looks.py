@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from serving.engine.batching.looks import Looks
 from tests.serving.engine.batching.driving import MS, Clock, Model, batching, results, submit, turns
 from tests.serving.engine.batching.policies import policy
@@ -33,6 +35,21 @@ def test_turns_that_take_long_are_not_waited_for() -> None:
     assert looked(Looks(64), [1, 1, 1], every=300 * US) == 1
     assert looked(Looks(64), [1, 2, 3, 4], every=400 * US) == 2
     assert looked(Looks(64), list(range(1, 99)), every=200 * US) == 63
+
+
+def test_nobody_is_kept_waiting_where_turns_never_bring_anything() -> None:
+    looks = Looks(8)
+    found = [looked(looks, [1] * 9) for _ in range(49)]
+    assert found == [4] * 17 + [1] * 15 + [4] + [1] * 15 + [4]
+
+
+@pytest.mark.parametrize("company", [[1, 2], [5, 6], [1, 0], [1, 8]])
+def test_who_gets_company_is_waited_for_again(company: list[int]) -> None:
+    looks = Looks(8)
+    for _ in range(20):
+        looked(looks, [1] * 9)
+    looked(looks, company + company[-1:] * 9)
+    assert looked(looks, [1] * 9) == 4
 
 
 def test_each_batch_is_looked_for_anew() -> None:
