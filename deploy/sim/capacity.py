@@ -52,7 +52,7 @@ class Assumptions:
     )
     image_bytes: float = _assumed(150_528, "a request of the image model: 224 x 224 x 3, UINT8")
     replica_us_per_mb: float = _assumed(
-        1480, "processor time for a megabyte: 4,443 us for 3 MB, run included (large-rest-binary)"
+        812, "processor time for a megabyte: 2,436 us for 3 MB, run included (large-rest-binary)"
     )
     envoy_us_per_mb: float = _assumed(500, "the same of Envoy: four copies at 10 GB/s, and TLS")
 
