@@ -92,8 +92,12 @@ def _handed_in(inside: socket.socket) -> list[tuple[socket.socket, Arena]]:
             logger.error("a worker could not be let in: too many open files")
             continue
         connection, memory = descriptors
+        theirs = socket.socket(fileno=connection)
         try:
-            found.append((socket.socket(fileno=connection), Arena(memory, 1)))
+            found.append((theirs, Arena(memory, 1)))
+        except OSError as error:  # such as for want of memory: it finds itself cut off as well
+            theirs.close()
+            logger.error("a worker could not be let in: %s", error)
         finally:
             os.close(memory)
 

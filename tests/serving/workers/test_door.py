@@ -66,11 +66,18 @@ async def test_a_worker_that_could_open_no_connection_tries_again(heard: Heard) 
     opened.close()
 
 
-async def test_an_engine_that_could_not_take_a_connection_takes_the_next(heard: Heard) -> None:
+@pytest.mark.parametrize("is_cut_short", [True, False])
+async def test_an_engine_that_could_not_take_a_connection_takes_the_next(
+    heard: Heard, is_cut_short: bool
+) -> None:
     opened = Door.open()
     answering = asyncio.create_task(door.answer(opened.inside, greeting))
     one = os.open(os.devnull, os.O_RDONLY)
-    socket.send_fds(opened.outside, [b"\0"], [one])  # what is left of two where one has no room
+    connection, other = socket.socketpair()
+    with connection, other:
+        # What is left of two where one has no room, and memory that cannot be had.
+        descriptors = [one] if is_cut_short else [connection.fileno(), one]
+        socket.send_fds(opened.outside, [b"\0"], descriptors)
     await heard.anything.wait()
     link = Link(opened.outside, lambda: None, lambda change: None)
     link.open()
