@@ -35,9 +35,9 @@ pytestmark = pytest.mark.usefixtures("unbroken")
         ("PUT", f"/v2/models/{MODEL}/versions/1/infer", "POST"),
         ("GET", f"/predict/{MODEL}", "POST"),
         ("GET", "/v2/repository/index", "POST"),
-        ("POST", "/v2", "GET"),
-        ("DELETE", f"/v2/models/{MODEL}", "GET"),
-        ("POST", "/v2/health/ready", "GET"),
+        ("POST", "/v2", "GET, HEAD"),
+        ("DELETE", f"/v2/models/{MODEL}", "GET, HEAD"),
+        ("POST", "/v2/health/ready", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method_is_told_the_right_one(
