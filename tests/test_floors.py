@@ -93,6 +93,7 @@ FLOORS: Final = (
     ("serving.busy_poll", "serving.engine.embedded", "serving.triton", "serving.workers"),
     ("serving.gateway.lingering",),
     (
+        "serving.gateway.aside",
         "serving.gateway.body",
         "serving.gateway.connections",
         "serving.gateway.heads",

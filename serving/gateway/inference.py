@@ -1,10 +1,9 @@
 """From the body of an infer request to its answer: what the route and the hot lane share."""
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from serving.engine.base import Engine
 from serving.errors import InvalidArgument, Unsupported
 from serving.gateway import answers, body
 from serving.gateway.answers import Answer
+from serving.gateway.aside import Aside
 from serving.gateway.precedence import tell_of_the_model
 from serving.gateway.server_timing import server_timing
 from serving.shared_memory import Regions
@@ -27,7 +27,6 @@ _MANY: Final = 64 * 1024
 _ASIDE_AT_ONCE: Final = 2
 
 _Decoded: TypeAlias = tuple[InferenceRequest, rest_answers.OutputEncoding]
-T = TypeVar("T")
 
 
 class Inference:
@@ -36,7 +35,7 @@ class Inference:
     def __init__(self, engine: Engine, regions: Regions | None) -> None:
         self._engine = engine
         self._regions = regions
-        self._aside = asyncio.Semaphore(_ASIDE_AT_ONCE)
+        self._aside = Aside(_ASIDE_AT_ONCE)
 
     async def __call__(
         self,
@@ -69,7 +68,7 @@ class Inference:
             raise
         response = await self._engine.infer(request)
         if _takes_long(response, encoding):
-            encoded = await self._run_aside(partial(rest_answers.encode_infer, response, encoding))
+            encoded = await self._aside(partial(rest_answers.encode_infer, response, encoding))
         else:
             encoded = rest_answers.encode_infer(response, encoding)
         parts, json_length = encoded
@@ -94,17 +93,11 @@ class Inference:
     ) -> _Decoded:
         """The same, while others go on, and may take away regions: these are not touched."""
         try:
-            return await self._run_aside(
-                partial(wire.decode_infer, model, version, content, length)
-            )
+            return await self._aside(partial(wire.decode_infer, model, version, content, length))
         except Unsupported:
             if self._regions is None:
                 raise
             return wire.decode_infer(model, version, content, length, self._regions)
-
-    async def _run_aside(self, function: Callable[[], T]) -> T:
-        async with self._aside:
-            return await asyncio.to_thread(function)
 
     async def _decode_raw(self, model: str, version: str, content: bytes | memoryview) -> _Decoded:
         metadata = await self._engine.model_metadata(model, version)

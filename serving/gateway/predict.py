@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from serving.engine.base import Engine
 from serving.errors import InvalidArgument
 from serving.gateway import body, examples, predictions
+from serving.gateway.aside import Aside
 from serving.gateway.disconnect import unless_gone
 from serving.gateway.server_timing import headers as timed
 from serving.types import (
@@ -38,7 +39,7 @@ _LONG: Final = 64 * 1024
 def create_router(engine: Engine, limit: int) -> APIRouter:
     """The route `/predict/{model}`; `limit` is the largest body in bytes."""
     router = APIRouter(tags=["predict"])
-    decoding = asyncio.Semaphore(_MAX_DECODED_AT_ONCE)
+    decoding = Aside(_MAX_DECODED_AT_ONCE)
 
     @router.post("/predict/{model}", openapi_extra=examples.PREDICT, responses=examples.PREDICTED)
     async def predict(
@@ -77,10 +78,9 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         content = await body.read(request, limit)
         began = time.monotonic_ns()
         if metadata.tokenizer:
-            async with decoding:
-                inputs = await asyncio.to_thread(
-                    _tokens, _media_type(request), content, metadata, beams
-                )
+            inputs = await decoding(
+                partial(_tokens, _media_type(request), content, metadata, beams)
+            )
         else:
             inputs = (await _numbers(request, content, metadata, columns, drawn, decoding),)
         work = engine.infer(InferenceRequest(model, inputs, version))
@@ -107,7 +107,7 @@ async def _numbers(
     metadata: ModelMetadata,
     columns: Sequence[str],
     drawn: bool,
-    decoding: asyncio.Semaphore,
+    decoding: Aside,
 ) -> Tensor:
     """The one input of a model of pictures, tables or series, or of one whose input may be `drawn`
     by chance."""
@@ -125,8 +125,7 @@ async def _numbers(
         is_long = True  # as pictures, however short the files are
     if is_long:
         # It takes its time, which the other requests shall not wait for.
-        async with decoding:
-            array = await asyncio.to_thread(decode)
+        array = await decoding(decode)
     else:
         array = decode()
     if not metadata.max_batch_size:
