@@ -16,7 +16,7 @@ from serving.doctor.machine import clock, files, threads
 from serving.doctor.memory import memory, shared_memory
 from serving.doctor.ports import ports
 from serving.doctor.repository import repository
-from serving.doctor.runtime import packages, runtime
+from serving.doctor.runtime import interpreter, packages, runtime
 from serving.doctor.security import security
 from serving.doctor.servers import servers
 from serving.settings import Settings, given, option, repositories
@@ -24,8 +24,8 @@ from serving.settings import Settings, given, option, repositories
 SCHEMA: Final = "penstock.doctor/1"
 
 CHECKS: Final[tuple[Check, ...]] = (
-    *(packages, runtime, threads, memory, shared_memory, files, clock, ports, security),
-    *(servers, repository),
+    *(packages, interpreter, runtime, threads, memory, shared_memory, files, clock, ports),
+    *(security, servers, repository),
 )
 # The settings of `penstock serve` that the checks look at; the others are taken as well.
 _SETTINGS: Final = (

@@ -1,6 +1,8 @@
 """The versions of what serves, and whether ONNX Runtime and the GPU fit together."""
 
 import platform
+import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +20,12 @@ _RUNTIMES: Final = ("onnxruntime", "onnxruntime-gpu")
 _PACKAGES: Final = ("numpy", "tritonclient", "grpcio", "protobuf", "fastapi", "uvicorn")
 _CUDA: Final = "CUDAExecutionProvider"
 _MIB: Final = 1024 * 1024
+_OPTIMISED: Final = "--enable-optimizations"
+_OF_THE_SYSTEM: Final = "/usr"
+_COMPILE: Final = (
+    "small requests cost a tenth more: take the distribution's Python, python.org's or the "
+    f"container image's; with pyenv, PYTHON_CONFIGURE_OPTS='{_OPTIMISED} --with-lto'"
+)
 # What the driver's kernel module makes.
 NODES: Final = Path("/dev/nvidiactl")
 
@@ -26,7 +34,7 @@ def packages(_: Settings) -> Iterator[Finding]:
     """Which versions are installed."""
     names = (*_PACKAGES, *_installed(_RUNTIMES))
     versions = ", ".join(f"{name} {version(name)}" for name in _installed(names))
-    found = f"penstock {version('penstock')}, Python {platform.python_version()}, {versions}"
+    found = f"penstock {version('penstock')}, {versions}"
     if len(_installed(_RUNTIMES)) > 1:
         advice = (
             "onnxruntime and onnxruntime-gpu overwrite each other's files: uninstall both, then "
@@ -35,6 +43,35 @@ def packages(_: Settings) -> Iterator[Finding]:
         yield warning("packages", found, advice)
     else:
         yield good("packages", found)
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How a Python was compiled: configure's `arguments`, and where it was installed to."""
+
+    arguments: str
+    prefix: str
+    is_debug: bool = False
+
+
+THIS: Final = Build(
+    str(sysconfig.get_config_var("CONFIG_ARGS") or ""),
+    sys.base_prefix,
+    bool(sysconfig.get_config_var("Py_DEBUG")),
+)
+
+
+def interpreter(_: Settings, build: Build = THIS) -> Iterator[Finding]:
+    """Whether Python itself was compiled to be quick, which most of a short request depends on."""
+    name = f"{platform.python_implementation()} {platform.python_version()}"
+    # Windows' has no such arguments. Distributions optimise, and not all do it by this argument.
+    is_optimised = _OPTIMISED in build.arguments or build.prefix == _OF_THE_SYSTEM
+    if build.is_debug:
+        yield warning("python", f"{name}, compiled for debugging", _COMPILE)
+    elif build.arguments and not is_optimised:
+        yield warning("python", f"{name}, compiled without {_OPTIMISED}", _COMPILE)
+    else:
+        yield good("python", f"{name}, compiled as it should be")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from bench.peers.base import free_ports
 from serving.devices import Gpus, Wish
 from serving.doctor import machine, memory, ports, runtime, servers
 from serving.doctor.findings import Finding, Verdict
+from serving.doctor.runtime import Build
 from serving.engine.backends.gpus import find_gpus
 from serving.engine_settings import EngineKind
 from serving.settings import Settings
@@ -227,6 +228,26 @@ def test_a_clock_should_be_quick_and_right(
 
     assert finding.verdict is verdict
     assert found in finding.found
+
+
+@pytest.mark.parametrize(
+    ("build", "verdict", "found"),
+    [
+        (Build("'--enable-optimizations' '--with-lto'", "/usr/local"), GOOD, "as it should be"),
+        (Build("'--enable-shared'", "/usr"), GOOD, "as it should be"),
+        (Build("", r"C:\Python"), GOOD, "as it should be"),
+        (Build("'--enable-shared'", "/home/me/.pyenv"), WARNING, "without --enable-optimizations"),
+        (Build("'--with-pydebug'", "/usr", is_debug=True), WARNING, "for debugging"),
+    ],
+)
+def test_a_python_that_was_not_compiled_to_be_quick_is_told_of(
+    build: Build, verdict: Verdict, found: str
+) -> None:
+    [finding] = runtime.interpreter(Settings(), build)
+
+    assert finding.verdict is verdict
+    assert finding.found.endswith(found)
+    assert ("the distribution's Python" in finding.advice) == (verdict is WARNING)
 
 
 def test_the_state_of_the_clock_is_asked_of_the_kernel(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_json_names_every_check(repository: Path) -> None:
     assert document["schema"] == "penstock.doctor/1"
     assert document["verdict"] in ("good", "warning")
     assert {check.__name__ for check in CHECKS} == {
-        *("packages", "runtime", "threads", "memory", "shared_memory"),
+        *("packages", "interpreter", "runtime", "threads", "memory", "shared_memory"),
         *("files", "clock", "ports", "security", "servers", "repository"),
     }
     assert {"packages", "runtime", "gpu", "threads", "port of grpc", "repository"} <= set(
