@@ -16,7 +16,7 @@ from serving.triton import failures
 from serving.triton.dialling import Dialling
 from serving.triton.discovery import Discovery
 from serving.triton.failures import Untouched
-from serving.triton.link import Link, State
+from serving.triton.link import Link, State, executed
 from serving.triton.sequences import Home
 
 logger = logging.getLogger("penstock.triton")
@@ -100,7 +100,7 @@ class Fleet:
         """
         tried: Link | None = None
         while True:
-            link = self._choose(home, tried)
+            link = self._choose(executed(message), home, tried)
             try:
                 return await link.call(method, message, deadline)
             except Untouched as failure:
@@ -113,7 +113,7 @@ class Fleet:
         """As `call`, with all responses to a request on a stream; tried again before the first."""
         tried: Link | None = None
         while True:
-            link = self._choose(home, tried)
+            link = self._choose(executed(message), home, tried)
             began = False
             try:
                 async with aclosing(link.stream(message, deadline)) as replies:
@@ -137,17 +137,18 @@ class Fleet:
         errors = [failure for failure in map(_failure, results) if failure]
         return [one for one in results if not isinstance(one, BaseException)], errors
 
-    def _choose(self, home: Home | None, besides: Link | None) -> Link:
+    def _choose(self, model: str, home: Home | None, besides: Link | None) -> Link:
         """The server with the fewest calls in hand; of equals the one that waits for longest.
 
-        One that is not ready, as one of its models fails, still knows what to answer.
+        One that fails the model, or is not ready as another fails, is asked where no other can be.
         """
         link = self._links.get(home.address) if home and home.address else None
         if link is None or link.state is State.UNREACHABLE:
             candidates = [one for one in self._reachable() if one is not besides]
             if not candidates:
                 raise failures.nobody()
-            link = min(candidates, key=_preference)
+            link = min(candidates, key=lambda one: _preference(one, model))
+            link.strikes.tried(model)
         link.turn = next(self._turns)
         if home:
             home.address = link.address
@@ -211,8 +212,13 @@ class Fleet:
         leaving.add_done_callback(self._leaving.discard)
 
 
-def _preference(link: Link) -> tuple[bool, int, int]:
-    return link.state is not State.READY, link.outstanding, link.turn
+def _preference(link: Link, model: str) -> tuple[bool, bool, int, int]:
+    return (
+        link.strikes.are_out(model),
+        link.state is not State.READY,
+        link.outstanding,
+        link.turn,
+    )
 
 
 def _failure(result: Any) -> ServingError | None:

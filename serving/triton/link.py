@@ -19,6 +19,7 @@ from serving.statistics import ServerFailure, ServerStatistics
 from serving.triton import failures
 from serving.triton.dialling import Dialling
 from serving.triton.failures import Untouched
+from serving.triton.strikes import Strikes
 
 logger = logging.getLogger("penstock.triton")
 
@@ -43,8 +44,9 @@ class Link:
 
     Its address is ADDRESS:PORT, and `name` the host that it was looked up for. `changed` is called
     whenever `state` is another, and `why` says why it is unreachable. `outstanding` counts the
-    calls that the server has not answered yet, `turn` tells when it was last chosen, `began` is
-    when the connection was opened, in seconds of the monotonic clock, and `identity` what with.
+    calls that the server has not answered yet, `turn` tells when it was last chosen, `strikes`
+    which models it fails, `began` is when the connection was opened, in seconds of the monotonic
+    clock, and `identity` what with.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Link:
         self.why = ""
         self.outstanding = 0
         self.turn = 0
+        self.strikes = Strikes(record.address)
         self.began = time.monotonic()
         self.identity = dialling.identity
         self._channel = dialling.open(self.address, name)
@@ -77,11 +80,13 @@ class Link:
         remaining = _remaining(deadline)
         with self._in_hand():
             try:
-                return await getattr(self._stub, method)(message, timeout=remaining)
+                reply = await getattr(self._stub, method)(message, timeout=remaining)
             except grpc.aio.AioRpcError as failure:
-                self._fail(failures.of_call(failure))
+                self._fail(failures.of_call(failure), message)
+            self.strikes.answered(executed(message))
+            return reply
 
-    async def stream(self, message: Message, deadline: int | None) -> AsyncGenerator[Any, None]:
+    async def stream(self, message: Any, deadline: int | None) -> AsyncGenerator[Any, None]:
         """The `ModelInferResponse` messages to one request; raises as `call` does."""
         remaining = _remaining(deadline)
         with self._in_hand():
@@ -91,10 +96,11 @@ class Link:
             try:
                 async for reply in call:
                     if reply.error_message:
-                        self._fail(failures.of_stream(reply.error_message))
+                        self._fail(failures.of_stream(reply.error_message), message)
+                    self.strikes.answered(message.model_name)
                     yield reply.infer_response
             except grpc.aio.AioRpcError as failure:
-                self._fail(failures.of_call(failure))
+                self._fail(failures.of_call(failure), message)
             finally:
                 call.cancel()
 
@@ -151,14 +157,21 @@ class Link:
     def _lose(self, details: str) -> None:
         self._become(State.UNREACHABLE, self._dialling.why(details, self._name))
 
-    def _fail(self, failure: ServingError | Untouched) -> NoReturn:
+    def _fail(self, failure: ServingError | Untouched, message: Message) -> NoReturn:
         if (reason := failures.reason(failure)) is not None:
             self.record.failures[reason] += 1
         if isinstance(failure, ServingError) and reason is ServerFailure.FAILED:
             self._faults.tell(failure)
+            if model := executed(message):
+                self.strikes.failed(model)
         if isinstance(failure, Untouched) and failure.unconnected:
             self._lose(failure.unconnected)
         raise failure from None
+
+
+def executed(message: Message) -> str:
+    """The model that the server is to execute for `message`; "" where it is to execute none."""
+    return message.model_name if isinstance(message, service_pb2.ModelInferRequest) else ""
 
 
 def soon() -> int:

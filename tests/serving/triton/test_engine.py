@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from serving.dtypes import Datatype
 from serving.engine_settings import EngineKind
 from serving.errors import (
     DeadlineExceeded,
+    Internal,
     InvalidArgument,
     NotFound,
     Overloaded,
@@ -174,6 +175,35 @@ async def test_what_may_have_run_is_not_asked_of_another(error: ServingError) ->
         with pytest.raises(type(error), match=str(error)):
             await asked.engine.infer(request("a"))
         assert len(servers[0].begun) + len(servers[1].begun) == 1
+
+
+async def test_a_server_that_fails_whatever_it_is_asked_does_not_draw_the_requests() -> None:
+    broken = ScriptedEngine(m=failing(Internal("an illegal memory access")), other=echo)
+    async with asking(broken, ScriptedEngine(m=echo, other=echo)) as asked:
+        with suppress(Internal):
+            await asked.engine.infer(request("first"))  # which asks for the configuration, too
+        failures = 0
+        for number in range(20):
+            try:
+                await asked.engine.infer(request(str(number)))
+            except Internal:
+                failures += 1
+        # So many in a row say that it is no chance.
+        assert failures <= 3
+        before = len(broken.begun)
+        for letter in "abcdef":
+            await asked.engine.infer(request(letter, "other"))
+    # Another model it executes as well as ever.
+    assert len(broken.begun) > before
+
+
+async def test_where_all_servers_fail_a_model_they_are_asked_all_the_same() -> None:
+    servers = [ScriptedEngine(m=failing(Internal("out of memory"))) for _ in range(2)]
+    async with asking(*servers) as asked:
+        for number in range(12):
+            with pytest.raises(Internal, match="out of memory"):
+                await asked.engine.infer(request(str(number)))
+    assert len(servers[0].begun) == len(servers[1].begun) == 6
 
 
 async def test_a_server_says_for_how_long_it_is_overloaded() -> None:
