@@ -48,7 +48,10 @@ def _help() -> str:
 @click.argument("recipe", metavar="RECIPE", type=click.Choice(list(RECIPES)))
 @options.epochs("Passes over the training data.", BY_RECIPE)
 @click.option(
-    "--batch-size", type=click.IntRange(min=2), show_default=BY_RECIPE, help="Samples per step."
+    "--batch-size",
+    type=click.IntRange(min=2),
+    show_default=BY_RECIPE,
+    help="Samples per step; of gd's steps, those that are held in memory at a time.",
 )
 @click.option(
     "--lr",

@@ -131,8 +131,10 @@ def fit(
     normalise = task.preprocessing(dataset.normalisation).to(device)
     forward: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
     precision = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-    number = batches_per_epoch(len(train_x), config)
-    size = len(train_x) if config.full_batch else min(config.batch_size, len(train_x))
+    pieces = batches_per_epoch(len(train_x), config)
+    number, size = pieces, min(config.batch_size, len(train_x))
+    if config.full_batch:
+        number, size = 1, len(train_x)
     lengths = task.lengths(train_x)
     augment = Augmenter(config, len(train_x), device)
     step, steps = len(history) * number, config.epochs * number
@@ -145,30 +147,35 @@ def fit(
         losses = 0.0
         slow = Lookahead(model) if config.lookahead else None
         for index in batches.draw(len(train_x), size, number, lengths, device):
-            x, y = augment(train_x[index], index, epoch), train_y[index]  # (B, ...), (B,)
-            with precision:
-                outputs = task.outputs(forward, normalise(x), y)  # (B, ...)
-                loss = task.loss(outputs, y, config.label_smoothing)
+            optimizer.zero_grad()
+            plain = 0.0
+            # The gradient of a sum is the sum of gradients: no more than a batch's activations are
+            # held in memory, however many samples a step takes.
+            for piece in index.tensor_split(pieces // number):
+                share = len(piece) / len(index)
+                x, y = augment(train_x[piece], piece, epoch), train_y[piece]  # (B, ...), (B,)
+                with precision:
+                    outputs = task.outputs(forward, normalise(x), y)  # (B, ...)
+                    loss = share * task.loss(outputs, y, config.label_smoothing)
+                loss.backward()  # type: ignore[no-untyped-call]
+                # Without the smoothing, so that it compares with the test loss.
+                plain += share * task.loss(outputs.detach().float(), y).item()
+                on_batch()
 
             lr = craft.learning_rate(step, steps, config)
             craft.set_rate(optimizer, lr)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
             craft.clip(model, config)
             optimizer.step()
             step += 1
             if slow and (step % config.lookahead == 0 or step % number == 0):
                 slow.pull(config.lookahead, step / steps)
 
-            # Without the smoothing, so that it compares with the test loss.
-            plain = task.loss(outputs.detach().float(), y).item()
             if not math.isfinite(plain):
                 raise DivergenceError(
                     f"the loss became {plain} in epoch {epoch}, step {step} of {steps}: "
                     f"train with a lower --lr than {config.lr}"
                 )
             losses += plain
-            on_batch()
 
         row = Epoch(epoch, lr, losses / number, *evaluate(model, normalise, task, *test), 0.0)
         if config.patience is not None:
@@ -187,8 +194,10 @@ def _tensors(x: Array, y: Array, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def batches_per_epoch(samples: int, config: TrainConfig) -> int:
-    """Whole batches only: a last batch of one sample has no variance to normalise by."""
-    return 1 if config.full_batch else max(1, samples // config.batch_size)
+    """How many go through the network, with an optimiser that takes all for one step as well.
+
+    Whole ones only: a last batch of one sample has no variance to normalise by."""
+    return max(1, samples // config.batch_size)
 
 
 def measure(model: nn.Module, task: Task, dataset: Dataset) -> dict[str, int | float]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.training.samples import slice_of
-from training import activations, craft
+from training import activations, craft, loop
 from training.catalog import RECIPES, build_model
 from training.config import ACTIVATIONS, INITS, OPTIMIZERS, SCHEDULES, TrainConfig, changed
 from training.data.dataset import Dataset
@@ -17,6 +18,7 @@ from training.errors import ConfigError
 from training.loop import batches_per_epoch, train
 
 DIGITS = RECIPES["digits-mlp"].config
+DENSE = {"inputs": 64, "hidden": 16, "outputs": 10}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -27,12 +29,39 @@ def test_every_optimiser_learns_at_its_own_learning_rate(name: str, digits: Data
     assert checkpoint.metrics["test_accuracy"] > 0.8
 
 
-def test_gradient_descent_takes_all_samples_for_each_step(digits: Dataset) -> None:
-    config = changed(DIGITS, optimizer="gd", epochs=2, device="cpu")
-    steps: list[None] = []
-    train("digits-mlp", config, slice_of(digits), lambda: steps.append(None))
-    assert len(steps) == 2
-    assert batches_per_epoch(10**6, config) == 1
+def test_gradient_descent_takes_all_samples_for_each_step_in_whatever_pieces(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without norms, which each piece has by itself, and dropout, which is drawn for each.
+    monkeypatch.setattr(loop, "build_model", lambda *_: build_model("dense", DENSE))
+    whole = changed(DIGITS, optimizer="gd", epochs=2, device="cpu", batch_size=10**6)
+    in_pieces = replace(whole, batch_size=70)
+    (_, one), (_, other) = (
+        train("digits-mlp", config, slice_of(digits)) for config in (whole, in_pieces)
+    )
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_gradient_descent_holds_no_more_samples_in_memory_than_others(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def watched(*given: Any) -> nn.Module:
+        model = build_model(*given)
+        model.register_forward_pre_hook(
+            lambda module, inputs: seen.append(len(inputs[0])) if module.training else None
+        )
+        return model
+
+    monkeypatch.setattr(loop, "build_model", watched)
+    config = changed(DIGITS, optimizer="gd", epochs=1, device="cpu", batch_size=50)
+    reported: list[None] = []
+    train("digits-mlp", config, digits, lambda: reported.append(None))
+    assert sum(seen) == len(digits.train_x)
+    assert max(seen) < 2 * 50
+    assert len(reported) == len(seen) == batches_per_epoch(len(digits.train_x), config)
 
 
 def test_another_optimiser_comes_with_its_learning_rate_unless_one_is_named() -> None:
