@@ -25,6 +25,11 @@ _TF32: Final = 1e-2
 _TOLERANCES: Final = {"trt_int8_enable": 1e-1, "trt_bf16_enable": 5e-2, "trt_fp16_enable": 2e-2}
 _TRUE: Final = ("true", "on", "1")
 _FALSE: Final = ("false", "off", "0")
+# A flag of either provider: CUDA's takes 1 as well, TensorRT's nothing but these words.
+SET: Final = "True"
+_UNSET: Final = "False"
+# Beyond that the provider's own reading of a number fails, without its name.
+_INTEGERS: Final = range(-(2**31), 2**31)
 
 
 def tensorrt_options(proto: Proto) -> dict[str, str] | None:
@@ -40,7 +45,7 @@ def tolerance(proto: Proto) -> float:
     if said is not None:
         return said
     options = tensorrt_options(proto) or {}
-    return next((t for option, t in _TOLERANCES.items() if options.get(option) == "1"), _TF32)
+    return next((t for option, t in _TOLERANCES.items() if options.get(option) == SET), _TF32)
 
 
 def cuda_options(proto: Proto) -> dict[str, str]:
@@ -84,7 +89,7 @@ def _of_gpus(proto: Proto, name: str) -> Iterable[Any]:
 def _tensorrt(parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, text in parameters.items():
         if name == "precision_mode":
-            yield from ((option, "1") for option in _PRECISIONS[text])
+            yield from ((option, SET) for option in _PRECISIONS[text])
         else:
             parameter = _TENSORRT[name]
             yield parameter.option, parameter.read(text)
@@ -133,13 +138,13 @@ def _reason(read: Reader, text: str) -> str:
 def _flag(text: str) -> str:
     if text.lower() not in (*_TRUE, *_FALSE):
         raise ValueError("true or false")
-    return "1" if text.lower() in _TRUE else "0"
+    return SET if text.lower() in _TRUE else _UNSET
 
 
 def _number(text: str) -> str:
     digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal()):
-        raise ValueError("a whole number")
+    if not (digits.isascii() and digits.isdecimal() and int(text) in _INTEGERS):
+        raise ValueError("a whole number of 32 bits")
     return text
 
 

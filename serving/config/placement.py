@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from tritonclient.grpc import model_config_pb2
 
-from serving.config.accelerators import cuda_options, tensorrt_options
+from serving.config.accelerators import SET, cuda_options, tensorrt_options
 from serving.config.parameters import runtime_options
 from serving.config.source import Fault
 from serving.config.text import Proto
@@ -37,7 +37,7 @@ class Placement:
     @property
     def records_graphs(self) -> bool:
         """Whether the launches of kernels are recorded and replayed, as CUDA graphs."""
-        return "1" in (
+        return SET in (
             self.cuda.get("enable_cuda_graph"),
             (self.tensorrt or {}).get("trt_cuda_graph_enable"),
         )

@@ -164,21 +164,24 @@ def test_a_placement_tells_where_it_is() -> None:
     [
         ({}, {}),
         ({"precision_mode": "FP32"}, {}),
-        ({"precision_mode": "FP16"}, {"trt_fp16_enable": "1"}),
-        ({"precision_mode": "BF16"}, {"trt_bf16_enable": "1"}),
-        ({"precision_mode": "INT8"}, {"trt_int8_enable": "1"}),
+        ({"precision_mode": "FP16"}, {"trt_fp16_enable": "True"}),
+        ({"precision_mode": "BF16"}, {"trt_bf16_enable": "True"}),
+        ({"precision_mode": "INT8"}, {"trt_int8_enable": "True"}),
         ({"max_workspace_size_bytes": "1073741824"}, {"trt_max_workspace_size": "1073741824"}),
         (
             {"int8_calibration_table_name": "t", "int8_use_native_calibration_table": "off"},
             {
                 "trt_int8_calibration_table_name": "t",
-                "trt_int8_use_native_calibration_table": "0",
+                "trt_int8_use_native_calibration_table": "False",
             },
         ),
         (
             {"trt_engine_cache_enable": "True", "trt_engine_cache_path": "/cache"},
-            {"trt_engine_cache_enable": "1", "trt_engine_cache_path": "/cache"},
+            {"trt_engine_cache_enable": "True", "trt_engine_cache_path": "/cache"},
         ),
+        # The provider refuses 1 and 0, which Triton's documentation has.
+        ({"trt_cuda_graph_enable": "1"}, {"trt_cuda_graph_enable": "True"}),
+        ({"trt_timing_cache_enable": "0"}, {"trt_timing_cache_enable": "False"}),
         ({"trt_auxiliary_streams": "-1"}, {"trt_auxiliary_streams": "-1"}),
     ],
 )
@@ -199,8 +202,8 @@ def test_tensorrts_parameters_become_the_providers_options(
             {"arena_extend_strategy": "kSameAsRequested"},
         ),
         ({"cudnn_conv_algo_search": "1"}, {"cudnn_conv_algo_search": "HEURISTIC"}),
-        ({"cudnn_conv_use_max_workspace": "0"}, {"cudnn_conv_use_max_workspace": "0"}),
-        ({"enable_cuda_graph": "on"}, {"enable_cuda_graph": "1"}),
+        ({"cudnn_conv_use_max_workspace": "0"}, {"cudnn_conv_use_max_workspace": "False"}),
+        ({"enable_cuda_graph": "on"}, {"enable_cuda_graph": "True"}),
     ],
 )
 def test_cudas_parameters_become_the_providers_options(
@@ -224,8 +227,8 @@ def test_tritons_older_parameters_go_before_those_of_the_accelerator() -> None:
         "cudnn_conv_algo_search": "DEFAULT",
         "gpu_mem_limit": "1000",
         "arena_extend_strategy": "kNextPowerOfTwo",
-        "do_copy_in_default_stream": "1",
-        "use_tf32": "0",
+        "do_copy_in_default_stream": "True",
+        "use_tf32": "False",
     }
 
 
@@ -250,6 +253,7 @@ def test_tritons_older_parameters_go_before_those_of_the_accelerator() -> None:
             "'max_workspace_size_bytes' is '1 GB', expected a number of bytes above 0",
         ),
         (accelerated("tensorrt", trt_min_subgraph_size="-"), "expected a whole number"),
+        (accelerated("tensorrt", trt_min_subgraph_size="2147483648"), "number of 32 bits"),
         (accelerated("tensorrt", trt_engine_cache_path=""), "expected a text"),
         (
             accelerated("cuda", device_id="1"),

@@ -182,9 +182,9 @@ def test_a_model_of_which_nothing_executes_on_its_gpu_is_warned_of(
 
 
 def test_the_order_of_the_providers_is_tensorrt_cuda_and_the_cpu_for_the_rest() -> None:
-    assert on_gpu(Placement(1, {"use_tf32": "0"}, {"trt_fp16_enable": "1"})) == [
-        (TENSORRT, {"trt_fp16_enable": "1", "device_id": "1"}),
-        (CUDA, {"use_tf32": "0", "device_id": "1"}),
+    assert on_gpu(Placement(1, {"use_tf32": "False"}, {"trt_fp16_enable": "True"})) == [
+        (TENSORRT, {"trt_fp16_enable": "True", "device_id": "1"}),
+        (CUDA, {"use_tf32": "False", "device_id": "1"}),
         ("CPUExecutionProvider", {}),
     ]
     assert [name for name, _ in on_gpu(Placement(0))] == [CUDA, "CPUExecutionProvider"]

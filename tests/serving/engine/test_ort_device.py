@@ -182,8 +182,8 @@ def test_pinned_memory_is_used_unless_the_configuration_says_not_to() -> None:
     ("text", "options", "graphs"),
     [
         ("max_batch_size: 6", {}, None),
-        ("max_batch_size: 6", {"enable_cuda_graph": "1"}, Graphs((1, 2, 4, 6))),
-        ("", {"enable_cuda_graph": "1"}, Graphs()),
+        ("max_batch_size: 6", {"enable_cuda_graph": "True"}, Graphs((1, 2, 4, 6))),
+        ("", {"enable_cuda_graph": "True"}, Graphs()),
     ],
 )
 def test_graphs_are_of_the_likely_batch_sizes(
