@@ -4,7 +4,8 @@ TrainingError
 ├── ConfigError       a setting that cannot work: epochs, learning rate, device, recipe name
 ├── DataError         a data file that is missing, corrupt or out of reach
 ├── CheckpointError   a checkpoint that cannot be written, read or rebuilt
-├── StateError        a state to go on from that cannot be written, is corrupt or of another run
+├── StateError        a state to go on from that cannot be written
+│   └── UnfitStateError   one that is corrupt, or of another run
 └── DivergenceError   the loss is no longer a number
 """
 
@@ -26,6 +27,10 @@ class CheckpointError(TrainingError):
 
 
 class StateError(TrainingError):
+    pass
+
+
+class UnfitStateError(StateError):
     pass
 
 

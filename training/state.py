@@ -29,7 +29,7 @@ from training import provenance, record
 from training.checkpoint import DatasetRef
 from training.config import TrainConfig
 from training.curve import Epoch
-from training.errors import StateError
+from training.errors import StateError, UnfitStateError
 
 SCHEMA = "penstock.training-state/1"
 SUFFIX = ".unfinished.safetensors"
@@ -146,19 +146,19 @@ def save(path: Path, identity: Identity, progress: Progress) -> None:
 def restore(path: Path, identity: Identity, progress: Progress) -> bool:
     """Brings `progress` to where the run was left; False where there is no such file.
 
-    Raises StateError for a file that is corrupt, or of another run."""
+    Raises UnfitStateError for a file that is corrupt, or of another run."""
     if not path.exists():
         return False
     known, tensors = _read(path)
     if differences := _differences(known.identity, identity):
-        raise StateError(
+        raise UnfitStateError(
             f"{path}: the state of another run: {'; '.join(differences)}. "
             f"Run as it was run to go on; {CURE}"
         )
     try:
         _apply(tensors, progress)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise StateError(f"{path}: does not fit this run ({error}); {CURE}") from error
+        raise UnfitStateError(f"{path}: does not fit this run ({error}); {CURE}") from error
     progress.history[:] = known.history
     progress.earlier = known.seconds
     return True
@@ -170,16 +170,16 @@ def _read(path: Path) -> tuple[_Record, Tensors]:
             metadata = file.metadata() or {}
             tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise StateError(f"{path}: cannot be read ({error}); {CURE}") from error
+        raise UnfitStateError(f"{path}: cannot be read ({error}); {CURE}") from error
     if metadata.get("schema") != SCHEMA:
-        raise StateError(f"{path}: not the state of a training run ({SCHEMA}); {CURE}")
+        raise UnfitStateError(f"{path}: not the state of a training run ({SCHEMA}); {CURE}")
     text = metadata.get("record", "")
     if _digest(text, tensors) != metadata.get("sha256"):
-        raise StateError(f"{path}: corrupt, its SHA-256 is another than it says; {CURE}")
+        raise UnfitStateError(f"{path}: corrupt, its SHA-256 is another than it says; {CURE}")
     try:
         return record.from_json(_Record, json.loads(text)), tensors
     except ValueError as error:
-        raise StateError(f"{path}: {error}; {CURE}") from error
+        raise UnfitStateError(f"{path}: {error}; {CURE}") from error
 
 
 def _tensors(progress: Progress) -> Tensors:

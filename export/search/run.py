@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import nn
+
 from export.errors import ConversionFailed
 from export.search import latency
 from export.search.space import Candidate, candidate, listed, own_point, shape, space
@@ -19,7 +21,7 @@ from training.checkpoint import Checkpoint
 from training.config import TrainConfig
 from training.curve import Epoch
 from training.data.dataset import Dataset
-from training.errors import CheckpointError, DivergenceError, StateError
+from training.errors import CheckpointError, DivergenceError, StateError, UnfitStateError
 
 TRIALS, TABLE, PICTURE, WINNER = "trials.db", "trials.csv", "pareto.png", "winner"
 
@@ -95,9 +97,22 @@ class Search:
 
     def train(self, winner: Outcome, listener: Listener) -> Checkpoint:
         """The winner, on all of the training data this time, as a checkpoint like any other."""
-        chosen, output = self._candidate(winner.point), self._folder / WINNER
+        output = self._folder / WINNER
         unfinished = state.path_for(output)
-        checkpoint, model = loop.train(
+        try:
+            checkpoint, model = self._train(winner, listener, unfinished)
+        except UnfitStateError:  # of who had won before there were more trials
+            state.remove(unfinished)
+            checkpoint, model = self._train(winner, listener, unfinished)
+        saved = checkpoints.save(output, checkpoint, model)
+        state.remove(unfinished)
+        return saved
+
+    def _train(
+        self, winner: Outcome, listener: Listener, unfinished: Path
+    ) -> tuple[Checkpoint, nn.Module]:
+        chosen = self._candidate(winner.point)
+        return loop.train(
             self._recipe,
             chosen.config,
             self._dataset,
@@ -106,9 +121,6 @@ class Search:
             architecture=chosen.architecture,
             state=unfinished,
         )
-        saved = checkpoints.save(output, checkpoint, model)
-        state.remove(unfinished)
-        return saved
 
     def _try(
         self, point: dict[str, Any], before: list[Outcome], listener: Listener

@@ -13,7 +13,9 @@ from export.search.command import search
 from export.search.report import Report
 from export.search.run import PICTURE, TABLE, TRIALS, WINNER
 from export.search.study import Outcome
+from training import checkpoint
 from training.checkpoint import load
+from training.state import SUFFIX
 
 ARGUMENTS = ("digits-mlp", "--epochs", "1", "--device", "cpu")
 
@@ -60,6 +62,26 @@ def test_a_search_that_was_killed_goes_on_and_its_winner_exports_like_any_model(
     )
     assert exported.exit_code == 0, exported.output
     assert (tmp_path / "repository" / "digits-mlp" / "1" / "passport.json").exists()
+
+
+def test_a_winner_that_was_killed_gives_way_to_a_better_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (*ARGUMENTS, "--output", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", kill)
+        patch.setattr(latency, "measure", lambda *_: 1000.0)
+        with pytest.raises(Killed):
+            run(*arguments, "--trials", "1")
+    unfinished = tmp_path / f"{WINNER}{SUFFIX}"
+    assert unfinished.exists()
+
+    monkeypatch.setattr(latency, "measure", lambda *_: 10.0)
+    result = run(*arguments, "--trials", "2", "--max-latency", "500")
+    assert result.exit_code == 0, result.output
+    assert "trial 2:" in result.output
+    assert load(tmp_path / WINNER).metrics["test_n"] == 355
+    assert not unfinished.exists()
 
 
 def test_a_network_that_cannot_be_exported_does_not_end_the_search(
