@@ -9,17 +9,16 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 
 from serving.dtypes import Datatype
-from serving.values import value
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Parameter: TypeAlias = bool | int | float | str
 Parameters: TypeAlias = Mapping[str, Parameter]
 
 
-@value
-class Tensor:
+class Tensor(Struct, frozen=True):
     """A named array. `array.dtype` is `datatype.numpy`; the shape includes the batch dimension."""
 
     name: str
@@ -70,8 +69,7 @@ class RequestedOutput(NamedTuple):
     classification: int = 0
 
 
-@value
-class InferenceRequest:
+class InferenceRequest(Struct, frozen=True):
     """One request, as any protocol decodes it.
 
     `version` "" leaves the choice to the model's version policy. No `outputs` asks for all.
@@ -84,7 +82,7 @@ class InferenceRequest:
     version: str = ""
     id: str = ""
     outputs: tuple[RequestedOutput, ...] = ()
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = {}
     deadline: int | None = None
     wants_one_response: bool = False
 
@@ -185,8 +183,7 @@ class SequencePolicy:
     merge: BatchPolicy | None = None
 
 
-@value
-class Timing:
+class Timing(Struct, frozen=True):
     """Where the time of one request went; durations in nanoseconds.
 
     `queue` is all of the wait until its batch ran; of that, `company` is how long there was an
@@ -200,11 +197,10 @@ class Timing:
     compute_output: int
     batch_rows: int
     company: int = 0
-    queued_at: int = field(default=0, compare=False)
+    queued_at: int = 0
 
 
-@value
-class InferenceResponse:
+class InferenceResponse(Struct, frozen=True):
     """The answer to one request, or one of several; `version` is the version that really ran.
 
     `is_last` where it is known, as it comes, that the request gets no other behind it.
@@ -214,7 +210,7 @@ class InferenceResponse:
     version: str
     outputs: tuple[Tensor, ...]
     id: str = ""
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = {}
     timing: Timing | None = None
     is_last: bool = False
 

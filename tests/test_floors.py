@@ -25,7 +25,7 @@ FLOORS: Final = (
     ),
     ("serving.acceptor", "serving.event_loop", "serving.faults", "serving.http2"),
     ("serving.dtypes", "serving.grpc_server"),
-    ("serving.location", "serving.restrictions", "serving.values"),
+    ("serving.location", "serving.restrictions"),
     ("serving.types",),
     (
         "serving.cores",

@@ -11,6 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from serving.engine.backends.base import StreamingSession
 from serving.engine.batching.batch import Batch, BatchReport, Executed
 from serving.engine.batching.batcher import Batcher
@@ -217,7 +219,7 @@ class StreamedVersion:
         arrived = time.monotonic_ns()
         response = await self._servable.infer(request)
         self.statistics.record_first_response(time.monotonic_ns() - arrived)
-        yield replace(response, is_last=True)
+        yield structs.replace(response, is_last=True)
 
     async def finish_sequences(self) -> None:
         """As the servable does."""

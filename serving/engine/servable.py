@@ -1,8 +1,10 @@
 """What the engine keeps for each version of a model, whatever answers inside."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+
+from msgspec import structs
 
 from serving.config import ModelConfig
 from serving.engine.acceleration import Acceleration
@@ -69,7 +71,7 @@ class OneResponse:
 
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The one response."""
-        yield replace(await self.infer(request), is_last=True)
+        yield structs.replace(await self.infer(request), is_last=True)
 
 
 # Finds the version of a model that answers at this moment ("" leaves the version to the policy);

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Iterable
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 
 from serving.config import ModelConfig
 from serving.dtypes import Datatype
@@ -11,7 +12,6 @@ from serving.engine.batching.merge import merge_key
 from serving.engine.parity import numbers
 from serving.errors import InvalidArgument
 from serving.types import InferenceRequest, RequestedOutput, Tensor, TensorSpec, fits, shown
-from serving.values import value
 
 _MOST_KNOWN: Final = 64
 _BATCH_NOTE: Final = (
@@ -20,8 +20,7 @@ _BATCH_NOTE: Final = (
 )
 
 
-@value
-class Admitted:
+class Admitted(Struct, frozen=True):
     """A request that fits the model.
 
     Requests of equal `key` may share a batch; `outputs` are the names to return, in the client's

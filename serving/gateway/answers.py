@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from serving.errors import Code, Decoupled, ServingError, Unauthenticated, Unsupported
 from serving.gateway import body
@@ -14,7 +16,7 @@ JSON: Final = "application/json"
 BINARY: Final = "application/octet-stream"
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True):
     """A response before it is a framework's object; `headers` are those beside type and length.
 
     `tensors` are large ones that follow `content`, where they lie.

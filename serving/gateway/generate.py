@@ -4,10 +4,10 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from msgspec import structs
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -46,7 +46,7 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
     )
     async def generate(request: Request, model: str, version: str) -> Response:
         """Run the model on JSON members that bear its inputs' names; exactly one response."""
-        inference = replace(await read(request, model, version), wants_one_response=True)
+        inference = structs.replace(await read(request, model, version), wants_one_response=True)
         began = time.monotonic_ns()
         response = await unless_gone(request, _only(engine.stream(inference)))
         answer = json(wire.encode(response))

@@ -13,7 +13,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
 
 from serving.errors import Code, InvalidArgument, ServingError
 from serving.gateway import answers
@@ -75,32 +77,23 @@ class _Ignored:
         pass
 
 
-class _Call:
-    """A request in the lane; its public attributes are those of uvicorn's own requests."""
+class _Call(Struct, eq=False):
+    """A request in the lane, of which so many bytes are `missing`, and `held` while it is there.
 
-    __slots__ = (
-        "chunks",
-        "disconnected",
-        "head",
-        "held",
-        "keep_alive",
-        "missing",
-        "response_complete",
-        "task",
-    )
-    message_event: Final = _Ignored()
+    What is not ours here are attributes of uvicorn's own requests.
+    """
+
+    head: Head
+    missing: int
+    held: int
+    chunks: list[bytes | memoryview] = []
+    task: asyncio.Task[None] | None = None
+    keep_alive: bool = True
+    disconnected: bool = False
+    response_complete: bool = False
+    message_event: ClassVar[_Ignored] = _Ignored()
     # While it is parsed, nothing in it can be malformed.
-    more_body: Final = False
-
-    def __init__(self, head: Head, held: int) -> None:
-        self.head = head
-        self.held = held
-        self.chunks: list[bytes | memoryview] = []
-        self.missing = head.size
-        self.task: asyncio.Task[None] | None = None
-        self.keep_alive = True
-        self.disconnected = False
-        self.response_complete = False
+    more_body: ClassVar[bool] = False
 
     def add(self, chunk: bytes) -> None:
         """More of the body."""
@@ -215,7 +208,8 @@ class HotLane(Guarded):
 
     def _take(self, head: Head) -> _Call:
         """Begin with a request; its body follows."""
-        self._incoming = self._call = call = _Call(head, self._lane.inflight.take(head.size))
+        held = self._lane.inflight.take(head.size)
+        self._incoming = self._call = call = _Call(head, head.size, held)
         self.cycle = call  # type: ignore[assignment]
         return call
 

@@ -1,8 +1,9 @@
 """One request and its response, as far as HTTP/2 is concerned."""
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 
 class Exchange(Protocol):
@@ -18,8 +19,7 @@ class Exchange(Protocol):
         """What was pending has left."""
 
 
-@dataclass(slots=True, eq=False)
-class Stream:
+class Stream(Struct, eq=False):
     """An open stream; sizes in bytes.
 
     `credit`     what the peer may still send

@@ -8,6 +8,7 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from msgspec import structs
 from tritonclient.grpc import service_pb2
 
 from serving.engine.batching.batch import BatchReport
@@ -139,7 +140,7 @@ class TritonEngine:
             if gathered is not None:
                 elapsed = time.monotonic_ns() - began
                 self._counting.gathered(request, gathered.response, elapsed, gathered.timing)
-                return replace(gathered.response, timing=gathered.timing)
+                return structs.replace(gathered.response, timing=gathered.timing)
             async with self._sequences.step(request) as home:
                 message = proto_client.encode_request(request)
                 reply = await self._fleet.call("ModelInfer", message, request.deadline, home)
@@ -150,7 +151,7 @@ class TritonEngine:
         """The responses as they come; one, unless the model is decoupled."""
         config = await self._descriptions.config(request.model, request.version)
         if not config.model_transaction_policy.decoupled:
-            yield replace(await self.infer(request), is_last=True)
+            yield structs.replace(await self.infer(request), is_last=True)
             return
         last = None
         with self._counted(request) as began:
@@ -237,4 +238,4 @@ class TritonEngine:
             with suppress(ServingError):
                 config = await self._descriptions.config(request.model, request.version)
                 self._counting.learn(request.model, config.max_batch_size)
-        return replace(response, timing=self._counting.answered(request, response, elapsed))
+        return structs.replace(response, timing=self._counting.answered(request, response, elapsed))

@@ -8,8 +8,10 @@ for the next one to be free.
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
+
+from msgspec import structs
 
 from serving.config import ModelConfig, Source
 from serving.config.model import specs
@@ -165,12 +167,12 @@ class _Model:
         kept = {k: v for k, v in request.parameters.items() if k not in _OF_THE_QUEUE}
         alike: Hashable = request.outputs, tuple(sorted(kept.items()))
         response, timing = await self._batcher.submit(
-            _Item(replace(request, parameters=kept), request.deadline),
+            _Item(structs.replace(request, parameters=kept), request.deadline),
             rows=admitted.rows,
             key=merge_key(request.inputs, alike),
             deadline=request.deadline,
         )
-        return Gathered(replace(response, id=request.id), timing)
+        return Gathered(structs.replace(response, id=request.id), timing)
 
     async def close(self) -> None:
         await self._batcher.close()
@@ -206,11 +208,11 @@ def _merged(batch: Batch[_Item, None]) -> tuple[Any, int | None]:
     """The message with all rows, and until when anybody waits for its answer."""
     first = batch.items[0].request
     arrays = concat([item.request.inputs for item in batch.items])
-    inputs = tuple(replace(tensor, array=arrays[tensor.name]) for tensor in first.inputs)
+    inputs = tuple(structs.replace(tensor, array=arrays[tensor.name]) for tensor in first.inputs)
     deadlines = [item.deadline for item in batch.items]
     known = [each for each in deadlines if each is not None]
     latest = max(known) if len(known) == len(deadlines) else None
-    return proto_client.encode_request(replace(first, inputs=inputs, id="")), latest
+    return proto_client.encode_request(structs.replace(first, inputs=inputs, id="")), latest
 
 
 def _divided(response: InferenceResponse, rows: Any) -> list[InferenceResponse]:
@@ -221,7 +223,7 @@ def _divided(response: InferenceResponse, rows: Any) -> list[InferenceResponse]:
     except ServingError as error:
         raise Internal(f"{response.model}: {error.message}") from error
     return [
-        replace(
+        structs.replace(
             response,
             outputs=tuple(Tensor(name, kinds[name], array) for name, array in share.items()),
         )

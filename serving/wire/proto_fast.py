@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
+from msgspec import Struct
 from tritonclient.grpc import service_pb2
 
 from serving.dtypes import Datatype
@@ -68,17 +69,12 @@ class _Known(NamedTuple):
     layout: _Layout | None = None
 
 
-class Repeated:
+class Repeated(Struct, eq=False):
     """A request whose beginning came before, and its inputs, or (None) their bytes only."""
 
-    __slots__ = ("inputs", "known", "raw")
-
-    def __init__(
-        self, known: _Known, inputs: list[Tensor] | None, raw: Sequence[memoryview] = ()
-    ) -> None:
-        self.known = known
-        self.inputs = inputs
-        self.raw = raw
+    known: _Known
+    inputs: list[Tensor] | None
+    raw: Sequence[memoryview] = ()
 
     @property
     def model_name(self) -> str:

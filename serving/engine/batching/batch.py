@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 from serving.engine.batching.entries import Step
 from serving.errors import ServingError
 from serving.types import Timing
-from serving.values import value
 
 T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
 
-@value
-class Batch(Generic[T, S]):
+class Batch(Struct, Generic[T, S], frozen=True):
     """What one execution gets: the slot that is its own meanwhile, and requests with their rows.
 
     `steps` are the requests' places in their sequences, where they belong to any.
@@ -26,8 +26,7 @@ class Batch(Generic[T, S]):
     steps: Sequence[Step] = ()
 
 
-@value
-class Executed(Generic[R]):
+class Executed(Struct, Generic[R], frozen=True):
     """What one execution gives: a result for each item in order; durations in nanoseconds.
 
     `rows` is how many ran, if these were not just those of the requests.
@@ -40,8 +39,7 @@ class Executed(Generic[R]):
     rows: int = 0
 
 
-@value
-class BatchReport:
+class BatchReport(Struct, frozen=True):
     """One execution, for the statistics; durations in nanoseconds, 0 where it failed.
 
     `queue`      summed over the requests

@@ -8,6 +8,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from msgspec import Struct
+
 from serving.errors import DeadlineExceeded, Overloaded, ServingError
 
 T = TypeVar("T", bound=Hashable)
@@ -29,8 +31,7 @@ class Step:
     slot: int = -1
 
 
-@dataclass(slots=True, eq=False)
-class Entry(Generic[T]):
+class Entry(Struct, Generic[T], eq=False):
     """One request that waits; `item` is unique among those waiting.
 
     `rows`           what it counts for in a batch

@@ -1,8 +1,9 @@
 """What the batcher keeps of requests and of batches until they are answered."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from serving.engine.batching.batch import Batch
 from serving.engine.batching.entries import Entry
@@ -14,8 +15,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 
-@dataclass(slots=True, eq=False)
-class Job(Generic[T, R]):
+class Job(Struct, Generic[T, R], eq=False):
     """A request, whoever waits for its result, and when that is foreseen."""
 
     item: T
@@ -23,8 +23,7 @@ class Job(Generic[T, R]):
     expected_at: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Flight(Generic[T, R, S]):
+class Flight(Struct, Generic[T, R, S], eq=False):
     """A batch that a worker, free for one since `free_since`, runs from `started` to `ended`.
 
     `expected_at` is when it should have run.

@@ -3,12 +3,12 @@
 import gc
 import tracemalloc
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from serving.dtypes import Datatype
 from serving.engine.cache import ResponseCache, entry_size, request_key

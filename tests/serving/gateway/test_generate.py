@@ -3,11 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from serving.errors import Internal, Overloaded
 from serving.types import InferenceRequest, InferenceResponse, Timing

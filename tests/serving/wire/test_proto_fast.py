@@ -1,12 +1,12 @@
 """Infer messages with known beginnings are read and written as the whole ones are."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
+from msgspec.structs import replace
 from tritonclient.grpc import service_pb2
 
 from serving.dtypes import Datatype

@@ -4,13 +4,13 @@ import asyncio
 import itertools
 import marshal
 import socket
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from serving import errors, types
 from serving.dtypes import Datatype

@@ -120,5 +120,5 @@ async def test_the_wait_for_company_is_told_apart_from_the_wait_for_an_instance(
         await model.arrival()
         model.release()
         # 90 ns for the instance, and 30 for the second request.
-        assert (await first)[1] == Timing(120, 1, 2, 3, batch_rows=2, company=30)
-        assert (await second)[1] == Timing(0, 1, 2, 3, batch_rows=2, company=0)
+        assert (await first)[1] == Timing(120, 1, 2, 3, batch_rows=2, company=30, queued_at=10)
+        assert (await second)[1] == Timing(0, 1, 2, 3, batch_rows=2, company=0, queued_at=130)

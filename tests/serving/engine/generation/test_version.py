@@ -2,11 +2,11 @@
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from serving.engine.assemble import assemble
 from serving.engine.backends.characters import Characters
