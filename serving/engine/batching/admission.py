@@ -27,7 +27,7 @@ _LONGEST_HOLD: Final = 50 * _NS_PER_MS
 class Line(NamedTuple):
     """A request and what is before it: rows and batches that wait, both with its own.
 
-    `free_at` is when an instance will be free, `idle` whether one is and nobody else waits.
+    `free_at` is when an instance will be free, `idle` whether one is and nobody waits before it.
     """
 
     rows: int

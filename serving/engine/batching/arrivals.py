@@ -54,10 +54,16 @@ class ArrivalQueue(Generic[T]):
         """Rows that wait."""
         return self._rows
 
-    def batches(self, rows: int = 0, key: Hashable = None) -> int:
-        """Batches that what waits will make at least, with so many rows more of that key."""
-        group = self._groups.get(key)
-        return self._batches + self._more(group.rows if group else 0, rows)
+    @property
+    def batches(self) -> int:
+        """Batches that what waits will make at least."""
+        return self._batches
+
+    def line_to(self, entry: Entry[T]) -> tuple[int, int]:
+        """The rows and batches to run until `entry` has: all that wait, and its own."""
+        group = self._groups.get(entry.key)
+        more = self._more(group.rows if group else 0, entry.rows)
+        return self._rows + entry.rows, self._batches + more
 
     @property
     def expires_at(self) -> int | None:

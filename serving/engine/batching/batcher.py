@@ -117,7 +117,7 @@ class Batcher(Generic[T, R, S]):
         if not self._queue:
             return max(running, default=0)
         free_at = 0 if self._idle else min(running)
-        line = Line(self._queue.rows, self._queue.batches(), free_at, idle=False)
+        line = Line(self._queue.rows, self._queue.batches, free_at, idle=False)
         return self._admission.end(line)
 
     @property
@@ -200,13 +200,13 @@ class Batcher(Generic[T, R, S]):
         self._pump_soon()
 
     def _line(self, entry: Entry[Job[T, R]]) -> Line:
-        """What waits, with that entry behind it."""
+        """What runs before that entry would, and it."""
         free_at = entry.at
         if not self._idle:
             free_at = max(free_at, min(flight.expected_at for flight in self._flights))
-        batches = self._queue.batches(entry.rows, entry.key)
-        is_idle = bool(self._idle) and not self._queue
-        return Line(self._queue.rows + entry.rows, batches, free_at, is_idle)
+        rows, batches = self._queue.line_to(entry)
+        is_idle = bool(self._idle) and rows == entry.rows
+        return Line(rows, batches, free_at, is_idle)
 
     def _abandon(self, job: Job[T, R]) -> None:
         """The caller of `job` has gone."""

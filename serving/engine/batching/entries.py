@@ -82,8 +82,12 @@ class Queue(Protocol[T]):
     def rows(self) -> int:
         """Rows that wait."""
 
-    def batches(self, rows: int = 0, key: Hashable = None) -> int:
-        """Batches that what waits will make, with so many rows more of that key."""
+    @property
+    def batches(self) -> int:
+        """Batches that what waits will make."""
+
+    def line_to(self, entry: Entry[T]) -> tuple[int, int]:
+        """The rows and batches to run until `entry` has, its own included, if it came now."""
 
     @property
     def expires_at(self) -> int | None:

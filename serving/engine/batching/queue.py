@@ -20,7 +20,7 @@ starves its equals.
 """
 
 from bisect import insort
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -124,6 +124,8 @@ class BatchQueue(Generic[T]):
         self._places: dict[T, _Place[T]] = {}
         self._line: _Line[T] = _Line()
         self._batches = 0
+        # Of all lanes but the first, which is the only one that most policies have.
+        self._lane_rows: Counter[int] = Counter()
         self._groups: dict[Hashable, _Group[T]] = {}
         # Full groups by rank, cleaned lazily.
         self._full: list[tuple[_Rank, int, _Group[T]]] = []
@@ -140,12 +142,19 @@ class BatchQueue(Generic[T]):
         """Rows that wait."""
         return self._line.rows
 
-    def batches(self, rows: int = 0, key: Hashable = None) -> int:
-        """Batches that what waits will make at least, with so many rows more of that key."""
-        if not rows:
-            return self._batches
-        group = self._groups.get(key if self._policy.merge else None)
-        return self._batches + self._added(group, rows)
+    @property
+    def batches(self) -> int:
+        """Batches that what waits will make at least."""
+        return self._batches
+
+    def line_to(self, entry: Entry[T]) -> tuple[int, int]:
+        """The rows and batches to run until `entry` has: those that it does not go before."""
+        group = self._groups.get(entry.key if self._policy.merge else None)
+        rows, batches = self.rows + entry.rows, self._batches + self._added(group, entry.rows)
+        lane = 2 * self._policy.level(entry.priority)
+        ahead = rows - sum(count for each, count in self._lane_rows.items() if each > lane)
+        # Batches may mix levels; so many of all are of those ahead.
+        return ahead, -(-batches * ahead // (rows or 1))
 
     @property
     def expires_at(self) -> int | None:
@@ -240,6 +249,8 @@ class BatchQueue(Generic[T]):
         self._batches += self._added(place.group, place.entry.rows)
         place.group.add(place)
         self._line.add(place)
+        if place.lane:
+            self._lane_rows[place.lane] += place.entry.rows
         self._places[place.entry.item] = place
         if self._delay and place.entry.due is not None:
             place.due = self._urgency.add(place.group, place, place.entry.due)
@@ -247,6 +258,8 @@ class BatchQueue(Generic[T]):
     def _leave(self, place: _Place[T]) -> None:
         del self._places[place.entry.item]
         self._line.remove(place)
+        if place.lane:
+            self._lane_rows[place.lane] -= place.entry.rows
         place.group.remove(place)
         self._batches -= self._added(place.group, place.entry.rows)
         if not place.group:

@@ -91,9 +91,15 @@ class Sequencer(Generic[T]):
         """Rows that wait, of which each request has one."""
         return len(self)
 
-    def batches(self, rows: int = 0, key: Hashable = None) -> int:
+    @property
+    def batches(self) -> int:
         """At least so many: no batch has more rows than an instance has slots."""
-        return -(-(len(self) + rows) // self._policy.slots)
+        return -(-len(self) // self._policy.slots)
+
+    def line_to(self, entry: Entry[T]) -> tuple[int, int]:
+        """The rows and batches to run until `entry` has: all that wait, and its own."""
+        rows = len(self) + entry.rows
+        return rows, -(-rows // self._policy.slots)
 
     @property
     def expires_at(self) -> int | None:

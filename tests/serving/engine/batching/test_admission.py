@@ -135,3 +135,30 @@ async def test_a_batcher_counts_what_runs_and_what_waits() -> None:
     # With nothing left to wait for, what was foreseen does not matter.
     assert (await batcher.submit(7, rows=1, key=0, deadline=1001 * MS))[0] == 107
     await batcher.close()
+
+
+async def test_who_goes_first_is_not_refused_for_those_whom_it_goes_ahead_of() -> None:
+    model, clock = Model(), Clock()
+    batcher = Batcher(
+        BatchQueue(policy(1, priority_levels=2, default_level=2)),
+        model,
+        ["slot"],
+        forecast=learned(r1=10),
+        clock=clock,
+    )
+    tasks = [asyncio.ensure_future(batcher.submit(0, rows=1, key=0))]
+    await model.arrival()
+    tasks += [asyncio.ensure_future(batcher.submit(n, rows=1, key=0)) for n in range(1, 5)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="expected in 60 ms"):
+        await batcher.submit(5, rows=1, key=0, deadline=30 * MS)
+    tasks.append(
+        asyncio.ensure_future(batcher.submit(6, rows=1, key=0, deadline=30 * MS, priority=1))
+    )
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="expected in 30 ms"):
+        await batcher.submit(7, rows=1, key=0, deadline=29 * MS, priority=1)
+    model.open()
+    assert [(await task)[0] for task in tasks] == [100, 101, 102, 103, 104, 106]
+    assert model.batches[1] == [6]
+    await batcher.close()

@@ -119,6 +119,7 @@ class QueueMachine(RuleBasedStateMachine):
         expired = [entry.item for entry, _ in self.queue.expire(self.now)]
         assert set(expired) == self.naive.expired(self.now)
         self.leave(expired)
+        self.check_lines()
         waiting = {entry.item: entry for entry in self.naive.entries}
         entries, wake_at = self.queue.take(self.now)
         assert [entry.item for entry in entries] == self.naive.batch(self.now)
@@ -126,6 +127,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.check_batch(entries)
         self.leave([entry.item for entry in entries])
         self.check_wake(bool(entries), wake_at)
+
+    def check_lines(self) -> None:
+        """Of what waits, a newcomer finds before it what it does not go ahead of."""
+        for priority in range(5):
+            newcomer = Entry(-1, 2, "a", self.now, priority=priority)
+            lane = self.naive.lane(newcomer, self.now)
+            before = [e for e in self.naive.entries if self.naive.lane(e, self.now) <= lane]
+            rows, batches = self.queue.line_to(newcomer)
+            assert rows == 2 + sum(entry.rows for entry in before)
+            assert 1 <= batches <= self.queue.batches + newcomer.rows
 
     def check_batch(self, batch: list[Entry[int]]) -> None:
         """One key, no more rows than allowed, and nobody of that key overtaken by its equals."""
@@ -174,7 +185,7 @@ class QueueMachine(RuleBasedStateMachine):
         fits = (size for size in policy.preferred if size <= policy.max_rows)
         most = max(fits, default=policy.max_rows)
         expected = sum(-(-each // most) for each in rows.values())
-        assert self.queue.batches() == (expected if policy.merge else len(self.naive.entries))
+        assert self.queue.batches == (expected if policy.merge else len(self.naive.entries))
 
     def teardown(self) -> None:
         """Once everybody stops coming, everybody is served or expires."""
