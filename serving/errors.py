@@ -53,6 +53,8 @@ class ServingError(Exception):
     """A failure with a message fit for the client that caused it."""
 
     code: ClassVar[Code] = Code.INTERNAL
+    # Nanoseconds from an infer request's body to this failure of it; None: not told.
+    took: int | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -83,7 +83,8 @@ class Ensemble(OneResponse):
         self._running += 1
         try:
             admitted = self._admit(request)
-            response = await self._answer(request, admitted, arrived)
+            started = time.monotonic_ns()
+            response, spent = await self._answer(request, admitted)
         except ServingError as error:
             reason = FailureReason.CANCELED if error.code is Code.CANCELLED else FailureReason.OTHER
             self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
@@ -96,10 +97,10 @@ class Ensemble(OneResponse):
             self._running -= 1
             if self._closing and not self._running:
                 self._drained.set()
-        assert response.timing is not None
-        self._statistics.record_execution(admitted.rows, response.timing)
-        elapsed = time.monotonic_ns() - arrived
-        self._statistics.record_success(admitted.rows, elapsed, response.timing)
+        # As Triton counts it: what its steps have waited is in the queues of their models.
+        own = replace(spent, queue=started - arrived, company=0)
+        self._statistics.record_execution(admitted.rows, own)
+        self._statistics.record_success(admitted.rows, time.monotonic_ns() - arrived, own)
         return response
 
     async def finish_sequences(self) -> None:
@@ -118,11 +119,19 @@ class Ensemble(OneResponse):
         return self._validator.admit(request)
 
     async def _answer(
-        self, request: InferenceRequest, admitted: Admitted, arrived: int
-    ) -> InferenceResponse:
-        started = time.monotonic_ns()
+        self, request: InferenceRequest, admitted: Admitted
+    ) -> tuple[InferenceResponse, Timing]:
+        """The answer, and where its time went: what the steps took, and waited, adds up."""
         run = await self._run(request, admitted)
-        return InferenceResponse(
+        spent = Timing(
+            queue=sum(timing.queue for timing in run.timings),
+            compute_input=sum(timing.compute_input for timing in run.timings),
+            compute_infer=sum(timing.compute_infer for timing in run.timings),
+            compute_output=sum(timing.compute_output for timing in run.timings),
+            batch_rows=admitted.rows,
+            company=sum(timing.company for timing in run.timings),
+        )
+        response = InferenceResponse(
             model=self._config.name,
             version=self._opened.version,
             outputs=answer(
@@ -133,14 +142,9 @@ class Ensemble(OneResponse):
             ),
             id=request.id,
             parameters=_sequence(request.parameters) if run.timings else {},
-            timing=Timing(
-                queue=started - arrived,
-                compute_input=sum(timing.compute_input for timing in run.timings),
-                compute_infer=sum(timing.compute_infer for timing in run.timings),
-                compute_output=sum(timing.compute_output for timing in run.timings),
-                batch_rows=admitted.rows,
-            ),
+            timing=spent,
         )
+        return response, spent
 
     async def _run(self, request: InferenceRequest, admitted: Admitted) -> _Run:
         order = TopologicalSorter(self._flow.needed(admitted.outputs))

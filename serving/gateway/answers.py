@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from serving.errors import Code, Decoupled, ServingError, Unauthenticated, Unsupported
-from serving.gateway import body
+from serving.gateway import body, server_timing
 from serving.gateway.errors import UNEXPECTED, retry_after
 from serving.wire import rest_documents as documents
 from serving.wire.rest_answers import Buffer
@@ -31,7 +31,7 @@ class Answer(Struct, frozen=True):
 
 def of_error(error: ServingError, status: Mapping[Code, int]) -> Answer:
     """The answer to an error of the core, by that table."""
-    headers = {}
+    headers = dict(server_timing.of_failure(error))
     if (wait := retry_after(error)) is not None:
         # In whole seconds, of which none would be no advice.
         headers["Retry-After"] = str(max(1, math.ceil(wait)))

@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from serving.errors import Code, InvalidArgument, ServingError
+from serving.gateway import server_timing
 from serving.gateway.access import Access, is_logged
 from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses, retry_after
 
@@ -83,8 +84,8 @@ def deadline(context: Context) -> int | None:
 
 async def abort(context: Context, error: ServingError, statuses: Statuses) -> None:
     """End the call with the status of `error`; does not return."""
-    trailer: tuple[tuple[str, str], ...] = ()
+    trailer = tuple(server_timing.of_failure(error).items())
     if (wait := retry_after(error)) is not None:
         # What gRPC's retry policy reads; the counterpart of HTTP's Retry-After.
-        trailer = (("grpc-retry-pushback-ms", str(max(1, int((wait or 1) * 1000)))),)
+        trailer += (("grpc-retry-pushback-ms", str(max(1, int((wait or 1) * 1000)))),)
     await context.abort(statuses.grpc[error.code], error.message[:_MAX_DETAILS], trailer)

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from serving.engine.base import Engine
-from serving.errors import InvalidArgument, Unsupported
+from serving.errors import InvalidArgument, ServingError, Unsupported
 from serving.gateway import answers, body
 from serving.gateway.answers import Answer
 from serving.gateway.aside import Aside
@@ -66,7 +66,11 @@ class Inference:
         except InvalidArgument:
             await tell_of_the_model(self._engine, model, version)
             raise
-        response = await self._engine.infer(request)
+        try:
+            response = await self._engine.infer(request)
+        except ServingError as error:
+            error.took = time.monotonic_ns() - began
+            raise
         if _takes_long(response, encoding):
             encoded = await self._aside(partial(rest_answers.encode_infer, response, encoding))
         else:

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
-from serving.errors import Decoupled, InvalidArgument
+from serving.errors import Decoupled, InvalidArgument, ServingError
 from serving.gateway import (
     calls,
     cuda_shared_memory,
@@ -103,6 +103,9 @@ class InferenceService:
             response = await self._engine.infer(request)
         except Decoupled:
             raise Decoupled.asked_over("ModelInfer RPC") from None
+        except ServingError as error:
+            error.took = time.monotonic_ns() - began
+            raise
         answer = wire.encode(response, places)
         if response.timing is not None:
             told = server_timing(response.timing, time.monotonic_ns() - began)

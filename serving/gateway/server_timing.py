@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from serving.errors import ServingError
 from serving.types import InferenceResponse, Timing
 
 # gRPC spells names in lower case; HTTP does not mind.
@@ -11,6 +12,8 @@ NAME: Final = "server-timing"
 
 # Written for every answer, for which an f-string takes twice as long.
 _VALUE: Final = 'queue;dur=%.3f, batch;desc="%d rows";dur=%.3f, compute;dur=%.3f, total;dur=%.3f'
+
+_TOTAL: Final = "total;dur=%.3f"
 
 
 def headers(response: InferenceResponse, began: int) -> Mapping[str, str]:
@@ -21,6 +24,11 @@ def headers(response: InferenceResponse, began: int) -> Mapping[str, str]:
     if response.timing is None:
         return {}
     return {"Server-Timing": server_timing(response.timing, time.monotonic_ns() - began)}
+
+
+def of_failure(error: ServingError) -> Mapping[str, str]:
+    """The header of an answer to a request that failed, if the error knows how long it took."""
+    return {} if error.took is None else {NAME: _TOTAL % (error.took / 1e6)}
 
 
 def server_timing(timing: Timing, total: int) -> str:

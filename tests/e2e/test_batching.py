@@ -1,6 +1,8 @@
 """When batches run, in which parts, what they cost, and what clients and operators see of it."""
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import httpx
@@ -13,10 +15,16 @@ from tests.e2e.clients import CLIENTS, connect
 from tests.e2e.repositories import add_identity
 from tests.e2e.scrape import Scrape, scrape
 from tests.e2e.server import Server, penstock_server
+from tests.ensembles import ensemble, step
 
 # An hour: whoever waited that long would be given up by any client.
 DELAY = "dynamic_batching { max_queue_delay_microseconds: 3600000000 }"
 OBJECTIVE = 'parameters { key: "latency_objective_ms" value { string_value: "300" } }'
+CHAIN = 'platform: "ensemble" max_batch_size: 4'
+TENSORS = """\
+input { name: "x" data_type: TYPE_FP32 dims: 1 }
+output { name: "y" data_type: TYPE_FP32 dims: 1 }
+"""
 SPLITS = 'parameters { key: "split_large_requests" value { string_value: "true" } }'
 
 
@@ -27,6 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     add_identity(repository, "patient", max_batch_size=4, more=DELAY + OBJECTIVE)
     add_identity(repository, "splitting", max_batch_size=4, more="dynamic_batching { }" + SPLITS)
     add_identity(repository, "slow", max_batch_size=4, delay_ms=300)
+    (repository / "chain/1").mkdir(parents=True)
+    chain = ensemble(step("patient", "x=x", "y=y"), head=CHAIN, tensors=TENSORS)
+    (repository / "chain/config.pbtxt").write_text(chain)
     with penstock_server("--cache-config=local,size=1048576", repository=repository) as running:
         yield running
 
@@ -41,6 +52,10 @@ def post(server: Server, model: str, rows: int = 1) -> httpx.Response:
     answer = httpx.post(url, json={"inputs": [item]}, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer
+
+
+def item_of(item: dict[str, Any]) -> bytes:
+    return json.dumps({"inputs": [item]}).encode()
 
 
 def test_a_batch_does_not_wait_for_company_beyond_the_latency_objective(server: Server) -> None:
@@ -77,6 +92,28 @@ def test_every_answer_tells_where_its_time_went(server: Server) -> None:
     # From the cache it took nothing but a look.
     again = dict(durations(post(server, "echo", rows=2).headers["server-timing"]))
     assert again == {"queue": 0, "batch": 0, "compute": 0, "total": again["total"]}
+
+
+def test_a_failure_tells_how_long_it_took(server: Server) -> None:
+    url = f"{server.url}/v2/models/none/infer"
+    item = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}
+    # In pieces a request goes through the framework.
+    for content in (item_of(item), iter([item_of(item)])):
+        answer = httpx.post(url, content=content, timeout=60)
+        assert answer.status_code == 404
+        assert [name for name, _ in durations(answer.headers["server-timing"])] == ["total"]
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as raised:
+            stub.ModelInfer(service_pb2.ModelInferRequest(model_name="none"))
+    told = dict(raised.value.trailing_metadata())["server-timing"]
+    assert [name for name, _ in durations(told)] == ["total"]
+
+
+def test_an_ensemble_tells_what_its_steps_have_waited(server: Server) -> None:
+    told = dict(durations(post(server, "chain").headers["server-timing"]))
+    # The step waits for company until its objective says that it must not any longer.
+    assert 0 < told["batch"] <= told["queue"]
 
 
 def test_what_is_computed_for_nobody_is_counted_from_zero_on(server: Server) -> None:

@@ -355,6 +355,19 @@ async def test_an_ensemble_counts_itself_and_each_of_its_models_what_it_has_done
     assert response.timing.batch_rows == 2
 
 
+async def test_who_asked_is_told_what_the_steps_have_waited(models: Models) -> None:
+    for name in "ab":
+        models.add(name)
+    models.add_ensemble("e", CHAIN)
+
+    response = await models.ask("e", tensor(ROWS))
+
+    steps = [models.find(name, "").statistics for name in "ab"]
+    assert response.timing is not None
+    assert response.timing.queue == sum(one.queue.ns for one in steps) > 0
+    assert 0 < response.timing.company <= response.timing.queue
+
+
 async def test_closing_waits_for_the_requests_and_refuses_others(models: Models) -> None:
     gate = Gate()
     models.add("a", gate)
