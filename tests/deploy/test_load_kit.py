@@ -180,6 +180,15 @@ def test_a_verdict_is_a_line_with_the_figure() -> None:
     ]
 
 
+def test_where_nothing_was_answered_no_latency_is_told() -> None:
+    verdicts = objectives.judge(["p99=1s"], _total(600, 600))
+
+    assert [objectives.line(verdict) for verdict in verdicts] == [
+        "missed  p99=1s: no right answer",
+        "missed  errors=0%: 100 %",
+    ]
+
+
 @pytest.mark.parametrize("text", ["p99=fast", "p99", "goodput=5/s"])
 def test_an_objective_that_cannot_be_held_is_wrong_usage(text: str) -> None:
     with pytest.raises(ArgumentTypeError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import Any, Final
 
 from serving.bench import slo
@@ -36,6 +37,8 @@ class _Measured:
         raise NotImplementedError("options refuse objectives for goodput")
 
     def latency(self, name: str) -> float:
+        if not self.answered:
+            return nan  # what Locust has then is how quickly requests failed
         if name == "mean":
             return float(self.total.avg_response_time) / 1000
         if name == "max":
@@ -60,4 +63,6 @@ def line(verdict: slo.Verdict) -> str:
     """`met     p99=50ms: 12 ms`."""
     scale, unit = _UNITS.get(verdict.objective.name, _LATENCY)
     outcome = "met" if verdict.met else "missed"
-    return f"{outcome:<7} {verdict.objective.text}: {verdict.measured * scale:.4g}{unit}"
+    measured = verdict.measured * scale
+    figure = "no right answer" if isnan(measured) else f"{measured:.4g}{unit}"
+    return f"{outcome:<7} {verdict.objective.text}: {figure}"
