@@ -16,6 +16,7 @@ PACKAGES: Final = ("penstock", "training", "export", "serving")
 # imports units of lower floors only.
 FLOORS: Final = (
     (
+        "serving.breakdown",
         "serving.errors",
         "serving.heap",
         "serving.inflight",

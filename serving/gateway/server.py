@@ -15,9 +15,10 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp
 
-from serving import busy_poll
+from serving import breakdown, busy_poll
 from serving.acceptor import Acceptor
 from serving.engine.base import Engine
+from serving.errors import Internal
 from serving.gateway import access, connections, guard, inflight_bodies, sockets, tls, traced
 from serving.gateway.app import create_app
 from serving.gateway.connections import Connections, Guarded
@@ -145,12 +146,13 @@ async def serve(
     """Answer requests until a signal or a failed start; returns when all that was accepted is done.
 
     The ports open first, live but not ready; then `load` makes the models ready and `announce` is
-    told where to call. Raises ServingError where a port or a model cannot be had.
+    told where to call. Raises ServingError where a port or a model cannot be had, and where
+    something breaks down that a new process alone can mend.
     """
     engine = busy_poll.engine(traced.engine(engine, extensions.tracer), settings.busy_poll_micros)
     lifecycle = Lifecycle(engine)
     stopping = asyncio.Event()
-    with _stop_on_signals(stopping):
+    with _stop_on_signals(stopping), _stop_on_breakdown(stopping) as breakdowns:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(_close, engine, settings.exit_timeout_secs)
             stack.callback(extensions.close)
@@ -163,6 +165,8 @@ async def serve(
                 announce(addresses)
                 await stopping.wait()
             lifecycle.drain()
+            if breakdowns:
+                raise Internal(breakdowns[0])
             logger.info("stopping: no longer ready, finishing what was accepted")
             await asyncio.sleep(settings.exit_grace_secs)
             with contextlib.suppress(TimeoutError):
@@ -249,6 +253,21 @@ async def _unless(stopping: asyncio.Event, work: Awaitable[None]) -> bool:
     with contextlib.suppress(asyncio.CancelledError):
         await task
     return False
+
+
+@contextlib.contextmanager
+def _stop_on_breakdown(stopping: asyncio.Event) -> Iterator[list[str]]:
+    """Set `stopping` where something breaks down; gives the reasons."""
+    loop = asyncio.get_running_loop()
+    reasons: list[str] = []
+
+    def stop(reason: str) -> None:
+        reasons.append(reason)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(stopping.set)
+
+    with breakdown.watched(stop):
+        yield reasons
 
 
 @contextlib.contextmanager

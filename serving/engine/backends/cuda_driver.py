@@ -62,8 +62,11 @@ def _device(driver: Any, number: int) -> CudaDevice:
 
 
 def _call(driver: Any, function: str, *arguments: Any) -> None:
-    result = getattr(driver, function)(*arguments)
-    if result:
+    try:
+        call = getattr(driver, function)
+    except AttributeError as error:
+        raise NoGpu(f"the driver is too old, it has no {function}: install a newer one") from error
+    if result := call(*arguments):
         raise NoGpu(f"{function}: {_told(driver, result)}: {_CURES.get(result, _CURE)}")
 
 
@@ -82,9 +85,11 @@ _NO_DEVICE: Final = (
 )
 _CURES: Final = {
     34: "this is CUDA's stub library: put the driver's own first in LD_LIBRARY_PATH",
-    35: "the driver is older than CUDA here: install a newer one",
+    36: "the driver is older than CUDA here: install a newer one",
     100: _NO_DEVICE,
     101: _NO_DEVICE,
+    802: "on a machine of several GPUs with NVSwitch, nvidia-fabricmanager has to run",
     803: "driver and its library are of different versions: restart the machine",
     804: "this GPU cannot run with a newer library than its driver: install a newer driver",
+    999: "/dev/nvidia-uvm may be missing: as root, nvidia-modprobe -c 0 -u; nvidia-smi tells more",
 }

@@ -1,8 +1,8 @@
 """Which GPUs ONNX Runtime can execute on, found out before any model is opened.
 
 ONNX Runtime falls back to the CPU without a word where a provider does not load. So it is tried
-with a graph of one node, and what is missing is told with the cure: nobody who asked for a GPU is
-served by a CPU.
+with a graph of one node, which runs once, as some of what may be wrong shows in kernels only. What
+is missing is told with the cure: nobody who asked for a GPU is served by a CPU.
 """
 
 import ctypes
@@ -14,22 +14,26 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from serving.devices import Device, Gpus, Wish
+from serving.engine.backends import cuda_errors
 from serving.engine.backends.cuda_driver import CudaDevice, NoGpu, cuda_devices
 from serving.engine.backends.runtime import CUDA, TENSORRT, load_runtime
 from serving.errors import LoadFailed
 
 logger = logging.getLogger("penstock.engine")
 
-# y = Identity(x), FP32[1], opset 13: what `onnx.helper` makes of it.
+# y = Neg(x), FP32[1], opset 13: what `onnx.helper` makes of it.
 _GRAPH: Final = (
-    b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12'
+    b'\x08\x07:2\n\x0b\n\x01x\x12\x01y"\x03Neg\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12'
     b"\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
 _FATAL: Final = 4  # of ONNX Runtime's severities
 
 _LIBRARIES: Final = (
     (r"libcuda\.so", "the driver: install one; in a container, --gpus all"),
+    (r"undefined symbol: cu[A-Z]", "a driver for CUDA {cuda}: this one is too old"),
     (
         r"libnv(infer|onnxparser)[\w]*\.so\.(?P<major>\d+)",
         "TensorRT {major}: pip install 'tensorrt-cu{cuda}<{next}'",
@@ -97,7 +101,7 @@ def _usable(
     wanted = [TENSORRT, CUDA] if wish.device is Device.TENSORRT else [CUDA]
     for provider in wanted if own else ():
         if reason := _refused(runtime, provider, own[0]):
-            raise NoGpu(f"ONNX Runtime's {provider} does not load: {reason}")
+            raise NoGpu(f"ONNX Runtime's {provider} does not execute on GPU {own[0]}: {reason}")
     return chosen
 
 
@@ -108,9 +112,13 @@ def _refused(runtime: Any, provider: str, gpu: int) -> str:
         session = runtime.InferenceSession(
             _GRAPH, providers=[(provider, {"device_id": str(gpu)})], enable_fallback=0
         )
+        if provider not in session.get_providers():
+            return why_not(runtime, provider)
+        session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as error:  # the runtime raises a class of its own per status code
-        return unloadable(runtime, provider) or str(error).strip()
-    return "" if provider in session.get_providers() else why_not(runtime, provider)
+        text = str(error).strip()
+        return unloadable(runtime, provider) or cuda_errors.explain(text) or text
+    return ""
 
 
 def preload(runtime: Any, provider: str = CUDA) -> None:

@@ -1,12 +1,14 @@
 """Executes ONNX models on ONNX Runtime."""
 
 import os
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 from serving.config import CPU, Placement, RuntimeOptions, likely_batch_sizes, runtime_options
 from serving.config.parameters import ARENA_SHRINKAGE, DEVICE_ALLOCATOR
+from serving.engine.backends import cuda_errors
+from serving.engine.backends.cuda_runtime import CudaRuntime
 from serving.engine.backends.gpus import cuda_major
 from serving.engine.backends.ort_device import DeviceSession, Graphs, Memory
 from serving.engine.backends.ort_errors import explain
@@ -43,9 +45,10 @@ class OrtBackend:
         wanted = runtime_options(config)
         share = thread_plan(config, self._threads).share
         options = _session_options(runtime, wanted, share)
+        chosen = providers(runtime, wanted, placement, path)
         if placement.gpu is not None:
             options.add_session_config_entry(RECORDS, "1")
-        chosen = providers(runtime, wanted, placement, path)
+            cuda_runtime().enter()
         try:
             session = runtime.InferenceSession(
                 os.fspath(path),
@@ -56,7 +59,11 @@ class OrtBackend:
             )
         except Exception as error:  # the runtime raises a class of its own per status code
             where = "" if placement.gpu is None else f" on {placement}"
-            reason = unloadable(runtime, placement) or explain(str(error), path)
+            reason = (
+                unloadable(runtime, placement)
+                or (where and cuda_errors.explain(str(error)))
+                or explain(str(error), path)
+            )
             raise LoadFailed(
                 f"{path}: ONNX Runtime {runtime.__version__} cannot load it{where}: {reason}"
             ) from error
@@ -72,10 +79,16 @@ class OrtBackend:
 
 def device_memory(config: Any, gpu: int) -> Memory:
     """A GPU's, to which inputs are copied by pinned memory unless the configuration says not to."""
-    optimization = config.optimization
+    optimization, runtime = config.optimization, cuda_runtime()
     if optimization.HasField("input_pinned_memory") and not optimization.input_pinned_memory.enable:
-        return Memory("cuda", gpu)
-    return Memory("cuda", gpu, PinnedMemory(f"libcudart.so.{cuda_major()}", gpu).empty)
+        return Memory("cuda", gpu, enter=runtime.enter)
+    return Memory("cuda", gpu, PinnedMemory(runtime, gpu).empty, runtime.enter)
+
+
+@lru_cache
+def cuda_runtime() -> CudaRuntime:
+    """CUDA's, of the release that ONNX Runtime is built for."""
+    return CudaRuntime(f"libcudart.so.{cuda_major()}")
 
 
 def cuda_graphs(config: Any, placement: Placement) -> Graphs | None:

@@ -8,6 +8,7 @@ of fixed addresses, batches are filled up with zeros to sizes that come again.
 A session has a CUDA stream of its own, so that instances with a session each run side by side.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from serving import breakdown
+from serving.engine.backends import cuda_errors
 from serving.engine.backends.ort_session import OrtSession
 from serving.errors import Internal
 from serving.types import Array
+
+logger = logging.getLogger("penstock.engine")
 
 # Names, shapes and types of inputs, and the outputs that are asked for.
 Key: TypeAlias = tuple[tuple[tuple[str, tuple[int, ...], str], ...], tuple[str, ...]]
@@ -34,12 +39,13 @@ _NO_GRAPH: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Where tensors are bound: ONNX Runtime's name of the device, its number, and what makes arrays
-    in the memory of the host that is copied from."""
+    """Where tensors are bound: ONNX Runtime's name of the device, its number, what makes arrays in
+    the memory of the host that is copied from, and what a thread calls before it uses either."""
 
     kind: str
     number: int = 0
     staging: Callable[[tuple[int, ...], "np.dtype[Any]"], Array] = np.empty
+    enter: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,11 @@ class DeviceSession(OrtSession):
         graphs: Graphs | None = None,
     ) -> None:
         """`options` makes what the runs are run with."""
-        super().__init__(runtime, session, path, options())
+        plain = options()
+        if graphs is not None:
+            # What takes the runtime's own way would be recorded with the places of its first run.
+            plain = _with_graph(runtime, plain, _NO_GRAPH)
+        super().__init__(runtime, session, path, plain)
         self._options = options
         self._memory = memory
         self._graphs = graphs
@@ -82,6 +92,7 @@ class DeviceSession(OrtSession):
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Execute one batch; raises Internal with the runtime's own words."""
+        self._memory.enter()
         if not self._plain or not all(array.size for array in inputs.values()):
             return super().run(inputs, outputs)
         rows = self._graphs.padded(inputs) if self._graphs else 0
@@ -90,7 +101,7 @@ class DeviceSession(OrtSession):
             buffers = self._take(key) or self._make(key)
             found = buffers.run(inputs)
         except Exception as error:  # the runtime raises a class of its own per status code
-            raise Internal(f"onnx runtime error: {error}") from error
+            raise self._failed(error) from error
         self._put(key, buffers)
         if not rows:
             return found
@@ -99,9 +110,18 @@ class DeviceSession(OrtSession):
 
     def close(self) -> None:
         """Release the buffers, and the runtime's session."""
+        self._memory.enter()
         with self._lock:
             self._idle.clear()
         super().close()
+
+    def _failed(self, error: Exception) -> Internal:
+        text = str(error)
+        reason = cuda_errors.explain(text)
+        if cuda_errors.is_fatal(text):
+            logger.critical("GPU %d is lost to this process: %s", self._memory.number, text)
+            breakdown.tell(f"GPU {self._memory.number} is lost to this process: {reason}")
+        return Internal(f"onnx runtime error: {reason}") if reason else super()._failed(error)
 
     def _take(self, key: Key) -> "_Buffers | None":
         """Buffers that no other run has in use."""

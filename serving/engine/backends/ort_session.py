@@ -67,7 +67,11 @@ class OrtSession:
                 return arrays
             return self._run_converted(inputs, outputs)
         except Exception as error:  # the runtime raises a class of its own per status code
-            raise Internal(f"onnx runtime error: {error}") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> Internal:
+        """What a run that fails so raises."""
+        return Internal(f"onnx runtime error: {error}")
 
     def _run_converted(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """As `run`, for the types that numpy and the runtime hold differently."""

@@ -59,7 +59,9 @@ def test_the_driver_tells_which_devices_a_process_may_use(
         ("0", "the driver shows this process no GPU: look at CUDA_VISIBLE_DEVICES"),
         ("100", "cuInit: no CUDA-capable device is detected: no GPU that this process may use"),
         ("803", "it is broken: driver and its library are of different versions: restart"),
-        ("999", "cuInit: error 999: nvidia-smi tells more"),
+        ("802", "it is broken: on a machine of several GPUs with NVSwitch, nvidia-fabricmanager"),
+        ("805", "it is broken: nvidia-smi tells more"),
+        ("999", "cuInit: error 999: /dev/nvidia-uvm may be missing: as root, nvidia-modprobe"),
     ],
 )
 def test_a_driver_that_gives_no_gpu_is_told_with_the_cure(
@@ -68,6 +70,15 @@ def test_a_driver_that_gives_no_gpu_is_told_with_the_cure(
     monkeypatch.setenv("FAKE_CUDA_RESULT", result)
     with pytest.raises(NoGpu, match=message):
         cuda_devices(driver)
+
+
+def test_a_driver_of_before_mig_is_told_to_be_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CUDA_DEVICES", "1")
+    older = drivers.CUDA.replace("cuDeviceGetUuid_v2", "cuDeviceGetUuid")
+    with pytest.raises(NoGpu, match="too old, it has no cuDeviceGetUuid_v2: install a newer one"):
+        cuda_devices(str(drivers.compiled(older, tmp_path / "driver.so")))
 
 
 def test_no_driver_is_told_with_the_cure() -> None:
@@ -113,7 +124,9 @@ def test_a_gpu_that_the_driver_does_not_show_is_refused(
 class RuntimeForGpus:
     """ONNX Runtime as it is where there are GPUs, which tells those that it was tried on."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: str = "") -> None:
+        """`failure` is what a run says."""
+        self.failure = failure
         self.tried: list[str] = []
 
     def get_available_providers(self) -> list[str]:
@@ -128,6 +141,41 @@ class RuntimeForGpus:
 
     def get_providers(self) -> list[str]:
         return [CUDA]
+
+    def run(self, _: None, __: Any) -> None:
+        if self.failure:
+            raise RuntimeError(self.failure)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (
+            "Non-zero status code returned while running Neg node. Name:'' Status Message: CUDA "
+            "error cudaErrorNoKernelImageForDevice:no kernel image is available for execution on "
+            "the device",
+            "does not execute on GPU 0: CUDA error 209, no kernel image is available for execution "
+            "on the device: this ONNX Runtime has no code for a GPU of this compute capability",
+        ),
+        (
+            'Parse Failed to parse provider option "device_id": CUDA failure 35: CUDA driver '
+            "version is insufficient for CUDA runtime version ; GPU=-1 ; hostname=h ; file=a.cc",
+            "does not execute on GPU 0: CUDA error 35, CUDA driver version is insufficient for "
+            "CUDA runtime version: the driver is too old for the CUDA of ONNX Runtime: install",
+        ),
+        ("of its own", "does not execute on GPU 0: of its own"),
+    ],
+)
+def test_a_gpu_is_tried_by_a_kernel_and_what_fails_is_told_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, failure: str, told: str
+) -> None:
+    runtime = RuntimeForGpus(failure)
+    monkeypatch.setattr(gpus, "load_runtime", lambda: runtime)
+    monkeypatch.setattr(gpus, "unloadable", lambda *_: "")
+    shown = [CudaDevice(0, "NVIDIA V100", "GPU-0")]
+    assert told in find_gpus(Wish(), lambda: shown).missing
+    with pytest.raises(LoadFailed, match=f"^--device=cuda: ONNX Runtime's {CUDA} does not execute"):
+        find_gpus(Wish.of("cuda"), lambda: shown)
 
 
 @pytest.mark.parametrize(("own", "tried"), [(None, ["0"]), ((1,), ["1"]), ((), [])])
