@@ -32,7 +32,17 @@ _AROUND: Final = re.compile(r".*last error: \w+: (?:ipv[46]:\S+: )?|.*_VERIFY_FA
 # How a server ends a connection whose beginning it does not like; which it is, is chance.
 _CLOSED: Final = r"Socket closed|Connection reset by peer"
 # The words of what goes wrong, and what is to be done about it.
-_PLAIN: Final = ((_CLOSED, "it has closed the connection: it may speak TLS (--triton-use-ssl)"),)
+_PLAIN: Final = (
+    (
+        "Failed parsing HTTP/2",
+        "it does not speak gRPC: give the port of gRPC, Triton's own is 8001",
+    ),
+    (
+        _CLOSED,
+        "it has closed the connection: it may speak TLS (--triton-use-ssl), or no gRPC at all: "
+        "Triton's own port of gRPC is 8001",
+    ),
+)
 _ENCRYPTED: Final = (
     (
         "WRONG_VERSION_NUMBER",

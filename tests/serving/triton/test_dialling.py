@@ -116,7 +116,7 @@ OTHER_NAME = "127.1"
         pytest.param(
             "localhost",
             lambda files, strangers: {},
-            r"it has closed the connection: it may speak TLS \(--triton-use-ssl\)",
+            r"it has closed the connection: it may speak TLS \(--triton-use-ssl\), or no gRPC",
             id="not encrypted",
         ),
     ],
@@ -146,6 +146,19 @@ async def test_a_server_that_does_not_speak_tls_is_told_of(
     ):
         assert not await engine.ready()
     assert f"{address} is unreachable: it does not speak TLS: have it do so" in caplog.text
+
+
+async def test_the_port_of_rest_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with asking(f"{host}:{port}") as engine:
+            assert not await engine.ready()
+    assert "it does not speak gRPC: give the port of gRPC, Triton's own is 8001" in caplog.text
 
 
 async def test_nobody_at_all_is_told_of_in_the_systems_words(
