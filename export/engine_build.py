@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from export.engine_key import Profile
-from export.engine_target import tensorrt
+from export.engine_target import begun, tensorrt
 from export.errors import EngineRefused
 
 PRECISIONS: Final = ("fp32", "fp16", "int8")
@@ -35,7 +35,7 @@ def build(
     trt = tensorrt()
     errors: list[str] = []
     logger = _logger(trt, errors)
-    builder = trt.Builder(logger)
+    builder = begun(trt.Builder, logger, errors)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph):
@@ -48,9 +48,10 @@ def build(
     for name, shape in shapes.items():
         profile.set_shape(name, shape.smallest, shape.likely, shape.largest)
     config.add_optimization_profile(profile)
-    # One of another version is none.
-    cache = config.create_timing_cache(timing) or config.create_timing_cache(b"")
-    config.set_timing_cache(cache, False)
+    # One of another version is none, and one of a GPU with other properties is not taken.
+    cache = config.create_timing_cache(timing)
+    if not (cache and config.set_timing_cache(cache, False)):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
     config.progress_monitor = _monitor(trt, on_progress)
     plan = builder.build_serialized_network(network, config)
     if plan is None:

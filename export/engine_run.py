@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from export.engine_target import tensorrt
+from export.engine_target import begun, tensorrt
 from export.errors import EngineRefused
 from export.onnx_model import Outputs
 from serving.types import Array
@@ -61,11 +61,13 @@ class Engine:
         self._memory = memory
         # An engine needs its runtime as long as it lives, and that its logger.
         self._logger = self._trt.Logger(self._trt.Logger.ERROR)
-        self._runtime = self._trt.Runtime(self._logger)
+        self._runtime = begun(self._trt.Runtime, self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineRefused("TensorRT does not take the engine that it has built")
         self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineRefused("the GPU has no memory left to run the engine in")
         count = self._engine.num_io_tensors
         names = [self._engine.get_tensor_name(index) for index in range(count)]
         is_input = self._trt.TensorIOMode.INPUT

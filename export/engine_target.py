@@ -1,7 +1,7 @@
 """What there is to build engines with here, and exactly what is missing."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +21,16 @@ def find() -> Target:
         raise EngineRefused(f"no engine can be built here: {'; '.join(missing)}")
     nvml = Nvml()
     gpu = nvml.gpus()[0]
-    return Target(
-        gpu=gpu.name,
-        capability=_dotted(nvml.capability(gpu)),
-        driver=nvml.driver,
-        cuda=_dotted(nvml.cuda),
-        tensorrt=str(tensorrt().__version__),
-    )
+    try:
+        return Target(
+            gpu=gpu.name,
+            capability=_dotted(nvml.capability(gpu)),
+            driver=nvml.driver,
+            cuda=_dotted(nvml.cuda),
+            tensorrt=str(tensorrt().__version__),
+        )
+    except NoNvml as error:
+        raise EngineRefused(f"no engine can be built here: {error}") from error
 
 
 def tensorrt() -> Any:
@@ -37,6 +40,16 @@ def tensorrt() -> Any:
     except (ImportError, OSError) as error:
         raise EngineRefused(f"TensorRT cannot be imported ({error}): {_CURE}") from error
     return module
+
+
+def begun(kind: Any, logger: Any, said: Sequence[str] = ()) -> Any:
+    """A builder or a runtime of TensorRT; EngineRefused, with what it `said`, where CUDA fails."""
+    try:
+        return kind(logger)
+    except TypeError as error:  # as its interface has it where nothing could be made
+        raise EngineRefused(
+            f"TensorRT cannot use the GPU ({'; '.join(said) or error}): penstock doctor tells more"
+        ) from error
 
 
 def cudart(name: str = "") -> Any:

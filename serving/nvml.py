@@ -61,24 +61,30 @@ class Nvml:
 
     @property
     def driver(self) -> str:
-        """The driver's version, such as 580.95.05."""
-        return str(self._nvml.nvmlSystemGetDriverVersion())
+        """The driver's version, such as 580.95.05; NoNvml where it does not tell."""
+        return str(self._asked(self._nvml.nvmlSystemGetDriverVersion))
 
     @property
     def cuda(self) -> tuple[int, int]:
-        """The newest CUDA that the driver can do, such as (13, 0)."""
-        version = int(self._nvml.nvmlSystemGetCudaDriverVersion_v2())
+        """The newest CUDA that the driver can do, such as (13, 0); NoNvml where it has none, as in
+        a container that is given the driver's tools alone."""
+        version = int(self._asked(self._nvml.nvmlSystemGetCudaDriverVersion_v2))
         return version // 1000, version % 1000 // 10
 
     def gpus(self) -> list[Gpu]:
-        """Those that CUDA_VISIBLE_DEVICES leaves this process, MIG instances for their GPU."""
-        count = self._nvml.nvmlDeviceGetCount()
+        """Those that CUDA_VISIBLE_DEVICES leaves this process, MIG instances for their GPU.
+
+        One that has failed, as when it fell off the bus, is none.
+        """
+        count = self._told(self._nvml.nvmlDeviceGetCount) or 0
         found = [gpu for number in range(count) for gpu in self._of(number)]
         return visible(found, os.environ.get(VISIBLE))
 
     def capability(self, gpu: Gpu) -> tuple[int, int]:
-        """What it computes by, such as (9, 0)."""
-        major, minor = self._nvml.nvmlDeviceGetCudaComputeCapability(gpu.handle)
+        """What it computes by, such as (9, 0); NoNvml where the driver does not tell."""
+        # That of the GPU around a MIG instance: it is the same, and always told.
+        handle = self._asked(lambda: self._nvml.nvmlDeviceGetHandleByIndex(gpu.number))
+        major, minor = self._asked(lambda: self._nvml.nvmlDeviceGetCudaComputeCapability(handle))
         return int(major), int(minor)
 
     def figures(self, gpu: Gpu) -> Figures:
@@ -105,19 +111,30 @@ class Nvml:
 
     def _of(self, number: int) -> Iterator[Gpu]:
         """The GPU, or its MIG instances where it is cut into such."""
-        handle = self._nvml.nvmlDeviceGetHandleByIndex(number)
-        mode = self._told(lambda: self._nvml.nvmlDeviceGetMigMode(handle))
-        if not mode or not mode[0]:
-            yield self._gpu(number, handle, is_mig=False)
-            return
-        for index in range(self._nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-            with suppress(self._nvml.NVMLError):  # not every slice is an instance
-                mig = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-                yield self._gpu(number, mig, is_mig=True)
+        with suppress(self._nvml.NVMLError):
+            handle = self._nvml.nvmlDeviceGetHandleByIndex(number)
+            mode = self._told(lambda: self._nvml.nvmlDeviceGetMigMode(handle))
+            if not mode or not mode[0]:
+                yield self._gpu(number, handle, is_mig=False)
+                return
+            for index in range(self._nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+                with suppress(self._nvml.NVMLError):  # not every slice is an instance
+                    mig = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+                    yield self._gpu(number, mig, is_mig=True)
 
     def _gpu(self, number: int, handle: Any, is_mig: bool) -> Gpu:
         uuid = str(self._nvml.nvmlDeviceGetUUID(handle))
         return Gpu(number, uuid, str(self._nvml.nvmlDeviceGetName(handle)), is_mig, handle)
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        """What the driver tells; NoNvml with its reason where it does not."""
+        try:
+            return ask()
+        except self._nvml.NVMLError as error:
+            raise NoNvml(
+                f"NVML: {error}: nvidia-smi tells more; in a container, --gpus all, or "
+                "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+            ) from error
 
     def _told(self, ask: Callable[[], Any]) -> Any:
         """What the driver tells; None where it cannot."""

@@ -17,6 +17,9 @@ BuilderFlag = Enum("BuilderFlag", "TF32 FP16 INT8")
 MemoryPoolType = Enum("MemoryPoolType", "WORKSPACE")
 TensorIOMode = Enum("TensorIOMode", "INPUT OUTPUT")
 
+# What there is not: a driver that fits, or memory of the GPU.
+lacks: set[str] = set()
+
 
 class ILogger:
     INTERNAL_ERROR, ERROR, WARNING = range(3)
@@ -61,9 +64,12 @@ class _Config:
     def create_timing_cache(self, learnt: bytes) -> bytes | None:
         return None if learnt == b"of another version" else learnt or b"new"
 
-    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> None:
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
         assert not ignore_mismatch
+        if cache == b"of another GPU":
+            return False
         self._cache = cache
+        return True
 
     def get_timing_cache(self) -> Any:
         return SimpleNamespace(serialize=lambda: self._cache + b", learnt")
@@ -83,6 +89,9 @@ class Builder:
     def __init__(self, logger: ILogger) -> None:
         assert logger.made
         self._logger = logger
+        if "driver" in lacks:
+            logger.log(ILogger.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     def create_network(self, flags: int) -> Any:
         return SimpleNamespace(graph=b"")
@@ -122,7 +131,8 @@ class OnnxParser:
 
 class Runtime:
     def __init__(self, logger: ILogger) -> None:
-        pass
+        if "driver" in lacks:
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     def deserialize_cuda_engine(self, plan: bytes) -> "_Engine | None":
         if b"\n" not in plan:
@@ -160,8 +170,8 @@ class _Engine:
     def get_tensor_dtype(self, name: str) -> str:
         return (self._inputs | self._outputs)[name]
 
-    def create_execution_context(self) -> "_Context":
-        return _Context(self)
+    def create_execution_context(self) -> "_Context | None":
+        return None if "memory" in lacks else _Context(self)
 
 
 class _Context:

@@ -182,8 +182,9 @@ def test_a_build_asks_for_its_precision_and_profiles(
 
 
 @pytest.mark.usefixtures("here")
-def test_a_timing_cache_of_another_version_is_none(graph: bytes) -> None:
-    assert engine_build.build(graph, {}, "fp32", b"of another version").timing == b"new, learnt"
+def test_a_timing_cache_of_another_version_or_gpu_is_none(graph: bytes) -> None:
+    for timing in (b"of another version", b"of another GPU"):
+        assert engine_build.build(graph, {}, "fp32", timing).timing == b"new, learnt"
 
 
 @pytest.mark.usefixtures("here")
@@ -225,6 +226,21 @@ def test_what_cuda_and_tensorrt_refuse_is_told(
     monkeypatch.setenv("FAKE_NO_STREAM", "1")
     with pytest.raises(EngineRefused, match="cudaStreamCreate fails with CUDA's error 35"):
         Memory(library)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_driver_or_memory_that_tensorrt_lacks_is_told(
+    library: ctypes.CDLL, base: Baseline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_stand_in, "lacks", {"driver"})
+    said = r"TensorRT cannot use the GPU \(CUDA initialization failure with error: 35\): penstock"
+    with pytest.raises(EngineRefused, match=said):
+        engine_build.build(base.graph, {}, "fp32")
+    with pytest.raises(EngineRefused, match=r"TensorRT cannot use the GPU \(.*nullptr\)"):
+        Engine(b"{}\n" + base.graph, Memory(library))
+    monkeypatch.setattr(tensorrt_stand_in, "lacks", {"memory"})
+    with pytest.raises(EngineRefused, match="the GPU has no memory left to run the engine in"):
+        Engine(b"{}\n" + base.graph, Memory(library))
 
 
 @pytest.mark.usefixtures("here")

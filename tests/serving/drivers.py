@@ -34,14 +34,16 @@ int cuGetErrorString(int error, const char **text) {
 
 # NVML, which has FAKE_GPUS devices and no driver where that is not set. The second device is cut
 # into MIG instances, of which slice 1 is there and tells its memory only. This process holds
-# FAKE_HELD bytes of the first.
+# FAKE_HELD bytes of the first. FAKE_LOST is a device that fell off the bus, and with FAKE_NO_CUDA
+# the driver is there without CUDA.
 NVML: Final = r"""
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { OK = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, NO_DRIVER = 9 };
+enum { OK = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, NO_DRIVER = 9,
+  NO_LIBRARY = 12, LOST = 15 };
 typedef unsigned long long u64;
 typedef struct { u64 total, free, used; } memory_t;
 typedef struct { unsigned gpu, memory; } rates_t;
@@ -59,9 +61,14 @@ int nvmlSystemGetDriverVersion(char *text, unsigned size) {
   snprintf(text, size, "580.95.05");
   return OK;
 }
-int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13010; return OK; }
+int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+  if (getenv("FAKE_NO_CUDA")) return NO_LIBRARY;
+  *version = 13010;
+  return OK;
+}
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = number("FAKE_GPUS"); return OK; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+  if (getenv("FAKE_LOST") && index == number("FAKE_LOST")) return LOST;
   *device = (void *)(long)(index + 1);
   return OK;
 }
@@ -85,6 +92,7 @@ int nvmlDeviceGetName(void *device, char *text, unsigned size) {
   return OK;
 }
 int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
+  if (of(device) == MIG) return NOT_SUPPORTED;
   *major = 9; *minor = 0;
   return OK;
 }

@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -58,9 +59,30 @@ def test_each_gpu_has_tritons_metrics_and_a_mig_instance_those_that_nvml_tells()
     }
 
 
-def test_a_gpu_says_what_it_computes_by() -> None:
+def test_a_gpu_says_what_it_computes_by_and_a_mig_instance_what_its_gpu_does() -> None:
     nvml = Nvml()
-    assert nvml.capability(nvml.gpus()[0]) == (9, 0)
+    assert [nvml.capability(gpu) for gpu in nvml.gpus()] == [(9, 0), (9, 0)]
+
+
+def test_a_gpu_that_fell_off_the_bus_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml()
+    lost = nvml.gpus()[0]
+    monkeypatch.setenv("FAKE_LOST", "0")
+    assert [gpu.uuid for gpu in nvml.gpus()] == ["MIG-b"]
+    assert {uuid for _, uuid in samples(GpuMetrics(nvml))} == {"MIG-b"}
+    with pytest.raises(NoNvml, match=r"NVML: .*: nvidia-smi tells more"):
+        nvml.capability(lost)
+    with gpu_memory.told("closed m", [Placement(0)]):
+        pass  # what is unloaded then is not kept from it
+
+
+def test_doctor_says_what_a_container_lacks_that_has_the_drivers_tools_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FAKE_NO_CUDA", "1")
+    told = runtime.nvidia(tmp_path)
+    assert isinstance(told, str)
+    assert told.endswith("NVIDIA_DRIVER_CAPABILITIES=compute,utility")
 
 
 def test_energy_counts_from_the_start_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
