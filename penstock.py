@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -138,6 +139,10 @@ class _Penstock(click.Group):
         _warn_of_variables()
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nAborted!", err=True)
+            # As shells have it; click's 1 is what a measurement says of a missed objective.
+            ctx.exit(128 + signal.SIGINT)
         except ModuleNotFoundError as error:
             # What a command imports only once it runs may be missing as well.
             if ctx.invoked_subcommand is None:

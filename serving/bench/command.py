@@ -4,7 +4,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -15,8 +14,7 @@ from serving import headings
 from serving.bench import inputs, options, slo
 from serving.bench.arrivals import Arrivals, Shape
 from serving.bench.client.fleet import Died
-from serving.bench.inputs import Sample
-from serving.bench.model import Model, Unsuitable, describe
+from serving.bench.model import Unsuitable, describe
 from serving.bench.plan import Protocol, Step, Target
 from serving.bench.report.document import to_json
 from serving.bench.report.live import Live
@@ -31,7 +29,6 @@ _GIVE_UP: Final = 30.0  # seconds, where no timeout was asked for
 _INTERRUPTED: Final = 130  # the exit code of what Ctrl-C ended
 _FILE_WIDTH: Final = 140
 _OPEN_LOOP: Final = ("arrivals", "ramp_from", "burst_size", "max_in_flight")  # with --rate alone
-_MADE_UP: Final = ("random", "zero")
 _HEADINGS: Final = {
     "Server": ("url", "protocol", "model_version", "headers", "channels"),
     "Load": (
@@ -283,7 +280,9 @@ def _plan(words: Sequence[str], wishes: dict[str, Any]) -> tuple[Run, Server]:
     plan = Run(
         target=target,
         model=model,
-        samples=_samples(wishes, model),
+        samples=inputs.samples(
+            wishes["input_data"], model, wishes["string_length"], wishes["seed"]
+        ),
         outputs=wishes["outputs"],
         timeout=wishes["timeout"],
         steps=steps,
@@ -349,14 +348,6 @@ def _arrivals(rate: float, wishes: dict[str, Any]) -> Arrivals:
         return Arrivals(shape, rate, start=start, hold=wishes["warm_up"], rise=wishes["duration"])
     burst = wishes["burst_size"] if shape is Shape.BURST else 1
     return Arrivals(shape, rate, seed=wishes["seed"], burst=burst)
-
-
-def _samples(wishes: dict[str, Any], model: Model) -> list[Sample]:
-    data = wishes["input_data"]
-    if data in _MADE_UP:
-        is_zero = data == "zero"
-        return inputs.made_up(model, is_zero, wishes["string_length"], wishes["seed"])
-    return inputs.read(Path(data), model)
 
 
 def _write(result: Result, wishes: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from serving.wire.fields import TensorHeader
 
 _SAMPLES: Final = 16  # different requests, unless they are large
 _BYTES: Final = 64 * 1024 * 1024  # of all requests that are made up
+_MADE_UP: Final = ("random", "zero")
 _TOP: Final = 100  # made-up integers are below, so that they may be indices of something
 _ALPHABET: Final = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz0123456789", np.uint8)
 
@@ -30,6 +31,13 @@ class Sample:
 
     inputs: tuple[Tensor, ...]
     expected: Mapping[str, Array] = field(default_factory=dict)
+
+
+def samples(data: str, model: Model, string_length: int = 16, seed: int = 0) -> list[Sample]:
+    """What is sent: `data` is random, zero or a file's path; Unsuitable if the model takes none."""
+    if data in _MADE_UP:
+        return made_up(model, data == "zero", string_length, seed)
+    return read(Path(data), model)
 
 
 def made_up(model: Model, is_zero: bool, string_length: int, seed: int) -> list[Sample]:

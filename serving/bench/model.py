@@ -47,7 +47,7 @@ def describe(
     inputs = tuple(_spec(each) for each in metadata["inputs"])
     known = tuple(_spec(each) for each in metadata["outputs"])
     limit = _max_batch_size(config, inputs)
-    if limit is not None and batch_size > max(limit, 1):
+    if limit is not None and batch_size > max(limit, 1) and not _splits(config):
         most = f"takes at most {limit} rows" if limit else "does not batch"
         raise Unsuitable(f"--batch-size {batch_size}: model '{metadata['name']}' {most}")
     is_batched = limit is None or limit > 0
@@ -76,6 +76,12 @@ def _max_batch_size(config: Mapping[str, Any] | None, inputs: Sequence[TensorSpe
     if config is not None:
         return int(config.get("max_batch_size", 0))
     return None if inputs and all(each.dims[:1] == (-1,) for each in inputs) else 0
+
+
+def _splits(config: Mapping[str, Any] | None) -> bool:
+    """Whether larger requests run as several; Penstock's own parameter."""
+    said = (config or {}).get("parameters", {}).get("split_large_requests", {})
+    return str(said.get("string_value", "")).lower() in ("true", "1")
 
 
 def _without_batch(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

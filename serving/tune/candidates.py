@@ -63,12 +63,12 @@ def layouts(processors: int, rows: int) -> list[Candidate]:
     return [Candidate(*pair, rows) for pair in sorted(pairs)]
 
 
-def sizes(best: Candidate) -> Iterator[Candidate]:
-    """Smaller batches: each waits for less, and many runs cost more."""
+def sizes(best: Candidate, least: int = 1) -> Iterator[Candidate]:
+    """Smaller batches, of `least` rows: each waits for less, and many runs cost more."""
     rows = best.rows
     for _ in range(_MOST_SIZES):
         rows //= 4
-        if not rows:
+        if rows < least:
             return
         yield replace(best, rows=rows)
 

@@ -14,7 +14,9 @@ NOISE: Final = 0.03
 class Point:
     """One load on one candidate; None stands for the configuration as it is.
 
-    `throughput` is in answers per second, `latency` in seconds: the figure of the objective.
+    `throughput` is in answers per second, `latency` in seconds: the figure of the objective,
+    infinite where nothing was answered. `failure` says of the requests that failed, if any did, how
+    many they were and why.
     """
 
     candidate: Candidate | None
@@ -22,6 +24,7 @@ class Point:
     throughput: float
     latency: float
     is_good: bool
+    failure: str = ""
 
     @property
     def cost(self) -> tuple[int, int, int]:
@@ -49,3 +52,8 @@ def best(points: Sequence[Point]) -> Point | None:
     most = max(point.throughput for point in good)
     near = [point for point in good if point.throughput >= (1 - NOISE) * most]
     return min(near, key=lambda point: (point.cost, point.latency))
+
+
+def nearest(points: Sequence[Point]) -> Point:
+    """Where no point meets the objective: the least latency, of those without failures if any."""
+    return min(points, key=lambda point: (bool(point.failure), point.latency))

@@ -78,6 +78,13 @@ _WIDTH: Final = 120
     metavar="NAME:1,28,28",
     help="The dimensions, without the batch, of an input that has variable ones.",
 )
+@click.option(
+    "--input-data",
+    default="random",
+    show_default=True,
+    metavar="random|zero|FILE",
+    help="What is sent: a .npz file of arrays, or perf_analyzer's .json.",
+)
 @click.option("--write", is_flag=True, help=f"Write the choice to the model's {_CONFIG}.")
 @click.option(
     "--json", "json_file", type=options.NEW_FILE, help="Write all that was measured as JSON."
@@ -116,6 +123,7 @@ def tune(
         rows=wishes["batch_size"],
         shapes=dict(wishes["shapes"]),
         objectives=slo.complete([objective]),
+        data=wishes["input_data"],
     )
     try:
         with serving(str(model_repository), model) as server:
@@ -175,12 +183,13 @@ def _tune(server: BenchServer, config: Proto, load: Load) -> tuple[list[Point], 
             most = max(points, key=lambda point: point.throughput)
             console.print(
                 f"{report.name(most.candidate):42} {most.throughput:>9,.0f} answers/s "
-                f"{1000 * most.latency:>8.2f} ms"
+                f"{report.milliseconds(most):>11}{'  fails' if most.failure else ''}",
+                soft_wrap=True,
             )
 
         measure = Measurement(server, config, load, begin, end)
         bound = load.objectives[0].bound
-        points = search(measure, available_cpus(), rows, bound)
+        points = search(measure, available_cpus(), rows, bound, load.rows)
         return confirm(measure, points)
 
 

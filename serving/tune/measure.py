@@ -7,9 +7,11 @@ from typing import Final
 from rich.console import Console
 
 from serving.bench import inputs
+from serving.bench.inputs import Sample
 from serving.bench.model import describe
 from serving.bench.plan import Protocol, Step, Target
 from serving.bench.report.live import Live
+from serving.bench.report.text import share
 from serving.bench.result import StepResult
 from serving.bench.run import Run, run
 from serving.bench.server import server as asked
@@ -27,7 +29,8 @@ _TIMEOUT: Final = 30.0
 class Load:
     """What each candidate is asked; `duration` in seconds for each number of connections.
 
-    `objectives` begin with the latency that is tuned for; `rows` are those of a request.
+    `objectives` begin with the latency that is tuned for; `rows` are those of a request, whose
+    inputs are of `data`: random, zero or a file.
     """
 
     connections: Sequence[int]
@@ -35,6 +38,7 @@ class Load:
     rows: int
     shapes: Mapping[str, tuple[int, ...]]
     objectives: Sequence[Objective]
+    data: str = "random"
 
 
 class Measurement:
@@ -71,7 +75,8 @@ class Measurement:
         plan = Run(
             target=target,
             model=model,
-            samples=inputs.made_up(model, is_zero=False, string_length=16, seed=0),
+            # What a file says of outputs holds for one precision only.
+            samples=[Sample(each.inputs) for each in inputs.samples(load.data, model)],
             outputs=(),
             timeout=None,
             steps=[
@@ -81,7 +86,7 @@ class Measurement:
             objectives=load.objectives,
             processes=1,
             channels=1,
-            data="random",
+            data=load.data,
             command="tune",
         )
         silent = Live(Console(quiet=True, force_terminal=False), len(plan.steps))
@@ -94,4 +99,12 @@ class Measurement:
             result.throughput,
             result.latency(self._load.objectives[0].name) if result.answered else float("inf"),
             result.passed,
+            _failure(result),
         )
+
+
+def _failure(result: StepResult) -> str:
+    if not result.failed:
+        return ""
+    status, message = next(iter(result.failures))  # the most frequent one
+    return f"{share(result.errors)} of the requests failed; {status}: {message}"

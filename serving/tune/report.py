@@ -1,17 +1,23 @@
 """What is said of a search: the Pareto front as a table, and the reasons for the choice."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from rich.table import Table
 
 from serving.tune.candidates import Candidate
-from serving.tune.choice import Point, best, pareto
+from serving.tune.choice import Point, best, nearest, pareto
 
 
 def name(candidate: Candidate | None) -> str:
     """How a candidate is called in tables."""
     return "as configured" if candidate is None else str(candidate)
+
+
+def milliseconds(point: Point) -> str:
+    """Its latency; a dash where nothing was answered."""
+    return f"{1000 * point.latency:.2f} ms" if isfinite(point.latency) else "-"
 
 
 def table(points: Sequence[Point], chosen: Point | None, objective: str) -> Table:
@@ -25,8 +31,8 @@ def table(points: Sequence[Point], chosen: Point | None, objective: str) -> Tabl
             name(point.candidate),
             str(point.connections),
             f"{point.throughput:,.0f}",
-            f"{1000 * point.latency:.2f} ms",
-            "" if point.is_good else f"misses {objective}",
+            milliseconds(point),
+            "" if point.is_good else "fails" if point.failure else f"misses {objective}",
         )
     return shown
 
@@ -34,11 +40,14 @@ def table(points: Sequence[Point], chosen: Point | None, objective: str) -> Tabl
 def reasons(points: Sequence[Point], chosen: Point | None, objective: str) -> list[str]:
     """Why this one, in sentences."""
     if chosen is None:
-        nearest = min(points, key=lambda point: point.latency)
+        point = nearest(points)
+        by = f"{name(point.candidate)} with {_connections(point)}"
+        if point.failure:
+            # Which says nothing of how fast the machine is.
+            return [f"Everything that was tried has failures. {by}: {point.failure}"]
         return [
-            f"Nothing that was tried meets {objective}: the nearest, {name(nearest.candidate)} "
-            f"with {_connections(nearest)}, takes {1000 * nearest.latency:.2f} ms. Allow more "
-            "time, take a smaller model, or a faster machine."
+            f"Nothing that was tried meets {objective}: the nearest, {by}, takes "
+            f"{milliseconds(point)}. Allow more time, take a smaller model, or a faster machine."
         ]
     said = [
         f"{name(chosen.candidate)}: {chosen.throughput:,.0f} answers/s within {objective} "
@@ -48,7 +57,12 @@ def reasons(points: Sequence[Point], chosen: Point | None, objective: str) -> li
     if chosen.candidate is None:
         said.append("The configuration stays: nothing else gave more answers than noise explains.")
     elif now is None:
-        said.append(f"The configuration as it is misses {objective} at every load.")
+        asked = nearest([point for point in points if point.candidate is None])
+        said.append(
+            f"As configured, with {_connections(asked)}: {asked.failure}"
+            if asked.failure
+            else f"The configuration as it is misses {objective} at every load."
+        )
     else:
         said.append(
             f"As configured: {now.throughput:,.0f} answers/s ({1000 * now.latency:.2f} ms) at "
@@ -62,9 +76,10 @@ def _costs(points: Sequence[Point], chosen: Point) -> list[str]:
     most = max(points, key=lambda point: point.throughput)
     if most.is_good or most.throughput <= chosen.throughput:
         return []
+    cost = most.failure or f"takes {milliseconds(most)}."
     return [
         f"{name(most.candidate)} gives {most.throughput:,.0f} answers/s at {_connections(most)}, "
-        f"but takes {1000 * most.latency:.2f} ms."
+        f"but {cost}"
     ]
 
 
@@ -89,7 +104,8 @@ def _line(point: Point, front: Sequence[Point]) -> dict[str, Any]:
         "candidate": served,
         "connections": point.connections,
         "throughput": point.throughput,
-        "latency": point.latency,
+        "latency": point.latency if isfinite(point.latency) else None,
+        "failure": point.failure,
         "meets_objective": point.is_good,
         "is_pareto": point in front,
     }

@@ -6,24 +6,26 @@ from statistics import median
 from typing import Final
 
 from serving.tune.candidates import Candidate, delays, layouts, sizes
-from serving.tune.choice import Point, best
+from serving.tune.choice import Point, best, nearest
 
 _ROUNDS: Final = 2  # beside the one of the search
 
 Measure = Callable[[Candidate | None], Sequence[Point]]
 
 
-def search(measure: Measure, processors: int, rows: int, objective: float) -> list[Point]:
+def search(
+    measure: Measure, processors: int, rows: int, objective: float, least: int = 1
+) -> list[Point]:
     """All that was measured: what is configured now, then layouts, sizes of batches, and delays.
 
     A stage changes one thing of what was best until then; so a dozen measurements stand for the
-    hundreds of all combinations. `rows` is the largest batch, 0 for a model that does not batch;
-    `objective` in seconds.
+    hundreds of all combinations. `rows` is the largest batch, 0 for a model that does not batch,
+    and `least` the rows of a request, which a smaller one would refuse; `objective` in seconds.
     """
     points = list(measure(None))
     tried = _tried(measure, layouts(processors, rows))
     if rows:
-        tried += _tried(measure, sizes(_leader(tried)))
+        tried += _tried(measure, sizes(_leader(tried), least))
         tried += _tried(measure, delays(_leader(tried), objective))
     return points + tried
 
@@ -57,6 +59,7 @@ def _medians(points: Sequence[Point]) -> list[Point]:
             throughput=median(point.throughput for point in group),
             latency=median(point.latency for point in group),
             is_good=2 * sum(point.is_good for point in group) > len(group),
+            failure=next((point.failure for point in group if point.failure), ""),
         )
         for group in groups.values()
     ]
@@ -68,6 +71,6 @@ def _tried(measure: Measure, candidates: Iterable[Candidate]) -> list[Point]:
 
 def _leader(points: Sequence[Point]) -> Candidate:
     """The best candidate until now; where none meets the objective, the one that comes nearest."""
-    point = best(points) or min(points, key=lambda point: point.latency)
+    point = best(points) or nearest(points)
     assert point.candidate is not None
     return point.candidate

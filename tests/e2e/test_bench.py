@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -177,6 +178,24 @@ def test_answers_are_compared_with_what_a_file_expects(server: Server, tmp_path:
     (failure,) = step["failures"]
     assert failure["status"] == "wrong answer"
     assert failure["message"] == "output 'probabilities': other values than expected"
+
+
+def test_ctrl_c_before_anything_is_measured_misses_no_objective() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            command(f"localhost:{silent.getsockname()[1]}", MODEL),
+            cwd=ROOT,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        silent.settimeout(SECONDS)
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
 
 
 def test_ctrl_c_ends_with_what_was_measured(server: Server, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -89,6 +90,21 @@ def test_what_cannot_be_tuned_is_refused(
     found = tuned(repository, *arguments)
     assert found.exit_code != 0
     assert words in found.output
+
+
+def test_inputs_of_a_file_are_sent_and_what_fails_is_told(repository: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.npz"
+    np.savez(file, features=np.zeros((32, 64), np.float32))
+    # No smaller batch is tried than such a request has rows.
+    large = ("--input-data", str(file), "--batch-size", "32")
+    found = tuned(repository, "digits-mlp", "--slo", "max=10s", *large)
+    assert found.exit_code == 0, found.output
+
+    # The model takes none of these.
+    np.savez(file, features=np.full((4, 64), np.nan, np.float32))
+    found = tuned(repository, "digits-mlp", "--slo", "max=10s", "--input-data", str(file))
+    assert found.exit_code == 1
+    assert "100.0 % of the requests failed; HTTP 400: " in found.output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells of a parent's end")

@@ -157,6 +157,12 @@ def test_what_does_not_fit_the_model_is_told(arguments: tuple[Any, ...], told: s
         describe(metadata(), *arguments)
 
 
+def test_a_model_that_splits_large_requests_is_sent_them() -> None:
+    splits = {"split_large_requests": {"string_value": "True"}}
+    model = describe(metadata(), {"max_batch_size": 8, "parameters": splits}, 9, {"x": (5, 3)}, [])
+    assert model.rows == 9
+
+
 def test_a_variable_dimension_has_to_be_given() -> None:
     model = describe(metadata(), {"max_batch_size": 8}, 1, {}, [])
 

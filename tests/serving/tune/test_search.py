@@ -1,13 +1,16 @@
 """What is measured, and what is made of it; the machine is a formula here."""
 
 from collections.abc import Sequence
+from io import StringIO
+from math import inf
 
 import pytest
+from rich.console import Console
 
 from serving.config import parse
 from serving.tune.candidates import Candidate, delays, layouts, sizes
 from serving.tune.choice import Point, best, pareto
-from serving.tune.report import document, reasons
+from serving.tune.report import document, reasons, table
 from serving.tune.search import confirm, search
 
 CONFIG = """\
@@ -25,8 +28,9 @@ def point(
     *,
     connections: int = 1,
     is_good: bool = True,
+    failure: str = "",
 ) -> Point:
-    return Point(candidate, connections, throughput, latency, is_good)
+    return Point(candidate, connections, throughput, latency, is_good, failure)
 
 
 class Machine:
@@ -54,6 +58,13 @@ def test_layouts_use_one_processor_or_all_of_them() -> None:
 def test_batches_get_smaller_down_to_one_row() -> None:
     assert [each.rows for each in sizes(Candidate(1, 1, 32))] == [8, 2]
     assert [each.rows for each in sizes(Candidate(1, 1, 1))] == []
+
+
+def test_no_batch_is_smaller_than_a_request() -> None:
+    assert [each.rows for each in sizes(Candidate(1, 1, 32), 8)] == [8]
+    machine = Machine(limit=1.2)
+    points = search(machine, 4, 32, objective=1.0, least=8)
+    assert {point.candidate.rows for point in points if point.candidate} == {32, 8}
 
 
 def test_delays_leave_most_of_the_objective_for_the_execution() -> None:
@@ -128,6 +139,27 @@ def test_the_reasons_say_what_was_found(limit: float, words: str) -> None:
     assert words in " ".join(reasons(points, chosen, "p99=1s"))
 
 
+def test_failures_are_told_and_not_taken_for_slowness() -> None:
+    told = "80 % of the requests failed; HTTP 500: no such row"
+    quick = point(500, 0.001, is_good=False, failure=told)
+    silent = point(0, inf, Candidate(1, 1, 8), is_good=False, failure=told)
+    slow = point(10, 2.0, Candidate(1, 2, 8), is_good=False)
+
+    assert " ".join(reasons([silent, quick], None, "p99=1s")) == (
+        f"Everything that was tried has failures. as configured with 1 connection: {told}"
+    )
+    assert "the nearest, 1 x 2 threads" in " ".join(reasons([quick, slow], None, "p99=1s"))
+    chosen = point(9, 0.5, Candidate(2, 1, 8))
+    assert reasons([quick, chosen], chosen, "p99=1s")[1:] == [
+        f"As configured, with 1 connection: {told}",
+        f"as configured gives 500 answers/s at 1 connection, but {told}",
+    ]
+    assert [line["latency"] for line in document([silent], None, {})["points"]] == [None]
+    text = StringIO()
+    Console(width=200, file=text).print(table([silent], None, "p99=1s"))
+    assert text.getvalue().split()[-2:] == ["-", "fails"]
+
+
 def test_the_document_holds_every_point() -> None:
     points = [point(10, 0.1), point(5, 0.2, Candidate(1, 2, 8, 200), is_good=False)]
     written = document(points, points[0], {"model": "m"})
@@ -144,6 +176,7 @@ def test_the_document_holds_every_point() -> None:
         "connections": 1,
         "throughput": 5,
         "latency": 0.2,
+        "failure": "",
         "meets_objective": False,
         "is_pareto": False,
     }
