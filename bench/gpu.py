@@ -25,7 +25,7 @@ from bench.record import RESULTS, provenance
 from bench.report import Sheet
 from bench.shares import RAW, WAYS, Load, Way, prepared, ways
 from bench.windows import Spread
-from serving.devices import Gpus, Wish
+from serving.devices import Device, Gpus, Wish
 from serving.engine.backends.gpus import find_gpus
 from serving.errors import LoadFailed
 from serving.nvml import NoNvml, Nvml
@@ -62,8 +62,7 @@ def measure(asked: argparse.Namespace, gpus: Gpus, console: Console) -> list[Mea
             most = max(asked.batches)
             subject = prepared(model, asked.repository, repository, most, asked.tokens)
             gpu = gpus.ids[0] if gpus.ids else None
-            # One GPU, so that one session of the runtime is its equal.
-            device = asked.device if gpu is None else Wish(asked.device.device, (gpu,))
+            device = asked.device if gpu is None else alone(asked.device, gpu)
             with ways(subject, device, gpu) as all_ways:
                 wanted = [way for way in all_ways if way.name in (RAW, *asked.ways)]
                 for rows in asked.batches:
@@ -71,6 +70,13 @@ def measure(asked: argparse.Namespace, gpus: Gpus, console: Console) -> list[Mea
                     found.append(of(model, wanted, load, asked.rounds))
                     console.print(f"{model}, {rows} rows: {_told(found[-1])}")
     return found
+
+
+def alone(wish: Wish, gpu: int) -> Wish:
+    """One GPU of the wish, so that one session of the runtime is its equal."""
+    # What is left open (auto) has no numbers.
+    device = wish.device if wish.is_binding else Device.CUDA
+    return Wish(device, (gpu,))
 
 
 def of(model: str, all_ways: Sequence[Way], load: Load, rounds: int) -> Measured:

@@ -19,7 +19,7 @@ from bench.machine import Unavailable
 from bench.peers import ours
 from bench.peers.base import ROOT, Running
 from serving.config import Placement, parse, to_text
-from serving.devices import Wish
+from serving.devices import Device, Wish
 from serving.dtypes import Datatype, from_config
 from serving.engine.backends.ort_providers import on_gpu
 from serving.engine.backends.runtime import CPU, load_runtime
@@ -110,8 +110,7 @@ class Raw:
 
     name = RAW
 
-    def __init__(self, subject: Subject, gpu: int | None) -> None:
-        """On that GPU, as CUDA counts, or on the CPU."""
+    def __init__(self, subject: Subject, place: Placement) -> None:
         runtime = load_runtime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = processors().for_models
@@ -119,7 +118,7 @@ class Raw:
         self._session = runtime.InferenceSession(
             str(subject.version / "model.onnx"),
             options,
-            providers=[CPU] if gpu is None else on_gpu(Placement(gpu)),
+            providers=[CPU] if place.gpu is None else on_gpu(place),
             enable_fallback=0,
         )
 
@@ -208,7 +207,9 @@ class OverNetwork:
 
 @contextmanager
 def ways(subject: Subject, device: Wish, gpu: int | None) -> Iterator[list[Way]]:
-    """All of them; server and engine end with the block."""
+    """All of them, on that GPU as CUDA counts or on the CPU; all end with the block."""
+    # The same providers for all, or the shares would be those of TensorRT over CUDA.
+    place = Placement(gpu, {}, {} if device.device is Device.TENSORRT else None)
     flags = (
         f"--device={device}",
         "--accelerator-build=load",
@@ -219,7 +220,7 @@ def ways(subject: Subject, device: Wish, gpu: int | None) -> Iterator[list[Way]]
         ours.serve(subject.repository, *flags) as running,
         closing(InProcess(subject, device)) as engine,
     ):
-        yield [Raw(subject, gpu), engine, *_networks(subject, running)]
+        yield [Raw(subject, place), engine, *_networks(subject, running)]
 
 
 def _networks(subject: Subject, running: Running) -> tuple[OverNetwork, OverNetwork]:

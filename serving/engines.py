@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -12,7 +13,7 @@ from typing import Final, Protocol
 from serving.devices import Device
 from serving.engine.base import Engine
 from serving.engine_settings import EngineKind
-from serving.errors import ServingError
+from serving.errors import LoadFailed, ServingError
 from serving.layout import Demand, layout
 from serving.settings import Settings
 from serving.types import ModelMetadata
@@ -64,7 +65,14 @@ def processes(settings: Settings) -> list[list[int]]:
     if settings.engines != 1 and _may_have_gpus(settings):
         # What has looked for GPUs can have no children that use them.
         with ProcessPoolExecutor(1, get_context("fork")) as pool:
-            gpus, demands = pool.submit(_survey, settings).result()
+            try:
+                gpus, demands = pool.submit(_survey, settings).result()
+            except BrokenProcessPool as error:
+                raise LoadFailed(
+                    "the process that looked for GPUs crashed: the driver, or a library of CUDA's, "
+                    "is broken, as nvidia-smi or penstock doctor may show; --device=cpu looks for "
+                    "none"
+                ) from error
     return layout(gpus, demands, settings.engines)
 
 

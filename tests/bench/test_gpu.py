@@ -12,6 +12,7 @@ from bench.gpu import Measured
 from bench.machine import Unavailable
 from bench.shares import prepared
 from serving.config import parse
+from serving.devices import Wish
 from tests.e2e.server import ROOT
 
 MODELS = ROOT / "model_repository"
@@ -48,6 +49,14 @@ def test_a_model_runs_each_request_as_it_is(tmp_path: Path) -> None:
     }
     assert inputs["attention_mask"].all()
     assert inputs["input_ids"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("asked", "alone"),
+    [("auto", "cuda:1"), ("cuda", "cuda:1"), ("cuda:1,2", "cuda:1"), ("tensorrt", "tensorrt:1")],
+)
+def test_a_server_takes_the_gpu_alone_that_is_measured(asked: str, alone: str) -> None:
+    assert str(Wish.of(str(gpu.alone(Wish.of(asked), 1)))) == alone
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:

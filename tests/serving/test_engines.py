@@ -1,6 +1,7 @@
 """How many engine processes there are to be is found out in one that ends before any begins."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -55,4 +56,16 @@ def test_a_gpu_that_cannot_be_had_ends_the_start(
 
     monkeypatch.setattr(embedded, "find_gpus", find)
     with pytest.raises(LoadFailed, match="there is no GPU"):
+        engines.processes(Settings(model_repository=(tmp_path,), workers=1, device=WANTED))
+
+
+def test_a_driver_that_crashes_ends_the_start_with_a_word_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(wish: Wish) -> Gpus:
+        os.kill(os.getpid(), signal.SIGKILL)  # as SIGSEGV, of which nothing is printed
+        raise AssertionError
+
+    monkeypatch.setattr(embedded, "find_gpus", find)
+    with pytest.raises(LoadFailed, match="the process that looked for GPUs crashed: the driver"):
         engines.processes(Settings(model_repository=(tmp_path,), workers=1, device=WANTED))

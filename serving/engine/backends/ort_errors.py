@@ -42,6 +42,15 @@ _CURES: Final = tuple(
             "it is an engine for {provider}, which this session has not: have it execute on a GPU, "
             'by an instance_group of KIND_GPU and the gpu_execution_accelerator "tensorrt"',
         ),
+        (
+            r"TensorRT EP could not deserialize engine from (?:encrypted )?cache: (?P<file>[^\n]+)",
+            "TensorRT does not take the engine {file}: it is for another GPU or release of TensorRT: "
+            "export it here again, or delete it if it is of trt_engine_cache_path",
+        ),
+        (
+            r"TensorRT EP can't find engine cache: (?P<file>.+?)\. Please make sure",
+            "its engine {file} does not exist: copy it beside the model",
+        ),
         (r"External data path does not exist: \"(?P<data>[^\"]*)\"", _MISSING),
         (r"cannot get file size: No such file or directory \[(?P<data>[^\]]*)\]", _MISSING),
         (r"External data path escapes .* External data path: \"(?P<data>[^\"]*)\"", _OUTSIDE),

@@ -130,3 +130,27 @@ def test_the_names_of_dimensions_are_those_of_the_graph(folder: Path) -> None:
     session = OrtBackend(threads=1).open(model_config_pb2.ModelConfig(), folder)
 
     assert session.symbols == {"x": ("batch", "", ""), "y": ("batch", "")}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            "[ONNXRuntimeError] : 11 : EP_FAIL : TensorRT EP could not deserialize engine from "
+            "cache: /m/d/1/model.plan",
+            "TensorRT does not take the engine /m/d/1/model.plan: it is for another GPU or release "
+            "of TensorRT: export it here again, or delete it if it is of trt_engine_cache_path",
+        ),
+        (
+            "[ONNXRuntimeError] : 11 : EP_FAIL : TensorRT EP can't find engine cache: /m/model.plan"
+            ". Please make sure engine cache is in the same directory or sub-directory of context "
+            "model.",
+            "its engine /m/model.plan does not exist: copy it beside the model",
+        ),
+    ],
+)
+def test_an_engine_that_tensorrt_does_not_take_is_explained(
+    tmp_path: Path, error: str, told: str
+) -> None:
+    # As its provider words it; there is none here to say it.
+    assert explain(error, tmp_path / "model.onnx") == told
