@@ -44,8 +44,8 @@ _CURES: Final = tuple(
         ),
         (
             r"TensorRT EP could not deserialize engine from (?:encrypted )?cache: (?P<file>[^\n]+)",
-            "TensorRT does not take the engine {file}: it is for another GPU or release of TensorRT: "
-            "export it here again, or delete it if it is of trt_engine_cache_path",
+            "TensorRT does not take the engine {file}: it is for another GPU or release of "
+            "TensorRT: export it here again, or delete it if it is of trt_engine_cache_path",
         ),
         (
             r"TensorRT EP can't find engine cache: (?P<file>.+?)\. Please make sure",
