@@ -63,9 +63,9 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         Send PNG, JPEG or WebP as the raw body or as form uploads (each file one example), or JSON:
         one example or a list of examples, bare or under the key `inputs`. Where a model's columns
         have names, objects and CSV with these names do as well. Models of texts take
-        `{"text": "..."}`, lists of texts, and plain text, and translators answer with the
-        translation of each. A model that makes pictures answers with
-        a PNG, or with JSON where `Accept` asks for it; one that makes them of chance takes
+        `{"text": "..."}`, lists of texts, and plain text, uploads as well, and translators answer
+        with the translation of each. A model that makes pictures answers with a PNG, or with JSON
+        where `Accept` asks for it; one that makes them of chance takes
         `{"seed": 7, "pictures": 16}`, both if you like.
         """
         metadata = await engine.model_metadata(model, version)
@@ -78,9 +78,11 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
         content = await body.read(request, limit)
         began = time.monotonic_ns()
         if metadata.tokenizer:
-            inputs = await decoding(
-                partial(_tokens, _media_type(request), content, metadata, beams)
-            )
+            if _media_type(request) == "application/json":
+                read = partial(texts.from_json, content)
+            else:
+                read = partial(texts.from_plain, await _files(request, content))
+            inputs = await decoding(partial(_tokens, read, metadata, beams))
         else:
             inputs = (await _numbers(request, content, metadata, columns, drawn, decoding),)
         work = engine.infer(InferenceRequest(model, inputs, version))
@@ -140,11 +142,10 @@ def _from_json(content: bytes, spec: TensorSpec, columns: Sequence[str], most: i
 
 
 def _tokens(
-    media_type: str, content: bytes, metadata: ModelMetadata, beams: int
+    read: Callable[[], Sequence[str]], metadata: ModelMetadata, beams: int
 ) -> tuple[Tensor, ...]:
     """The inputs of a model of texts."""
-    decode = texts.from_json if media_type == "application/json" else texts.from_plain
-    return texts.tokenise(decode(content), metadata.tokenizer, metadata.inputs, beams)
+    return texts.tokenise(read(), metadata.tokenizer, metadata.inputs, beams)
 
 
 def _columns(parameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -184,7 +185,7 @@ def _decode(files: Sequence[tuple[str, bytes]], spec: TensorSpec, layout: str) -
 
 
 async def _files(request: Request, content: bytes) -> list[tuple[str, bytes]]:
-    """The image files of a form, or the body itself; each with what to call it in a message."""
+    """The files of a form, or the body itself; each with what to call it in a message."""
     if _media_type(request) != "multipart/form-data":
         return [("body", content)]
     sent = False
@@ -206,5 +207,7 @@ async def _files(request: Request, content: bytes) -> list[tuple[str, bytes]]:
     except HTTPException as error:
         raise InvalidArgument(f"the form cannot be read: {error.detail}") from None
     if not files:
-        raise InvalidArgument("the form holds no file; expected an image, as in -F file=@digit.png")
+        raise InvalidArgument(
+            "the form holds no file; expected one for each example, as in -F file=@digit.png"
+        )
     return files

@@ -30,12 +30,16 @@ MAX_TEXTS: Final = 4096
 _KEPT: Final = 64  # tokenisers that are ready
 
 
-def from_plain(body: bytes) -> list[str]:
-    """The body itself as the one text. Malformed if it is not UTF-8."""
+def from_plain(files: Sequence[tuple[str, bytes]]) -> list[str]:
+    """Each file, or body, as one text; with what to call it. Malformed if it is not UTF-8."""
+    return [_plain(*file) for file in files]
+
+
+def _plain(where: str, content: bytes) -> str:
     try:
-        return [body.decode("utf-8-sig")]
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Malformed(f"body: byte {error.start} is not UTF-8") from None
+        raise Malformed(f"{where}: byte {error.start} is not UTF-8") from None
 
 
 def from_json(body: bytes) -> list[str]:

@@ -79,6 +79,18 @@ def test_plain_text_gives_what_json_gives(rest: httpx.Client) -> None:
     assert ok(plain) == ok(rest.post(PATH, json={"text": TEXTS[3]}))
 
 
+def test_files_of_a_form_are_a_text_each(rest: httpx.Client) -> None:
+    files = [("file", (f"{place}.txt", text)) for place, text in enumerate(TEXTS[:3])]
+    answer = ok(rest.post(PATH, files=files))
+    assert [positive(each) for each in answer["predictions"]] == predicted(rest, TEXTS[:3])
+
+    refused = rest.post(PATH, files={"file": ("latin.txt", b"caf\xe9")})
+    assert (refused.status_code, refused.json()["error"]) == (
+        400,
+        "file 'latin.txt': byte 3 is not UTF-8",
+    )
+
+
 def test_neighbours_in_a_request_change_no_answer(rest: httpx.Client) -> None:
     alone = [predicted(rest, {"text": text})[0] for text in TEXTS]
     assert predicted(rest, TEXTS) == pytest.approx(alone, abs=1e-6)

@@ -49,9 +49,9 @@ def test_what_is_no_text_is_refused_by_name(body: bytes, message: str) -> None:
 
 
 def test_a_plain_body_is_one_text() -> None:
-    assert texts.from_plain("so schön".encode()) == ["so schön"]
-    with pytest.raises(Malformed, match="byte 1 is not UTF-8"):
-        texts.from_plain(b"a\xff")
+    assert texts.from_plain([("body", "so schön".encode())]) == ["so schön"]
+    with pytest.raises(Malformed, match="body: byte 1 is not UTF-8"):
+        texts.from_plain([("body", b"a\xff")])
 
 
 def test_texts_are_padded_on_the_right_to_a_bucket() -> None:
