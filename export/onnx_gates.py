@@ -5,8 +5,10 @@ Each message says what is wrong in the file's own names, and what to do about it
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 import onnx
@@ -164,7 +166,8 @@ def _check_valid(path: Path, model: onnx.ModelProto) -> None:
     # Shape inference takes sparse weights for numbers without dimensions.
     infers = not model.graph.sparse_initializer
     try:
-        onnx.checker.check_model(path, full_check=infers)
+        with _with_shapes(path, model) as described:
+            onnx.checker.check_model(described, full_check=infers)
     except UnicodeDecodeError:
         raise
     except (
@@ -173,6 +176,34 @@ def _check_valid(path: Path, model: onnx.ModelProto) -> None:
         ValueError,  # of a type of elements that it does not know
     ) as error:
         raise FileRefused(f"it is not valid ONNX: {_first_line(error)}") from error
+
+
+@contextmanager
+def _with_shapes(path: Path, model: onnx.ModelProto) -> Iterator[Path]:
+    """The file, or beside it a copy that states the shapes of inputs and outputs where the file
+    leaves that to who reads it, as some exporters do and the checker does not allow."""
+    if not _without_shape(model):
+        yield path
+        return
+    inferred = onnx.shape_inference.infer_shapes(model)
+    if names := _without_shape(inferred):
+        raise FileRefused(
+            f"{names[0]!r} has no shape, and none follows from the others: export it again with "
+            "the number of its dimensions, which may be of any size"
+        )
+    with NamedTemporaryFile(dir=path.parent, suffix=path.suffix) as copy:
+        copy.write(inferred.SerializeToString())
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _without_shape(model: onnx.ModelProto) -> list[str]:
+    """The inputs and outputs that are tensors of any number of dimensions."""
+    return [
+        each.name
+        for each in (*model.graph.input, *model.graph.output)
+        if each.type.HasField("tensor_type") and not each.type.tensor_type.HasField("shape")
+    ]
 
 
 def _first_line(error: Exception) -> str:

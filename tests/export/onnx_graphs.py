@@ -19,14 +19,14 @@ def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], **more: A
 def model(
     nodes: Sequence[Any],
     *,
-    x: Dims = ("N", 3),
-    y: Dims = ("N", 2),
+    x: Dims | None = ("N", 3),
+    y: Dims | None = ("N", 2),
     kind: int = TensorProto.FLOAT,
     initializers: Sequence[Any] = (),
     opsets: Sequence[tuple[str, int]] = (("", 18),),
     ir: int = 10,
 ) -> onnx.ModelProto:
-    """Of one input x and one float output y."""
+    """Of one input x and one float output y; None is a shape that is not stated."""
     graph = helper.make_graph(
         nodes,
         "graph",

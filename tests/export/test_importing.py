@@ -282,6 +282,9 @@ UNFIT: dict[str, tuple[onnx.ModelProto, str]] = {
         single("Relu", x=("N", 2**62, 2**62), y=("N", 2**62, 2**62)),
         "a row of its inputs cannot be held in memory",
     ),
+    "an input of any number of dimensions": (
+        single("Relu", x=None, y=None), "'x' has no shape, and none follows from the others",
+    ),
     "an input from nowhere": (
         model([node("Relu", ["nowhere"], ["y"])], y=("N", 3)),
         "is not valid ONNX: ",
@@ -399,6 +402,18 @@ def test_batches_that_were_asked_for_are_refused_where_rows_depend_on_each_other
         take(mean_over_rows(), max_batch_size=8)
 
     assert not (tmp_path / "models").exists()
+
+
+def test_an_output_that_states_no_shape_has_the_one_that_follows(take: Take) -> None:
+    published = take(linear(y=None))
+
+    assert published.passport.rows is not None
+    assert published.passport.rows.independent
+    assert "max_batch_size: 64" in config(published)
+    assert [path.name for path in sorted(published.folder.iterdir())] == [
+        "model.onnx",
+        "passport.json",
+    ]
 
 
 def test_a_fixed_first_dimension_is_no_batch(take: Take) -> None:
