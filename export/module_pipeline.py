@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -26,8 +27,8 @@ from export import (
 )
 from export.errors import ConversionFailed, ModuleRefused
 from export.generated import Feeds
-from export.job import MAX_BATCH_SIZE, ModuleJob
-from export.onnx_model import OnnxModel
+from export.job import MAX_BATCH_SIZE, ModuleJob, Tolerance
+from export.onnx_model import Feed, OnnxModel, Outputs
 from export.publish import Published, check_name, publish
 from serving import passport as passports
 from serving.config.complete import unbatched
@@ -35,6 +36,8 @@ from serving.passport import ParityProof, Passport, SourceProof
 from serving.types import TensorSpec
 
 PARITY_ROWS = 64  # of each kind that the gate looks at, more where a batch holds more
+
+ROWS_TWICE = 8  # of one alone, chance may leave the answer as it was
 
 STEPS = (
     "Build the module and load its weights",
@@ -59,7 +62,7 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
     reference = torch_module.runner(module, job.outputs)
     feeds, _ = generated.feeds(job.sample, job.inputs, max(PARITY_ROWS, count), reference)
 
-    outputs = tuple(reference(feeds.alone(0)))
+    outputs = _outputs(reference, feeds, job.tolerance)
     _check_names(job, outputs)
 
     on_step(next(steps))
@@ -82,6 +85,24 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
         seal = partial(_passport, job, module, name, compared)
         place = publish(described, {model_config.MODEL: graph}, seal, job.version)
     return Published(place, passports.read(place / passports.FILENAME))
+
+
+def _outputs(
+    reference: Callable[[Feed], Outputs], feeds: Feeds, tolerance: Tolerance
+) -> tuple[str, ...]:
+    """Their names. ModuleRefused where the same row has another answer each time."""
+    for row in range(ROWS_TWICE):
+        first, again = reference(feeds.alone(row)), reference(feeds.alone(row))
+        for name, array in first.items():
+            if not np.allclose(
+                array, again[name], tolerance.relative, tolerance.absolute, equal_nan=True
+            ):
+                raise ModuleRefused(
+                    f"the module gives another {name} each time for the same input, so that "
+                    "nothing can be held against it: by dropout or noise that eval() does not "
+                    "turn off, or a state that it keeps"
+                )
+    return tuple(first)
 
 
 def _write(path: Path, graph: bytes) -> None:

@@ -1,6 +1,7 @@
 """Torch modules of somebody's own: from a callable and a file of weights to a served version."""
 
 import os
+import re
 import resource
 import sys
 import zipfile
@@ -91,6 +92,23 @@ class Halved(nn.Module):
 class Scattered(nn.Module):
     def forward(self, x):
         return x.to_sparse()
+
+class Noisy(nn.Module):
+    def forward(self, x):
+        return {"y": nn.functional.dropout(x, 0.5, training=True)}
+
+class Counting(nn.Module):
+    count = 0
+
+    def forward(self, x):
+        self.count += 1
+        return x + self.count
+
+class Branching(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return 2 * x
+        return x
 
 class Leaving(nn.Module):
     def forward(self, x):
@@ -336,12 +354,27 @@ def test_a_graph_of_other_inputs_or_rows_is_refused(
         ("missing", "mine.nets:missing: AttributeError: "),
         ("Strange", "the module gives Tensor, str; it must give tensors"),
         ("Halved", "gives output as torch.bfloat16 of the layout torch.strided, which cannot be"),
+        ("Noisy", "gives another y each time for the same input.*: by dropout or noise"),
+        ("Counting", "gives another output each time"),
         ("Scattered", "gives output as torch.float32 of the layout torch.sparse_coo, which cannot"),
     ],
 )
 def test_what_builds_no_module_that_gives_tensors_is_refused(name: str, named: str) -> None:
     with pytest.raises(ModuleRefused, match=named):
         module_pipeline.export_module(job(name))
+
+
+def test_a_branch_that_values_decide_is_shown_in_the_code_and_nothing_else(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(ConversionFailed) as refused:
+        module_pipeline.export_module(job("Branching"))
+
+    message = str(refused.value)
+    assert message.startswith("torch cannot export mine.nets:Branching: which way it goes on")
+    assert re.search(r'nets.py", line \d+, in forward\n    if x.sum\(\) > 0:\nSay it by', message)
+    assert "TORCH" not in message
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_module_that_cannot_be_imported_is_named() -> None:
