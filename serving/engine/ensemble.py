@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from typing import TypeAlias
 
+from msgspec import structs
+
 from serving.config import ModelConfig, Step, refuse, step_faults
 from serving.config.source import Fault
 from serving.engine.classification import answer
@@ -98,7 +100,7 @@ class Ensemble(OneResponse):
             if self._closing and not self._running:
                 self._drained.set()
         # As Triton counts it: what its steps have waited is in the queues of their models.
-        own = replace(spent, queue=started - arrived, company=0)
+        own = structs.replace(spent, queue=started - arrived, company=0)
         self._statistics.record_execution(admitted.rows, own)
         self._statistics.record_success(admitted.rows, time.monotonic_ns() - arrived, own)
         return response
