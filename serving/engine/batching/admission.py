@@ -9,6 +9,8 @@ processor, the event loop's own work) shows in the answers that came later than 
 allowed for as TCP allows for the variation of round trips (RFC 6298).
 """
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from serving.engine.batching.forecast import Forecast
@@ -28,12 +30,31 @@ class Line(NamedTuple):
     """A request and what is before it: rows and batches that wait, both with its own.
 
     `free_at` is when an instance will be free, `idle` whether one is and nobody waits before it.
+    Its `level` is overtaken by the higher ones, so that each is late by another time.
     """
 
     rows: int
     batches: int
     free_at: int
     idle: bool
+    level: int = 0
+
+
+@dataclass(slots=True)
+class _Lateness:
+    """By how much answers have come later than foreseen: a mean, and a mean deviation of it."""
+
+    error: float = 0.0
+    deviation: float = 0.0
+
+    @property
+    def slack(self) -> int:
+        """Nanoseconds to allow for beyond what is foreseen."""
+        return max(0, int(self.error + _DEVIATIONS * self.deviation))
+
+    def learn(self, late: int) -> None:
+        self.deviation += _WEIGHT * (abs(late - self.error) - self.deviation)
+        self.error += _WEIGHT * (late - self.error)
 
 
 class Admission:
@@ -48,8 +69,7 @@ class Admission:
         self._instances = instances
         self._objective = objective
         self._size = 0.0  # rows of a batch, lately
-        self._error = 0.0
-        self._deviation = 0.0
+        self._lateness: defaultdict[int, _Lateness] = defaultdict(_Lateness)  # by level
         self._refusal_at = -_PACE
 
     def end(self, line: Line) -> int:
@@ -70,7 +90,7 @@ class Admission:
         allowed = self._allowed(now, deadline)
         if allowed is None or allowed <= 0 or line.idle:
             return end
-        expected = end + self._slack - now
+        expected = end + self._lateness[line.level].slack - now
         if expected > allowed:
             raise Overloaded(
                 f"the answer is expected in {expected / _NS_PER_MS:.0f} ms, and wanted within "
@@ -85,10 +105,9 @@ class Admission:
             self._size = rows
         self._size += _WEIGHT * (rows - self._size)
 
-    def learn_error(self, late: int) -> None:
-        """Somebody has been answered so many nanoseconds after it was foreseen."""
-        self._deviation += _WEIGHT * (abs(late - self._error) - self._deviation)
-        self._error += _WEIGHT * (late - self._error)
+    def learn_error(self, late: int, level: int = 0) -> None:
+        """Somebody of `level` has been answered so many nanoseconds after it was foreseen."""
+        self._lateness[level].learn(late)
 
     def due(self, now: int, deadline: int | None) -> int | None:
         """When the answer to a request that comes now is wanted; None: whenever it is there."""
@@ -108,11 +127,6 @@ class Admission:
         longest = _LONGEST_HOLD if allowed is None else min(max(allowed, 0) // 2, _LONGEST_HOLD)
         self._refusal_at = min(self._refusal_at, now + longest)
         return self._refusal_at - now
-
-    @property
-    def _slack(self) -> int:
-        """Nanoseconds to allow for beyond what is foreseen."""
-        return max(0, int(self._error + _DEVIATIONS * self._deviation))
 
     def _allowed(self, now: int, deadline: int | None) -> int | None:
         """Nanoseconds from now in which the answer is of use; None: any time."""

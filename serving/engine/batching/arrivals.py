@@ -59,11 +59,11 @@ class ArrivalQueue(Generic[T]):
         """Batches that what waits will make at least."""
         return self._batches
 
-    def line_to(self, entry: Entry[T]) -> tuple[int, int]:
+    def line_to(self, entry: Entry[T]) -> tuple[int, int, int]:
         """The rows and batches to run until `entry` has: all that wait, and its own."""
         group = self._groups.get(entry.key)
         more = self._more(group.rows if group else 0, entry.rows)
-        return self._rows + entry.rows, self._batches + more
+        return self._rows + entry.rows, self._batches + more, 0
 
     @property
     def expires_at(self) -> int | None:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from serving.engine.batching.admission import Admission, Line
@@ -187,8 +188,9 @@ class Batcher(Generic[T, R, S]):
         try:
             # A sequence that has begun goes on. Who can wait for any time needs no forecast.
             if entry.step is None and entry.due is not None:
-                expected_at = self._admission.check(self._line(entry), entry.at, entry.deadline)
-                entry.item.expected_at = expected_at
+                line = self._line(entry)
+                entry.item.level = line.level
+                entry.item.expected_at = self._admission.check(line, entry.at, entry.deadline)
             self._queue.push(entry)
         except ServingError as refusal:
             if isinstance(refusal, Overloaded) and refusal.retry_after is None:
@@ -204,9 +206,9 @@ class Batcher(Generic[T, R, S]):
         free_at = entry.at
         if not self._idle:
             free_at = max(free_at, min(flight.expected_at for flight in self._flights))
-        rows, batches = self._queue.line_to(entry)
+        rows, batches, level = self._queue.line_to(entry)
         is_idle = bool(self._idle) and rows == entry.rows
-        return Line(rows, batches, free_at, is_idle)
+        return Line(rows, batches, free_at, is_idle, level)
 
     def _abandon(self, job: Job[T, R]) -> None:
         """The caller of `job` has gone."""
@@ -344,7 +346,7 @@ class Batcher(Generic[T, R, S]):
         self._admission.learn_size(sum(flight.batch.rows))
         foreseen = [entry.item.expected_at for entry in flight.entries if entry.item.expected_at]
         if foreseen:
-            self._admission.learn_error(self._clock() - min(foreseen))
+            self._learn_error(flight.entries, min(foreseen))
         waited = abandoned = 0
         started, ended, free_since = flight.started, flight.ended, flight.free_since
         for entry, result in zip(flight.entries, executed.results, strict=True):
@@ -359,6 +361,17 @@ class Batcher(Generic[T, R, S]):
                 self._settle(future, future.set_result, answer)
         wasted = sum(times) * abandoned // (sum(flight.batch.rows) or 1)
         return BatchReport(rows, len(flight.entries), waited, *times, abandoned, wasted)
+
+    def _learn_error(self, entries: list[Entry[Job[T, R]]], expected_at: int) -> None:
+        """Hold what was foreseen of a batch, at first `expected_at`, against what it came to."""
+        now, level = self._clock(), entries[0].item.level
+        if entries[-1].item.level == level:
+            self._admission.learn_error(now - expected_at, level)
+            return
+        for level, jobs in groupby((entry.item for entry in entries), lambda job: job.level):
+            foreseen = [job.expected_at for job in jobs if job.expected_at]
+            if foreseen:
+                self._admission.learn_error(now - min(foreseen), level)
 
     def _hand_out_error(self, flight: Flight[T, R, S], error: BaseException) -> BatchReport:
         rows = sum(flight.batch.rows)

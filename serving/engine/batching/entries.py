@@ -86,8 +86,11 @@ class Queue(Protocol[T]):
     def batches(self) -> int:
         """Batches that what waits will make."""
 
-    def line_to(self, entry: Entry[T]) -> tuple[int, int]:
-        """The rows and batches to run until `entry` has, its own included, if it came now."""
+    def line_to(self, entry: Entry[T]) -> tuple[int, int, int]:
+        """The rows and batches to run until `entry` has, its own included, if it came now.
+
+        And its level, the lower of which are overtaken; 0 where there are none.
+        """
 
     @property
     def expires_at(self) -> int | None:

@@ -16,11 +16,12 @@ S = TypeVar("S")
 
 
 class Job(Struct, Generic[T, R], eq=False):
-    """A request, whoever waits for its result, and when that is foreseen."""
+    """A request of some level, whoever waits for its result, and when that is foreseen."""
 
     item: T
     future: "asyncio.Future[tuple[R, Timing]]"
     expected_at: int = 0
+    level: int = 0
 
 
 class Flight(Struct, Generic[T, R, S], eq=False):

@@ -147,14 +147,15 @@ class BatchQueue(Generic[T]):
         """Batches that what waits will make at least."""
         return self._batches
 
-    def line_to(self, entry: Entry[T]) -> tuple[int, int]:
+    def line_to(self, entry: Entry[T]) -> tuple[int, int, int]:
         """The rows and batches to run until `entry` has: those that it does not go before."""
         group = self._groups.get(entry.key if self._policy.merge else None)
         rows, batches = self.rows + entry.rows, self._batches + self._added(group, entry.rows)
-        lane = 2 * self._policy.level(entry.priority)
-        ahead = rows - sum(count for each, count in self._lane_rows.items() if each > lane)
+        level = self._policy.level(entry.priority)
+        behind = (count for lane, count in self._lane_rows.items() if lane > 2 * level)
+        ahead = rows - sum(behind)
         # Batches may mix levels; so many of all are of those ahead.
-        return ahead, -(-batches * ahead // (rows or 1))
+        return ahead, -(-batches * ahead // (rows or 1)), level
 
     @property
     def expires_at(self) -> int | None:

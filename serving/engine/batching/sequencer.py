@@ -96,10 +96,10 @@ class Sequencer(Generic[T]):
         """At least so many: no batch has more rows than an instance has slots."""
         return -(-len(self) // self._policy.slots)
 
-    def line_to(self, entry: Entry[T]) -> tuple[int, int]:
+    def line_to(self, entry: Entry[T]) -> tuple[int, int, int]:
         """The rows and batches to run until `entry` has: all that wait, and its own."""
         rows = len(self) + entry.rows
-        return rows, -(-rows // self._policy.slots)
+        return rows, -(-rows // self._policy.slots), 0
 
     @property
     def expires_at(self) -> int | None:

@@ -9,6 +9,7 @@ from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.forecast import Forecast
 from serving.engine.batching.queue import BatchQueue
 from serving.errors import Overloaded
+from serving.types import Timing
 from tests.serving.engine.batching.driving import Clock, Model
 from tests.serving.engine.batching.policies import policy
 
@@ -161,4 +162,75 @@ async def test_who_goes_first_is_not_refused_for_those_whom_it_goes_ahead_of() -
     model.open()
     assert [(await task)[0] for task in tasks] == [100, 101, 102, 103, 104, 106]
     assert model.batches[1] == [6]
+    await batcher.close()
+
+
+async def test_how_late_a_level_is_answered_refuses_nobody_of_a_higher_one() -> None:
+    model, clock = Model(), Clock()
+    batcher = Batcher(
+        BatchQueue(policy(1, priority_levels=2, default_level=2)),
+        model,
+        ["slot"],
+        forecast=learned(r1=10),
+        clock=clock,
+    )
+
+    def ask(item: int, until: int, priority: int) -> "asyncio.Task[tuple[int, Timing]]":
+        asked = batcher.submit(item, rows=1, key=0, deadline=until * MS, priority=priority)
+        return asyncio.ensure_future(asked)
+
+    late = ask(0, 9000, 2)
+    await model.arrival()
+    tasks = [ask(1, 9000, 2)]
+    await asyncio.sleep(0)
+    clock.now = 2000 * MS
+    model.release()
+    await late
+    await model.arrival()
+    with pytest.raises(Overloaded):
+        await ask(2, 2030, 2)
+    tasks.append(ask(3, 2030, 1))
+    await asyncio.sleep(0)
+    model.open()
+    assert [(await task)[0] for task in tasks] == [101, 103]
+    await batcher.close()
+
+
+async def test_of_a_mixed_batch_each_level_is_held_against_what_was_foreseen_for_it() -> None:
+    model, clock = Model(), Clock()
+    batcher = Batcher(
+        BatchQueue(policy(2, priority_levels=2, default_level=2)),
+        model,
+        ["slot"],
+        forecast=learned(r1=10, r2=10),
+        clock=clock,
+    )
+
+    def ask(
+        item: int, until: int, priority: int, rows: int = 1
+    ) -> "asyncio.Task[tuple[int, Timing]]":
+        asked = batcher.submit(item, rows=rows, key=0, deadline=until * MS, priority=priority)
+        return asyncio.ensure_future(asked)
+
+    tasks = [ask(0, 9000, 2, rows=2)]
+    await model.arrival()
+    tasks.append(ask(1, 9000, 2))
+    await asyncio.sleep(0)
+    clock.now = 1000 * MS
+    tasks.append(ask(2, 9000, 1))
+    await asyncio.sleep(0)
+    model.release()
+    # The one was foreseen for a second ago, the other for ten milliseconds from now.
+    assert await model.arrival() == [2, 1]
+    tasks.append(ask(3, 9000, 2, rows=2))
+    await asyncio.sleep(0)
+    clock.now = 1020 * MS
+    model.release()
+    await model.arrival()
+    with pytest.raises(Overloaded):
+        await ask(4, 1060, 2, rows=2)
+    tasks.append(ask(5, 1060, 1, rows=2))
+    await asyncio.sleep(0)
+    model.open()
+    assert [(await task)[0] for task in tasks] == [100, 101, 102, 103, 105]
     await batcher.close()

@@ -134,7 +134,8 @@ class QueueMachine(RuleBasedStateMachine):
             newcomer = Entry(-1, 2, "a", self.now, priority=priority)
             lane = self.naive.lane(newcomer, self.now)
             before = [e for e in self.naive.entries if self.naive.lane(e, self.now) <= lane]
-            rows, batches = self.queue.line_to(newcomer)
+            rows, batches, level = self.queue.line_to(newcomer)
+            assert level == self.policy.level(priority)
             assert rows == 2 + sum(entry.rows for entry in before)
             assert 1 <= batches <= self.queue.batches + newcomer.rows
 
