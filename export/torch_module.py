@@ -21,7 +21,7 @@ from export.onnx_model import Feed, Outputs
 from serving.types import Array
 
 # Under which of these names a training script keeps the weights among other things.
-_NESTED: Final = ("state_dict", "model_state_dict")
+_NESTED: Final = ("state_dict", "model_state_dict", "model")
 
 
 def build(reference: str) -> nn.Module:

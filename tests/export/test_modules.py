@@ -489,7 +489,7 @@ def test_a_file_of_other_things_than_its_weights_is_refused_and_never_executed(
     assert not (here / "evil").exists()
 
 
-@pytest.mark.parametrize("nested", ["state_dict", "model_state_dict"])
+@pytest.mark.parametrize("nested", ["state_dict", "model_state_dict", "model"])
 def test_weights_are_found_among_what_training_scripts_save(here: Path, nested: str) -> None:
     weights = torch.load(pair(here))
     torch.save({"epoch": 3, nested: weights}, here / "all.pt")
