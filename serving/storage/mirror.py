@@ -71,8 +71,9 @@ class Mirror:
         return tree, refused
 
     def close(self) -> None:
-        """Break off what is being fetched."""
+        """Break off what is being fetched, and what the store is asked."""
         self._fetcher.stop()
+        self._store.close()
 
     def _fetch_model(self, name: str, objects: Sequence[Object]) -> Tree:
         known, tree = self._latest.get(name, ((), None))

@@ -1,12 +1,13 @@
 """A repository behind a URL, read through fsspec: what is there, and the bytes of it."""
 
+import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
-from serving.errors import LoadFailed, ServingError
+from serving.errors import LoadFailed, ServingError, Unavailable
 from serving.location import Remote
 from serving.storage.credentials import AZURE_SCHEMES, GOOGLE_SCHEMES, S3_SCHEMES, options
 from serving.storage.objects import Changed, Object
@@ -62,6 +63,18 @@ class Store:
         except Exception as error:  # whatever an SDK finds wrong with what it was given
             raise LoadFailed(f"{self.url}: cannot be opened: {_words(error)}") from error
         self._root = str(root).rstrip("/")
+        self._closed = False
+
+    def close(self) -> None:
+        """Ask nothing more; whoever waits for an answer gets Unavailable, as does who asks then.
+
+        It breaks off what any store of this process is asked: they share the thread that asks.
+        """
+        self._closed = True
+        if getattr(self._files, "async_impl", False):
+            loop = self._files.loop
+            # A store that is silent would keep the process for minutes.
+            loop.call_soon_threadsafe(_break_off, loop)
 
     def folders(self) -> list[str]:
         """The names of what are folders in the repository."""
@@ -112,24 +125,32 @@ class Store:
     @contextmanager
     def _asking(self, wanted: Object | None = None) -> Iterator[None]:
         """What the store's failures in the block mean; of `wanted`, if it was asked for that."""
+        self._refuse_if_closed()
         try:
             yield
         except (ServingError, Changed):
             raise
-        except FileNotFoundError as error:
-            if wanted:
-                raise Changed(wanted.name) from error
-            raise LoadFailed(
-                f"{self.url}: there is no such bucket, or nothing in it below that name; correct "
-                "the URL, or upload a model"
-            ) from error
         # The SDKs raise errors of their own, without a common ancestor.
         except Exception as error:
-            if wanted and type(error).__name__ == "FileExpired":
+            self._refuse_if_closed()
+            if wanted and (
+                isinstance(error, FileNotFoundError) or type(error).__name__ == "FileExpired"
+            ):
                 raise Changed(wanted.name) from error
             raise LoadFailed(self._failure(error)) from error
+        # What was broken off seems to have been answered by nothing.
+        self._refuse_if_closed()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise Unavailable("the server is stopping and fetches no models any more")
 
     def _failure(self, error: Exception) -> str:
+        if isinstance(error, FileNotFoundError):
+            return (
+                f"{self.url}: there is no such bucket, or nothing in it below that name; correct "
+                "the URL, or upload a model"
+            )
         words = _words(error)
         if isinstance(error, PermissionError) or "redential" in words + type(error).__name__:
             return (
@@ -137,6 +158,11 @@ class Store:
                 f"it by {self._credentials}"
             )
         return f"{self.url}: the store does not answer: {words}; see to the network and the URL"
+
+
+def _break_off(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
 
 
 def _version(info: Mapping[str, Any]) -> str:

@@ -120,6 +120,26 @@ def test_a_server_that_is_stopped_while_it_fetches_stops(
         assert server.wait() == 0
 
 
+def test_a_server_whose_store_is_silent_stops_without_it(
+    bucket: Bucket, cache: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seconds: more than anybody waits for a server to stop.
+    monkeypatch.setenv("FSSPEC_S3", '{"config_kwargs": {"read_timeout": 600}}')
+    asked, ended = threading.Event(), threading.Event()
+
+    def say_nothing(*_: str) -> None:
+        asked.set()
+        ended.wait()
+
+    bucket.server.hook = say_nothing
+    with starting_server(*flags(bucket, cache), repository=local) as server:
+        try:
+            assert asked.wait(60)
+            assert server.stop() == 0
+        finally:
+            ended.set()
+
+
 def test_a_store_that_is_away_at_the_start_ends_it(bucket: Bucket, cache: Path) -> None:
     bucket.server.stop()
     try:

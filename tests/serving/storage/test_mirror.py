@@ -286,6 +286,33 @@ def test_closing_breaks_off_what_is_being_fetched(bucket: Bucket, mirror: Mirror
         fetch(reader)
 
 
+@pytest.mark.parametrize("is_fetched", [False, True])
+def test_closing_waits_for_no_store_that_is_silent(
+    bucket: Bucket, mirror: MirrorOf, monkeypatch: pytest.MonkeyPatch, is_fetched: bool
+) -> None:
+    patient = {"s3": {"config_kwargs": {"read_timeout": 600}}}  # seconds
+    monkeypatch.setattr("fsspec.config.conf", patient)
+    bucket.put("a/1/x", b"one")
+    reader = mirror(bucket.url)
+    asked, ended = threading.Event(), threading.Event()
+
+    def say_nothing(method: str, path: str, byte_range: str) -> None:
+        if byte_range or not is_fetched:
+            asked.set()
+            ended.wait()
+
+    bucket.server.hook = say_nothing
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(fetch, reader) if is_fetched else pool.submit(reader.models)
+        try:
+            assert asked.wait(60)
+            reader.close()
+            with pytest.raises(Unavailable, match="the server is stopping"):
+                waiting.result(60)
+        finally:
+            ended.set()
+
+
 def test_a_store_that_is_not_there_is_told_with_the_cure(s3: S3, mirror: MirrorOf) -> None:
     for url, words in (
         ("s3://127.0.0.1:1/bucket", "the store does not answer: Could not connect"),
