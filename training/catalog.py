@@ -113,10 +113,13 @@ RECIPES: Mapping[str, Recipe] = {
         dataset="mnist",
         architecture="mlp",
         architecture_config={
-            "inputs": 784, "hidden": 512, "layers": 2, "classes": 10, "dropout": 0.2,
+            "inputs": 784, "hidden": 128, "layers": 1, "classes": 10, "dropout": 0.05,
             "activation": "relu",
         },
-        config=TrainConfig(epochs=10),
+        config=TrainConfig(
+            epochs=40, lookahead=5,
+            augmentation=Augmentation(rotation=8.0, scale=0.08, shear=0.08, shift=1.0),
+        ),
     ),
     "fashion-cnn": Recipe(
         summary="clothing, convolutional",
