@@ -58,10 +58,6 @@ class _Files:
         if content.roots is not None:
             pem.take_roots(context, self.roots, content.roots)
             context.verify_mode = ssl.CERT_REQUIRED
-            # A session that is taken up again is not held against the roots, which may be others
-            # by then: every connection shows its certificate.
-            context.num_tickets = 0
-            context.options |= ssl.OP_NO_TICKET
         if self.protocol == "grpc":
             context.set_alpn_protocols(["h2"])
         return Identity(context, content)
@@ -123,15 +119,24 @@ def _refuse_missing(files: _Files, is_mutual: bool) -> None:
             )
 
 
+class _Listening(ssl.SSLContext):
+    """What a port listens with: each new connection is of the identity in force.
+
+    A context knows its own sessions only. So who takes one up again, and is not held against the
+    roots once more, was held against these.
+    """
+
+    followed: Identities
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """As event loops begin with a connection."""
+        return self.followed.value.context.wrap_bio(*args, **kwargs)
+
+
 def context(followed: Identities) -> ssl.SSLContext:
     """A context to listen with, which hands each new client over to the identity in force."""
-
-    def hand_over(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-        connection.context = followed.value.context
-
-    listening = followed.value.context
-    # Called at the beginning of each handshake, whether the client names a server or not.
-    listening.sni_callback = hand_over
+    listening = _Listening(ssl.PROTOCOL_TLS_SERVER)
+    listening.followed = followed
     return listening
 
 

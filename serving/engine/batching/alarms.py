@@ -1,7 +1,6 @@
 """Whose time is up next: a heap that is cleaned lazily. Without a clock, as the queues are."""
 
 from heapq import heapify, heappop, heappush
-from itertools import count
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -17,7 +16,7 @@ class Alarms(Generic[T]):
         # The heap itself refers to nobody, lest a request's tensors outlive it.
         self._times: list[tuple[int, int]] = []
         self._set: dict[int, T] = {}
-        self._tickets = count()
+        self._ticket = 0
 
     @property
     def next_at(self) -> int | None:
@@ -33,7 +32,8 @@ class Alarms(Generic[T]):
 
     def set(self, who: T, when: int) -> int:
         """The ticket of a new alarm for `who` at `when`."""
-        ticket = next(self._tickets)
+        self._ticket += 1
+        ticket = self._ticket
         self._set[ticket] = who
         heappush(self._times, (when, ticket))
         if len(self._times) > 2 * len(self._set) + SLACK:

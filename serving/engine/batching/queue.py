@@ -24,7 +24,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from itertools import chain, count, islice
+from itertools import chain, islice
 from typing import Generic, TypeAlias, TypeVar
 
 from serving.engine.batching.alarms import SLACK, Alarms
@@ -129,7 +129,7 @@ class BatchQueue(Generic[T]):
         self._groups: dict[Hashable, _Group[T]] = {}
         # Full groups by rank, cleaned lazily.
         self._full: list[tuple[_Rank, int, _Group[T]]] = []
-        self._tickets = count()
+        self._ticket = 0
         self._alarms: Alarms[_Place[T]] = Alarms()
         # Asked only where batches wait for company at all.
         self._urgency: Urgency[_Group[T], _Place[T]] = Urgency(lead)
@@ -297,11 +297,16 @@ class BatchQueue(Generic[T]):
         )
         if not group.full:
             return
-        heappush(self._full, (group.rank, next(self._tickets), group))
+        heappush(self._full, self._ranked(group))
         if len(self._full) > 2 * len(self._groups) + SLACK:
             groups = (group for group in self._groups.values() if group.full)
-            self._full = [(group.rank, next(self._tickets), group) for group in groups]
+            self._full = list(map(self._ranked, groups))
             heapify(self._full)
+
+    def _ranked(self, group: _Group[T]) -> tuple[_Rank, int, _Group[T]]:
+        """What stands for a full group in the heap, where no two groups are compared."""
+        self._ticket += 1
+        return group.rank, self._ticket, group
 
     def _urge(self, group: _Group[T]) -> None:
         """See when `group` has to run, after a change to its entries."""

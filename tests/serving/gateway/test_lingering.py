@@ -27,8 +27,9 @@ class Answered(asyncio.Protocol):
 async def connected() -> tuple[Answered, asyncio.StreamReader, asyncio.StreamWriter]:
     made = Answered()
     server = await asyncio.get_running_loop().create_server(lambda: made, "127.0.0.1")
-    async with server:
-        return made, *await asyncio.open_connection(*server.sockets[0].getsockname())
+    streams = await asyncio.open_connection(*server.sockets[0].getsockname())
+    server.close()
+    return made, *streams
 
 
 async def test_a_client_that_still_sends_reads_its_answer_to_the_end(
