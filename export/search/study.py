@@ -56,7 +56,11 @@ class Study:
         except (SQLAlchemyError, RuntimeError) as error:
             why = error.orig if isinstance(error, DBAPIError) else error  # without the statement
             raise StateError(f"{path}: not a search that can go on ({why})") from error
-        self._claim(path, json.loads(json.dumps(identity)))
+        try:
+            self._claim(path, json.loads(json.dumps(identity)))
+        except StateError:
+            self.close()
+            raise
         self._study.enqueue_trial(dict(first), skip_if_exists=True)
         self._take_up_again()
         # Not what an earlier process has drawn already.

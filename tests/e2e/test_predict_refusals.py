@@ -90,7 +90,7 @@ def test_a_form_without_a_file_is_refused(rest: httpx.Client) -> None:
             CNN, content=content, headers={"Content-Type": "multipart/form-data; boundary=x"}
         )
         assert refused(answer) == (
-            "the form holds no file; expected an image, as in -F file=@digit.png"
+            "the form holds no file; expected one for each example, as in -F file=@digit.png"
         )
 
 
