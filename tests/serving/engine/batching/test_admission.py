@@ -1,6 +1,8 @@
 """What cannot be answered in time is refused, and only that."""
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -138,15 +140,22 @@ async def test_a_batcher_counts_what_runs_and_what_waits() -> None:
     await batcher.close()
 
 
+def of_two_levels(model: Model, clock: Clock, rows: int) -> Batcher[int, int, str]:
+    """Batches of so many rows, each of which is known to take 10 ms."""
+    batches = BatchQueue[Any](policy(rows, priority_levels=2, default_level=2))
+    return Batcher(batches, model, ["slot"], forecast=learned(r1=10, r2=10), clock=clock)
+
+
+def asked(
+    batcher: Batcher[int, int, str], item: int, until: int, priority: int, rows: int = 1
+) -> "asyncio.Task[tuple[int, Timing]]":
+    submitted = batcher.submit(item, rows=rows, key=0, deadline=until * MS, priority=priority)
+    return asyncio.ensure_future(submitted)
+
+
 async def test_who_goes_first_is_not_refused_for_those_whom_it_goes_ahead_of() -> None:
     model, clock = Model(), Clock()
-    batcher = Batcher(
-        BatchQueue(policy(1, priority_levels=2, default_level=2)),
-        model,
-        ["slot"],
-        forecast=learned(r1=10),
-        clock=clock,
-    )
+    batcher = of_two_levels(model, clock, rows=1)
     tasks = [asyncio.ensure_future(batcher.submit(0, rows=1, key=0))]
     await model.arrival()
     tasks += [asyncio.ensure_future(batcher.submit(n, rows=1, key=0)) for n in range(1, 5)]
@@ -167,17 +176,8 @@ async def test_who_goes_first_is_not_refused_for_those_whom_it_goes_ahead_of() -
 
 async def test_how_late_a_level_is_answered_refuses_nobody_of_a_higher_one() -> None:
     model, clock = Model(), Clock()
-    batcher = Batcher(
-        BatchQueue(policy(1, priority_levels=2, default_level=2)),
-        model,
-        ["slot"],
-        forecast=learned(r1=10),
-        clock=clock,
-    )
-
-    def ask(item: int, until: int, priority: int) -> "asyncio.Task[tuple[int, Timing]]":
-        asked = batcher.submit(item, rows=1, key=0, deadline=until * MS, priority=priority)
-        return asyncio.ensure_future(asked)
+    batcher = of_two_levels(model, clock, rows=1)
+    ask = partial(asked, batcher)
 
     late = ask(0, 9000, 2)
     await model.arrival()
@@ -198,19 +198,8 @@ async def test_how_late_a_level_is_answered_refuses_nobody_of_a_higher_one() -> 
 
 async def test_of_a_mixed_batch_each_level_is_held_against_what_was_foreseen_for_it() -> None:
     model, clock = Model(), Clock()
-    batcher = Batcher(
-        BatchQueue(policy(2, priority_levels=2, default_level=2)),
-        model,
-        ["slot"],
-        forecast=learned(r1=10, r2=10),
-        clock=clock,
-    )
-
-    def ask(
-        item: int, until: int, priority: int, rows: int = 1
-    ) -> "asyncio.Task[tuple[int, Timing]]":
-        asked = batcher.submit(item, rows=rows, key=0, deadline=until * MS, priority=priority)
-        return asyncio.ensure_future(asked)
+    batcher = of_two_levels(model, clock, rows=2)
+    ask = partial(asked, batcher)
 
     tasks = [ask(0, 9000, 2, rows=2)]
     await model.arrival()
