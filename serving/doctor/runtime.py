@@ -1,4 +1,4 @@
-"""The versions of what serves, and whether ONNX Runtime and the GPU fit together."""
+"""What serves: its versions, how Python was compiled, and whether runtime and GPU fit together."""
 
 import platform
 import sys

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from serving.engine.backends.cuda_errors import NO_FABRIC
+
 LIBRARY: Final = "libcuda.so.1"
 
 _NAME_BYTES: Final = 256
@@ -88,7 +90,7 @@ _CURES: Final = {
     36: "the driver is older than CUDA here: install a newer one",
     100: _NO_DEVICE,
     101: _NO_DEVICE,
-    802: "on a machine of several GPUs with NVSwitch, nvidia-fabricmanager has to run",
+    802: NO_FABRIC,
     803: "driver and its library are of different versions: restart the machine",
     804: "this GPU cannot run with a newer library than its driver: install a newer driver",
     999: "/dev/nvidia-uvm may be missing: as root, nvidia-modprobe -c 0 -u; nvidia-smi tells more",

@@ -14,7 +14,6 @@ _FULL: Final = re.compile(r"Failed to allocate memory for requested buffer of si
 _CAPPED: Final = re.compile(
     r"Available memory of (?P<free>\d+) is smaller than requested bytes of (?P<size>\d+)"
 )
-
 _NO_CUDNN: Final = re.compile(r"cuDNN is unavailable[^:]*: (?P<why>[^\n]*)")
 
 _NUMBERS: Final = {
@@ -48,6 +47,7 @@ _FATAL: Final = frozenset(
     (214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999)
 )
 _MEMORY: Final = "fewer instances or smaller batches take less, and so may what else is on it"
+NO_FABRIC: Final = "on a machine of several GPUs with NVSwitch, nvidia-fabricmanager has to run"
 _OLD: Final = "the driver is too old for the CUDA of ONNX Runtime: install a newer one"
 _CURES: Final = {
     2: f"the memory of the GPU is full: {_MEMORY}",
@@ -55,7 +55,7 @@ _CURES: Final = {
     46: "another process has the GPU for itself, or its compute mode forbids all: see nvidia-smi",
     209: "this ONNX Runtime has no code for a GPU of this compute capability",
     222: _OLD,
-    802: "on a machine of several GPUs with NVSwitch, nvidia-fabricmanager has to run",
+    802: NO_FABRIC,
 }
 _RESTART: Final = "nothing runs on the GPU in this process any more"
 
