@@ -52,6 +52,21 @@ class Inference:
         """
         began = time.monotonic_ns()
         try:
+            return await self._answer(model, version, content, header_length, accepted, began)
+        except ServingError as error:
+            error.took = time.monotonic_ns() - began
+            raise
+
+    async def _answer(
+        self,
+        model: str,
+        version: str,
+        content: bytes | memoryview,
+        header_length: str | None,
+        accepted: str,
+        began: int,
+    ) -> Answer:
+        try:
             length = None
             if header_length is not None:
                 length = wire.parse_header_length(header_length, len(content))
@@ -66,11 +81,7 @@ class Inference:
         except InvalidArgument:
             await tell_of_the_model(self._engine, model, version)
             raise
-        try:
-            response = await self._engine.infer(request)
-        except ServingError as error:
-            error.took = time.monotonic_ns() - began
-            raise
+        response = await self._engine.infer(request)
         if _takes_long(response, encoding):
             encoded = await self._aside(partial(rest_answers.encode_infer, response, encoding))
         else:

@@ -94,18 +94,29 @@ def test_every_answer_tells_where_its_time_went(server: Server) -> None:
     assert again == {"queue": 0, "batch": 0, "compute": 0, "total": again["total"]}
 
 
-def test_a_failure_tells_how_long_it_took(server: Server) -> None:
-    url = f"{server.url}/v2/models/none/infer"
-    item = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}
+@pytest.mark.parametrize(
+    ("model", "shape", "status"),
+    [("none", [1, 1], 404), ("echo", [1, -1], 400)],
+    ids=["refused", "not decoded"],
+)
+def test_a_failure_tells_how_long_it_took(
+    server: Server, model: str, shape: list[int], status: int
+) -> None:
+    url = f"{server.url}/v2/models/{model}/infer"
+    item = {"name": "x", "datatype": "FP32", "shape": shape, "data": [1]}
     # In pieces a request goes through the framework.
     for content in (item_of(item), iter([item_of(item)])):
         answer = httpx.post(url, content=content, timeout=60)
-        assert answer.status_code == 404
+        assert answer.status_code == status
         assert [name for name, _ in durations(answer.headers["server-timing"])] == ["total"]
     with grpc.insecure_channel(server.grpc) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError) as raised:
-            stub.ModelInfer(service_pb2.ModelInferRequest(model_name="none"))
+            stub.ModelInfer(
+                service_pb2.ModelInferRequest(
+                    model_name=model, inputs=[{"name": "x", "datatype": "FP32", "shape": shape}]
+                )
+            )
     told = dict(raised.value.trailing_metadata())["server-timing"]
     assert [name for name, _ in durations(told)] == ["total"]
 
