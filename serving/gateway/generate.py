@@ -17,6 +17,7 @@ from serving.gateway import body, examples
 from serving.gateway.disconnect import unless_gone
 from serving.gateway.errors import UNEXPECTED
 from serving.gateway.routing import for_model, json
+from serving.gateway.server_timing import failures_since
 from serving.gateway.server_timing import headers as timed
 from serving.types import InferenceRequest, InferenceResponse
 from serving.wire import generate as wire
@@ -31,8 +32,7 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
     """The routes of the extension; `limit` is the largest body in bytes."""
     router = APIRouter(prefix="/v2")
 
-    async def read(request: Request, model: str, version: str) -> InferenceRequest:
-        content = await body.read(request, limit)
+    async def decode(content: bytes, model: str, version: str) -> InferenceRequest:
         metadata = await engine.model_metadata(model, version)
         return wire.decode(model, version, content, metadata.inputs)
 
@@ -46,9 +46,12 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
     )
     async def generate(request: Request, model: str, version: str) -> Response:
         """Run the model on JSON members that bear its inputs' names; exactly one response."""
-        inference = structs.replace(await read(request, model, version), wants_one_response=True)
+        content = await body.read(request, limit)
         began = time.monotonic_ns()
-        response = await unless_gone(request, _only(engine.stream(inference)))
+        with failures_since(began):
+            inference = await decode(content, model, version)
+            inference = structs.replace(inference, wants_one_response=True)
+            response = await unless_gone(request, _only(engine.stream(inference)))
         answer = json(wire.encode(response))
         answer.headers.update(timed(response, began))
         return answer
@@ -68,9 +71,11 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
 
         What fails before the first of them is answered by its status, as everywhere.
         """
-        inference = await read(request, model, version)
-        documents = _documents(engine.stream(inference))
-        first = await unless_gone(request, _next(documents))
+        content = await body.read(request, limit)
+        with failures_since(time.monotonic_ns()):
+            inference = await decode(content, model, version)
+            documents = _documents(engine.stream(inference))
+            first = await unless_gone(request, _next(documents))
         return _EventStream(first, documents)
 
     return router

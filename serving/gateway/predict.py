@@ -16,6 +16,7 @@ from serving.errors import InvalidArgument
 from serving.gateway import body, examples, predictions
 from serving.gateway.aside import Aside
 from serving.gateway.disconnect import unless_gone
+from serving.gateway.server_timing import failures_since
 from serving.gateway.server_timing import headers as timed
 from serving.types import (
     Array,
@@ -77,16 +78,17 @@ def create_router(engine: Engine, limit: int) -> APIRouter:
             _only_input(metadata)  # before the body is read
         content = await body.read(request, limit)
         began = time.monotonic_ns()
-        if metadata.tokenizer:
-            if _media_type(request) == "application/json":
-                read = partial(texts.from_json, content)
+        with failures_since(began):
+            if metadata.tokenizer:
+                if _media_type(request) == "application/json":
+                    read = partial(texts.from_json, content)
+                else:
+                    read = partial(texts.from_plain, await _files(request, content))
+                inputs = await decoding(partial(_tokens, read, metadata, beams))
             else:
-                read = partial(texts.from_plain, await _files(request, content))
-            inputs = await decoding(partial(_tokens, read, metadata, beams))
-        else:
-            inputs = (await _numbers(request, content, metadata, columns, drawn, decoding),)
-        work = engine.infer(InferenceRequest(model, inputs, version))
-        response = await unless_gone(request, work)
+                inputs = (await _numbers(request, content, metadata, columns, drawn, decoding),)
+            work = engine.infer(InferenceRequest(model, inputs, version))
+            response = await unless_gone(request, work)
         if kind == predictions.IMAGE and "application/json" not in request.headers.get(
             "accept", ""
         ):

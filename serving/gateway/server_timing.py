@@ -1,7 +1,8 @@
 """What a client is told of where its time went: Server-Timing, as W3C has it, by any protocol."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from serving.errors import ServingError
@@ -24,6 +25,16 @@ def headers(response: InferenceResponse, began: int) -> Mapping[str, str]:
     if response.timing is None:
         return {}
     return {"Server-Timing": server_timing(response.timing, time.monotonic_ns() - began)}
+
+
+@contextmanager
+def failures_since(began: int) -> Iterator[None]:
+    """What is refused, or fails, in the block knows how long that took since `began`."""
+    try:
+        yield
+    except ServingError as error:
+        error.took = time.monotonic_ns() - began
+        raise
 
 
 def of_failure(error: ServingError) -> Mapping[str, str]:

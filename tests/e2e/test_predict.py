@@ -42,6 +42,12 @@ def test_an_answer_says_where_its_time_went(rest: httpx.Client, digit: Image.Ima
     assert 0 < told["compute"] < told["total"]
 
 
+def test_a_refusal_says_how_long_it_took(rest: httpx.Client) -> None:
+    answer = rest.post(CNN, content=b"no picture")
+    assert answer.status_code == 400
+    assert [name for name, _ in durations(answer.headers["server-timing"])] == ["total"]
+
+
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 @pytest.mark.parametrize("form", [False, True])
 def test_a_picture_gives_exactly_what_its_pixels_give(

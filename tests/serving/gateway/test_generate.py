@@ -185,3 +185,18 @@ async def test_generate_says_where_the_time_went_if_the_model_does() -> None:
     told = answers[0].headers["server-timing"]
     assert told.startswith('queue;dur=1.000, batch;desc="8 rows";dur=0.000, compute;dur=9.000, to')
     assert "server-timing" not in answers[1].headers
+
+
+@pytest.mark.parametrize("route", ["generate", "generate_stream"])
+@pytest.mark.parametrize("content", ["[]", '{"x": 0}'], ids=["not decoded", "failed"])
+async def test_who_gets_nothing_is_told_how_long_that_took(route: str, content: str) -> None:
+    async def failing(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        if request.inputs:
+            raise Overloaded("no more")
+        yield response(request)
+
+    app = application(ScriptedEngine(failing=failing))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        answer = await client.post(f"/v2/models/failing/{route}", content=content)
+    assert answer.status_code == (400 if content == "[]" else 429)
+    assert answer.headers["server-timing"].startswith("total;dur=")
