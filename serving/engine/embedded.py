@@ -53,6 +53,8 @@ from serving.types import (
 
 logger = logging.getLogger("penstock.engine")
 
+# Seconds, in which most models have been loaded.
+_RETRY_AFTER: Final = 1.0
 EXTENSIONS: Final = (
     "classification",
     "sequence",
@@ -316,7 +318,7 @@ class EmbeddedEngine:
             if self._started or self._registry.serves(name):
                 raise
             raise Unavailable(
-                f"model '{name}' does not answer yet: the server is loading models"
+                f"model '{name}' does not answer yet: the server is loading models", _RETRY_AFTER
             ) from None
 
 
