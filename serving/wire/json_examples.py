@@ -17,7 +17,7 @@ def decode(body: bytes, spec: TensorSpec, columns: Sequence[str] = ()) -> Array:
 
     Nested lists are an example if they are as deep as `dims`, a list of examples if they are one
     deeper; a flat list of an example's length is an example as well. Objects that name `columns`
-    stand for lists. Numbers must be finite. Raises InvalidArgument.
+    stand for lists. Raises InvalidArgument.
     """
     document = json_text.loads(body)
     bare = type(document) is not dict or (KEY not in document and bool(columns))

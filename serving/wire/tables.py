@@ -2,14 +2,15 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from serving.dtypes import Datatype
 from serving.errors import InvalidArgument, Malformed
 from serving.types import Array, TensorSpec
-from serving.wire.fields import fault, show
+from serving.wire import json_tensors
+from serving.wire.fields import fault, show, tensor_header
 
 
 def by_name(data: Any, columns: Sequence[str]) -> Any:
@@ -36,13 +37,24 @@ def from_csv(content: bytes, spec: TensorSpec, columns: Sequence[str]) -> Array:
     """The examples in a table with a header, one a row; further columns are passed over.
 
     A line is an example; where one example is a series (`spec.dims` has two), all lines together
-    are one. Raises InvalidArgument.
+    are one. What the cells say is taken as exactly as JSON is. Raises InvalidArgument.
     """
+    if not columns:
+        raise InvalidArgument(
+            f"the columns of input '{spec.name}' have no names (parameter columns), by which a "
+            "table could be read; send a JSON list instead"
+        )
     header, *lines = _lines(content)
     _check_names([name for name in header if name in columns], columns, "the header")
     places = [header.index(name) for name in columns]
-    table = np.array([_numbers(line, places, n) for n, line in enumerate(lines, 2)])
-    array: Array = table.reshape(-1, len(columns)).astype(spec.datatype.numpy)
+    values = [
+        value
+        for number, line in enumerate(lines, 2)
+        for value in _values(line, places, spec.datatype, number)
+    ]
+    shape = [len(lines), len(columns)]
+    read = tensor_header(spec.name, spec.datatype.wire, shape, "body", ())
+    array = json_tensors.decode(values, read, "body")
     return array[None] if len(spec.dims) == 2 else array
 
 
@@ -56,13 +68,33 @@ def _lines(content: bytes) -> list[list[str]]:
     return [[cell.strip() for cell in line] for line in lines]
 
 
-def _numbers(line: Sequence[str], places: Sequence[int], number: int) -> list[float]:
+def _values(
+    line: Sequence[str], places: Sequence[int], datatype: Datatype, number: int
+) -> list[Any]:
     try:
-        return [float(line[place]) for place in places]
+        return [_value(line[place], datatype) for place in places]
     except (IndexError, ValueError):
         raise InvalidArgument(
             f"line {number}: expected a number for each column, got {show(','.join(line))}"
         ) from None
+
+
+def _value(cell: str, datatype: Datatype) -> Any:
+    """What JSON would have in the place of a cell; ValueError where that is no number."""
+    if datatype is Datatype.BYTES:
+        return cell
+    if "_" in cell:  # Python passes over it
+        raise ValueError(cell)
+    try:
+        value: float = int(cell)
+    except ValueError:
+        value = float(cell)
+        if math.isinf(value) and any(map(str.isdigit, cell)):  # more than a double holds
+            raise
+        # Tables write whole numbers with a point where others of their column have one.
+        if value.is_integer() and not datatype.is_float:
+            value = int(value)
+    return bool(value) if datatype is Datatype.BOOL and value in (0, 1) else value
 
 
 def _check_names(given: Sequence[str], columns: Sequence[str], where: str) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.dtypes import Datatype
-from serving.errors import Malformed
+from serving.errors import InvalidArgument, Malformed
 from serving.types import Array, TensorSpec
 from serving.wire import latents
 
@@ -56,3 +56,13 @@ def test_numbers_themselves_are_left_to_others(body: bytes) -> None:
 def test_what_cannot_be_drawn_is_refused_by_name(body: bytes, message: str) -> None:
     with pytest.raises(Malformed, match=message):
         latents.decode(body, SPEC, 64)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "dims"), [(Datatype.FP32, (-1,)), (Datatype.INT64, (5,)), (Datatype.BYTES, (5,))]
+)
+def test_an_input_of_another_kind_is_not_drawn(datatype: Datatype, dims: tuple[int, ...]) -> None:
+    spec = TensorSpec("latent", datatype, dims)
+    with pytest.raises(InvalidArgument, match=r"input 'latent' is .* send the input under inputs"):
+        latents.decode(b'{"seed": 7}', spec, 64)
+    assert latents.decode(b"[1, 2, 3, 4, 5]", spec, 64) is None

@@ -76,8 +76,52 @@ def test_the_lines_of_a_series_are_one_example() -> None:
         (b"a,b\n1,two\n", "line 2: expected a number for each column, got '1,two'"),
         (b"a,b\n1\n", "line 2: expected a number for each column"),
         (b"\xff\xfe", "expected CSV"),
+        (b"a,b\n1,1_0\n", "line 2: expected a number for each column, got '1,1_0'"),
+        (b"a,b\n1,1e999\n", "line 2: expected a number for each column"),
+        (b"a,b\n1,1e39\n", "within the range of FP32, got 1e.39 at element 1"),
     ],
 )
 def test_a_table_that_is_none_is_refused_by_its_place(content: bytes, named: str) -> None:
     with pytest.raises(InvalidArgument, match=named):
         tables.from_csv(content, ROW, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "row", "expected"),
+    [
+        (Datatype.INT64, b"9007199254740993,-2.0", [9007199254740993, -2]),
+        (Datatype.UINT8, b"255,0", [255, 0]),
+        (Datatype.BOOL, b"1,0", [True, False]),
+        (Datatype.FP64, b"1e-3,-Infinity", [0.001, -np.inf]),
+        (Datatype.FP32, b"NaN,3", [np.nan, 3]),
+        (Datatype.BYTES, "größer,1".encode(), ["größer".encode(), b"1"]),
+    ],
+)
+def test_cells_are_of_the_type_of_the_input(
+    datatype: Datatype, row: bytes, expected: list[object]
+) -> None:
+    found = tables.from_csv(b"a,b\n" + row, TensorSpec("x", datatype, (2,)), COLUMNS)
+    assert found.dtype == datatype.numpy
+    np.testing.assert_array_equal(found, [expected])
+
+
+@pytest.mark.parametrize(
+    ("datatype", "row"),
+    [
+        (Datatype.INT32, b"1,1.5"),
+        (Datatype.INT32, b"1,nan"),
+        (Datatype.INT32, b"1,1e300"),
+        (Datatype.UINT8, b"1,-1"),
+        (Datatype.UINT8, b"1,256"),
+        (Datatype.BOOL, b"1,2"),
+        (Datatype.BF16, b"1,2"),
+    ],
+)
+def test_a_cell_that_the_type_does_not_hold_is_refused(datatype: Datatype, row: bytes) -> None:
+    with pytest.raises(InvalidArgument, match="body: expected"):
+        tables.from_csv(b"a,b\n" + row, TensorSpec("x", datatype, (2,)), COLUMNS)
+
+
+def test_a_table_for_a_model_whose_columns_have_no_names_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="columns of input 'x' have no names"):
+        tables.from_csv(b"a,b\n1,2\n", ROW, ())
