@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
 from serving.types import Array, InferenceResponse, Tensor
 from serving.wire import images, json_tensors, texts
@@ -20,6 +21,8 @@ FORECAST: Final = "forecast"
 TRANSLATION: Final = "translation"
 OUTPUT_IDS: Final = "output_ids"
 ACROSS: Final = 16  # pictures in a row
+# Whose arrays hold something else than the numbers that they stand for.
+_NO_NUMBERS: Final = (Datatype.BYTES, Datatype.BF16)
 
 
 def document(
@@ -63,9 +66,14 @@ def png(response: InferenceResponse) -> bytes:
 def _picture(response: InferenceResponse) -> Tensor:
     """The output that is a picture: (B, channels, height, width)."""
     for tensor in response.outputs:
-        if tensor.array.ndim == 4 and tensor.array.shape[1] in images.CHANNELS:
+        array = tensor.array
+        is_picture = array.ndim == 4 and array.shape[1] in images.CHANNELS and array.size
+        if is_picture and tensor.datatype not in _NO_NUMBERS:
             return tensor
-    shapes = ", ".join(f"{t.name} {list(t.array.shape)}" for t in response.outputs)
+    shapes = ", ".join(
+        f"{tensor.name} {list(tensor.array.shape)} of {tensor.datatype.wire}"
+        for tensor in response.outputs
+    )
     raise InvalidArgument(
         f"model '{response.model}' is to answer with images, but has no output of the shape "
         f"[rows, channels, height, width]: {shapes}"
@@ -77,31 +85,48 @@ def _pictures(response: InferenceResponse) -> list[dict[str, Any]]:
     others = [tensor for tensor in response.outputs if tensor is not picture]
     return [
         {picture.name: "data:image/png;base64," + base64.b64encode(images.encode(row)).decode()}
-        | {tensor.name: np.ascontiguousarray(tensor.array[index]) for tensor in others}
+        | {tensor.name: _told(tensor, tensor.array[index, ...]) for tensor in others}
         for index, row in enumerate(picture.array)
     ]
 
 
 def _series(response: InferenceResponse, columns: Sequence[str]) -> list[dict[str, Any]]:
     """Each series by its name; the last dimension of the first output tells them apart."""
-    array = response.outputs[0].array
+    output = response.outputs[0]
+    array = output.array
+    if array.ndim < 2:
+        raise InvalidArgument(
+            f"model '{response.model}' is to answer with series, but its output '{output.name}' is "
+            f"{list(array.shape)}, not [rows, steps, columns]"
+        )
     names = columns if len(columns) == array.shape[-1] else range(array.shape[-1])
     return [
-        {str(name): np.ascontiguousarray(row[..., place]) for place, name in enumerate(names)}
+        {str(name): _told(output, row[..., place]) for place, name in enumerate(names)}
         for row in array
     ]
+
+
+def _told(tensor: Tensor, part: Array) -> Any:
+    """A part of an output as JSON has it."""
+    if tensor.datatype in _NO_NUMBERS:
+        return json_tensors.encode(Tensor(tensor.name, tensor.datatype, part))
+    return np.ascontiguousarray(part)
 
 
 def _translations(response: InferenceResponse, tokenizer: str) -> list[dict[str, Any]]:
     """Each text, and whatever else has one value for it."""
     outputs = {tensor.name: tensor.array for tensor in response.outputs}
     ids = outputs.pop(OUTPUT_IDS, None)
-    if ids is None or ids.ndim != 2 or not tokenizer:
+    if ids is None or ids.ndim != 2 or ids.dtype.kind not in "iu" or not tokenizer:
         raise InvalidArgument(
             f"model '{response.model}' is to answer with translations, but has no tokenizer.json "
             f"or no output {OUTPUT_IDS} [rows, length]"
         )
-    others = {name: array[:, 0] for name, array in outputs.items() if array.shape[1:] == (1,)}
+    others = {
+        name: array[:, 0]
+        for name, array in outputs.items()
+        if array.shape[1:] == (1,) and array.dtype != object
+    }
     return [
         {TRANSLATION: text} | {name: values[row].item() for name, values in others.items()}
         for row, text in enumerate(texts.written(ids, tokenizer))
@@ -113,9 +138,13 @@ def _class_scores(labels: Mapping[str, Sequence[str]], outputs: Sequence[Tensor]
     by_name = {tensor.name: tensor for tensor in outputs}
     for name in ("probabilities", *labels):
         tensor = by_name.get(name)
-        if tensor is not None and tensor.datatype.is_float and tensor.array.ndim:
+        if tensor is not None and tensor.datatype.is_float and _has_classes(tensor.array):
             return tensor
     return None
+
+
+def _has_classes(scores: Array) -> bool:
+    return scores.ndim > 0 and scores.size > 0
 
 
 def _prediction(row: Array, labels: Sequence[str], top_k: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
 from serving.gateway import predictions
 from serving.types import Array, InferenceResponse, Tensor
+from serving.wire import json_text
 
 
 def response(**outputs: Array) -> InferenceResponse:
@@ -65,6 +66,42 @@ def test_a_model_without_a_picture_cannot_answer_with_one() -> None:
         predictions.png(response(scores=np.zeros((1, 4), np.float32)))
 
 
+@pytest.mark.parametrize(
+    ("datatype", "picture"),
+    [
+        (Datatype.FP32, np.zeros((1, 1, 0, 2), np.float32)),
+        (Datatype.BYTES, np.full((1, 1, 2, 2), b"dark", object)),
+        (Datatype.BF16, np.zeros((1, 1, 2, 2), np.uint16)),
+    ],
+)
+def test_what_has_no_pixels_or_no_brightness_is_no_picture(
+    datatype: Datatype, picture: Array
+) -> None:
+    given = InferenceResponse("m", "1", (Tensor("image", datatype, picture),))
+    with pytest.raises(InvalidArgument, match=f"no output of the shape .* of {datatype.wire}"):
+        predictions.png(given)
+
+
+def test_texts_beside_a_picture_are_told() -> None:
+    image = Tensor("image", Datatype.FP32, np.ones((2, 1, 2, 2), np.float32))
+    title = Tensor("title", Datatype.BYTES, np.array([[b"one"], [b"two"]], object))
+    first, second = answer(InferenceResponse("m", "1", (image, title)), predictions.IMAGE)
+    told = [json_text.dumps(each["title"]) for each in (first, second)]
+    assert told == [b'["one"]', b'["two"]']
+
+
+@pytest.mark.parametrize("array", [np.zeros(3, np.float32), np.zeros((), np.float32)])
+def test_a_model_without_columns_cannot_answer_with_series(array: Array) -> None:
+    with pytest.raises(InvalidArgument, match=r"its output 'forecast' is .*, not \[rows, steps"):
+        answer(response(forecast=array), predictions.FORECAST)
+
+
+def test_scores_of_no_classes_are_told_as_they_are() -> None:
+    given = response(probabilities=np.zeros((1, 0), np.float32))
+    document = predictions.document({}, given, "", (), 5)
+    assert list(document["outputs"]) == ["probabilities"]
+
+
 def test_series_go_by_the_columns_of_the_input() -> None:
     given = response(forecast=np.arange(6, dtype=np.float32).reshape(1, 3, 2))
     [prediction] = answer(given, predictions.FORECAST, "load", "oil")
@@ -82,3 +119,6 @@ def test_series_without_names_are_numbered() -> None:
 def test_a_model_without_tokens_to_read_cannot_answer_with_translations() -> None:
     with pytest.raises(InvalidArgument, match=r"no tokenizer\.json or no output"):
         answer(response(score=np.ones((1, 1), np.float32)), "translation")
+    numbers = response(output_ids=np.ones((1, 1), np.float32))
+    with pytest.raises(InvalidArgument, match=r"no tokenizer\.json or no output"):
+        predictions.document({}, numbers, "translation", (), 5, tokenizer="{}")
