@@ -147,13 +147,24 @@ def _cached(
         return plan.read_bytes()
     learnt = timing.read_bytes() if timing.exists() else b""
     built = build(graph, shapes, precision, learnt, on_progress)
-    cache.mkdir(parents=True, exist_ok=True)
-    for path, data in ((plan, built.plan), (timing, built.timing)):
-        # Under a name of its own first: another export may be at the same.
-        draft = path.with_name(f".{path.name}-{uuid4().hex}")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        _keep(plan, built.plan)
+        _keep(timing, built.timing)
+    except OSError as error:
+        # What has taken minutes is not lost for want of a place for the next export to find it.
+        on_progress(f"{cache} cannot keep the engine: {error.strerror}")
+    return built.plan
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Under a name of its own first: another export may be at the same."""
+    draft = path.with_name(f".{path.name}-{uuid4().hex}")
+    try:
         draft.write_bytes(data)
         draft.rename(path)
-    return built.plan
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _runner(engine: Engine, most: int) -> Runner:

@@ -282,6 +282,18 @@ def test_what_was_built_is_not_built_again_and_what_was_learnt_is_kept(
 
 
 @pytest.mark.usefixtures("here")
+def test_an_engine_that_cannot_be_kept_is_there_all_the_same(
+    base: Baseline, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    folder = tmp_path / "cache"
+    folder.write_bytes(b"no folder")
+    [engine] = engines.make(job("fp32"), base, config_of(base), HERE, folder, told.append)
+    assert engine.proof.parity is not None
+    assert f"{folder} cannot keep the engine: File exists" in told
+
+
+@pytest.mark.usefixtures("here")
 def test_an_engine_that_answers_otherwise_is_refused(
     base: Baseline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
