@@ -1,7 +1,7 @@
 """An export from end to end: every gate first, and the repository touched only behind the last."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,17 @@ STEPS = (
 )
 VARIANTS_STEP = "Make variants, and measure speed and right answers"
 ENGINES_STEP = "Build TensorRT engines, and compare them with ONNX Runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What is to be published of `model`; `gates` are its further proofs, `more` further files."""
+
+    model: Model
+    graph: bytes
+    measured: Measured
+    gates: dict[str, Any]
+    more: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def steps(job: Job) -> tuple[str, ...]:
@@ -103,51 +114,48 @@ def export(
     gates: dict[str, Any] = {"parity": compared}
     if checkpoint.task == "generation":
         gates["likeness"] = likeness.measure(onnx_runner(graph), dataset, job.repository)
-    first = _publish(model, job, checkpoint, graph, measured, gates, job.version)
-    outcomes = [
-        each if isinstance(each, Dropped) else _publish_variant(job, checkpoint, each)
-        for each in made
+    own = _Version(model, graph, measured, gates)
+    beside = [
+        each if isinstance(each, Dropped) else _variant(own, checkpoint, each) for each in made
     ]
-    outcomes += [_publish_engine(model, job, checkpoint, each) for each in built]
+    beside += [_engine(own, each) for each in built]
+    for each in beside:
+        if isinstance(each, _Version):
+            check(each.model, None)  # before the first is published
+    first = _publish(own, job, checkpoint, job.version)
+    outcomes = [
+        each if isinstance(each, Dropped) else _publish(each, job, checkpoint, None)
+        for each in beside
+    ]
     return replace(first, variants=tuple(outcomes))
 
 
-def _publish(
-    model: Model,
-    job: Job,
-    checkpoint: Checkpoint,
-    graph: bytes,
-    measured: Measured,
-    gates: dict[str, Any],
-    version: int | None,
-    more: dict[str, bytes] | None = None,
-) -> Published:
-    files: dict[str, bytes | Path] = {model_config.MODEL: graph, **(more or {})}
+def _publish(made: _Version, job: Job, checkpoint: Checkpoint, version: int | None) -> Published:
+    files: dict[str, bytes | Path] = {model_config.MODEL: made.graph, **made.more}
     if checkpoint.tokenizer:
         files[checkpoints.TOKENIZER] = checkpoint.tokenizer.encode()
-    name = model.config.name
-    seal = partial(proof.of_checkpoint, checkpoint, name, job.opset, measured, gates)
-    folder = publish(model, files, seal, version)
+    name = made.model.config.name
+    seal = partial(proof.of_checkpoint, checkpoint, name, job.opset, made.measured, made.gates)
+    folder = publish(made.model, files, seal, version)
     return Published(folder, passports.read(folder / passports.FILENAME))
 
 
-def _publish_variant(job: Job, checkpoint: Checkpoint, variant: Variant) -> Published:
+def _variant(fp32: _Version, checkpoint: Checkpoint, made: Variant) -> _Version:
     """As a model of its own, so that clients and operators choose it by name."""
-    name = f"{job.name or checkpoint.recipe}-{variant.precision}"
+    name = f"{fp32.model.config.name}-{made.precision}"
     config = model_config.build(
-        name, checkpoint.signature, variant.max_batch_size, checkpoint.task, checkpoint.columns
+        name, checkpoint.signature, made.max_batch_size, checkpoint.task, checkpoint.columns
     )
-    model = Model(job.repository, config, checkpoint.labels)
-    gates = {"rows": variant.rows, "variant": variant.proof}
-    return _publish(model, job, checkpoint, variant.graph, variant.measured, gates, None)
+    gates = {"rows": made.rows, "variant": made.proof}
+    return _Version(replace(fp32.model, config=config), made.graph, made.measured, gates)
 
 
-def _publish_engine(model: Model, job: Job, checkpoint: Checkpoint, made: Made) -> Published:
+def _engine(fp32: _Version, made: Made) -> _Version:
     """As a model of its own, like a variant."""
-    name = f"{model.config.name}-{made.suffix}"
-    own = Model(job.repository, engines.configured(model.config, name), checkpoint.labels)
-    files, gates = {engines.PLAN: made.plan}, {"engine": made.proof}
-    return _publish(own, job, checkpoint, made.wrapper, made.measured, gates, None, files)
+    name = f"{fp32.model.config.name}-{made.suffix}"
+    model = replace(fp32.model, config=engines.configured(fp32.model.config, name))
+    plan = {engines.PLAN: made.plan}
+    return _Version(model, made.wrapper, made.measured, {"engine": made.proof}, plan)
 
 
 def _model(job: Job, checkpoint: Checkpoint) -> Model:

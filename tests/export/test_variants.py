@@ -340,6 +340,22 @@ def test_a_variant_is_published_as_a_model_of_its_own_that_serves(
     assert [report.findings for report in reports] == [(), (), ()]
 
 
+@pytest.mark.usefixtures("converted")
+def test_where_a_variant_cannot_be_published_nothing_is(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "digits-mlp-int8"
+    theirs.mkdir()
+    (theirs / "config.pbtxt").write_text("max_batch_size: 2")
+    arguments = [trained.folder, "--variants", "int8", "--repository", str(tmp_path)]
+
+    result = CliRunner().invoke(export, [*arguments, "--max-batch-size", "4"])
+
+    assert result.exit_code == 1
+    assert "describes another model: max_batch_size is 2, but this model needs 4" in result.stderr
+    assert list(tmp_path.iterdir()) == [theirs]
+
+
 @pytest.mark.parametrize("wrong", ["int4", "auto,int8", ""])
 def test_a_precision_that_is_none_is_a_wrong_use(wrong: str) -> None:
     result = CliRunner().invoke(export, [".", "--variants", wrong])
