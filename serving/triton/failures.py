@@ -81,8 +81,10 @@ def of_call(failure: grpc.aio.AioRpcError) -> ServingError | Untouched:
     details = failure.details() or failure.code().name
     if failure.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_UNCONNECTED):
         return Untouched(nobody(), details)
-    if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (wait := _pushback(failure)):
-        return Overloaded(details, wait)
+    if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        wait = _pushback(failure)
+        if wait is not None:  # and it was not the size that was too much
+            return Overloaded(details, wait)
     return _judged(_of_words(details) or _STATUSES.get(failure.code(), Internal)(details))
 
 
@@ -107,7 +109,7 @@ def reason(failure: ServingError | Untouched) -> ServerFailure | None:
 
 
 def _pushback(failure: grpc.aio.AioRpcError) -> float | None:
-    """The seconds to wait, if the server says so: it was not the size that was too much."""
+    """The seconds to wait, if the server says so; 0: none."""
     told = dict(failure.trailing_metadata() or ()).get(_PUSHBACK)
     return int(told) / 1000 if isinstance(told, str) and told.isdecimal() else None
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+import grpc
 import numpy as np
 import pytest
 
@@ -18,11 +19,13 @@ from serving.errors import (
     InvalidArgument,
     NotFound,
     Overloaded,
+    PayloadTooLarge,
     ServingError,
     Unavailable,
 )
 from serving.settings import Settings
 from serving.statistics import FailureReason
+from serving.triton import failures
 from serving.triton.engine import TritonEngine
 from serving.types import InferenceRequest, InferenceResponse, Tensor
 from tests.serving.gateway.scripted import Script, ScriptedEngine, echo, response, serving
@@ -204,6 +207,19 @@ async def test_where_all_servers_fail_a_model_they_are_asked_all_the_same() -> N
             with pytest.raises(Internal, match="out of memory"):
                 await asked.engine.infer(request(str(number)))
     assert len(servers[0].begun) == len(servers[1].begun) == 6
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [((), PayloadTooLarge), ((("grpc-retry-pushback-ms", "0"),), Overloaded)],
+)
+def test_who_may_try_again_at_once_has_not_sent_too_much(
+    told: tuple[tuple[str, str], ...], expected: type[ServingError]
+) -> None:
+    exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
+    trailer = grpc.aio.Metadata(*told)
+    failure = grpc.aio.AioRpcError(exhausted, grpc.aio.Metadata(), trailer, "not now")
+    assert type(failures.of_call(failure)) is expected
 
 
 async def test_a_server_says_for_how_long_it_is_overloaded() -> None:
