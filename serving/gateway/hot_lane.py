@@ -269,15 +269,18 @@ class HotLane(Guarded):
     def give_up(self) -> None:
         """Have no work done for answers that nobody will get."""
         super().give_up()
-        call = self._call
+        call, self._call = self._call, None
         if call is not None:
             call.disconnected = True
-            if call.task is None:
+            # What is cancelled keeps its frames, and these the call: with the task in it, the
+            # request's tensors would stay until the garbage collector comes, which may be never.
+            task, call.task = call.task, None
+            if task is None:
                 self._give_back(call)
             else:
                 # It may not even have begun.
-                call.task.add_done_callback(self.tasks.discard)
-                call.task.cancel()
+                task.add_done_callback(self.tasks.discard)
+                task.cancel()
 
     async def _answer(self, call: _Call) -> None:
         lane, head = self._lane, call.head

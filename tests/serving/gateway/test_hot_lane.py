@@ -1,7 +1,9 @@
 """Plain infer requests take the hot lane, all others the framework's way, and nobody can tell."""
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +28,7 @@ from serving.inflight import Inflight
 from serving.logs import Logs
 from serving.restrictions import Group, Restriction
 from serving.settings import Settings
-from serving.types import InferenceRequest, InferenceResponse
+from serving.types import Array, InferenceRequest, InferenceResponse
 from tests.serving.gateway.scripted import ScriptedEngine, after, echo, response
 
 LIMIT = 1024 * 1024
@@ -363,6 +365,29 @@ async def test_nothing_is_done_any_more_for_a_client_that_has_gone() -> None:
             client.writer.write(post(JSON, target="/v2/models/slow/infer"))
             await engine.until(lambda: engine.begun == ["7"])
         await engine.until(lambda: engine.ended == ["7"])
+
+
+async def test_what_a_client_that_has_gone_sent_goes_without_the_garbage_collector() -> None:
+    sent: list[weakref.ref[Array]] = []
+
+    async def slow(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
+        sent.append(weakref.ref(request.inputs[0].array))
+        await asyncio.Event().wait()
+        yield response(request)
+
+    async with serving(slow=slow) as (server, engine):
+        gc.disable()
+        try:
+            async with server.client() as client:
+                client.writer.write(post(JSON, target="/v2/models/slow/infer"))
+                await engine.until(lambda: engine.begun == ["7"])
+            async with asyncio.timeout(60):
+                while server.running.server_state.tasks:  # noqa: ASYNC110  nobody tells
+                    await asyncio.sleep(0.001)
+            left = [array() for array in sent]
+        finally:
+            gc.enable()
+    assert left == [None]
 
 
 async def test_a_server_that_stops_answers_what_it_has_and_closes() -> None:
