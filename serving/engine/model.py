@@ -63,6 +63,7 @@ class ModelVersion(OneResponse):
             on_batch=self._record_batch,
             forecast=scheduling.forecast,
             objective=config.latency_objective,
+            stop=scheduling.stop,
             loop_time=loop_time if all(each.steady for each in opened.sessions) else None,
             name=f"{config.name}-{opened.version}",
         )
@@ -157,9 +158,10 @@ class ModelVersion(OneResponse):
             self._successes.clear()
 
     def _record_batch(self, report: BatchReport) -> None:
-        if report.error is None:
-            self._statistics.record_execution(report.rows, report.timing)
-            if report.abandoned:
-                self._statistics.record_waste(report.abandoned, report.wasted)
-        else:
+        if report.error is not None:
             self._faults.tell(report.error)
+            return
+        if not report.is_stopped:
+            self._statistics.record_execution(report.rows, report.timing)
+        if report.abandoned:
+            self._statistics.record_waste(report.abandoned, report.wasted)

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Any, TypeAlias
 
 from serving.config import ModelConfig
+from serving.engine.backends.base import Session, StoppableSession
 from serving.engine.batching import arrivals
 from serving.engine.batching.arrivals import ArrivalQueue
 from serving.engine.batching.batch import Batch, Executed
@@ -33,6 +35,7 @@ class Scheduling:
     `forecast`  how long runs take, as the queue goes by it
     `max_queue` how many requests may wait
     `goal`      of how many rows a batch need not grow
+    `stop`      ends what an instance executes; None where it has to run to its end
     """
 
     queue: Queue[Any]
@@ -43,6 +46,7 @@ class Scheduling:
     forecast: Forecast
     max_queue: int
     goal: int = 1
+    stop: Callable[[Any], None] | None = None
 
 
 def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
@@ -60,7 +64,16 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
         forecast,
         policy.queue.max_queue,
         policy.goal,
+        _stop(opened.sessions),
     )
+
+
+def _stop(sessions: Sequence[Session]) -> Callable[[StoppableSession], None] | None:
+    """What ends the run of one of `sessions`, if each can be ended and has an instance's runs."""
+    shared = len({id(session) for session in sessions}) < len(sessions)
+    if shared or not all(isinstance(session, StoppableSession) for session in sessions):
+        return None
+    return methodcaller("stop")
 
 
 def _queue(policy: BatchPolicy, forecast: Forecast) -> Queue[Any]:

@@ -99,7 +99,8 @@ async def test_the_server_is_live_before_it_is_ready(tmp_path: Path, protocol: s
             assert await client.call("is_model_ready", "b-slow-one") is False
             with pytest.raises(InferenceServerException, match="the server is loading models"):
                 await ask(client, "b-slow-one")
-            refused = httpx.post(f"{server.url}/v2/models/b-slow-one/infer", content=b"{}")
+            async with httpx.AsyncClient(base_url=server.url) as rest:
+                refused = await rest.post("/v2/models/b-slow-one/infer", content=b"{}")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             go_on.set()
             server.wait_for(READY)

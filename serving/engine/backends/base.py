@@ -47,6 +47,17 @@ class StreamingSession(Session, Protocol):
         """
 
 
+@runtime_checkable
+class StoppableSession(Session, Protocol):
+    """A session whose runs need not go on to their end."""
+
+    def stop(self) -> None:
+        """Have the run that is under way fail early; for any thread. Without one it does nothing.
+
+        For a session that is run by one thread at a time only.
+        """
+
+
 class Backend(Protocol):
     """Makes sessions. `config` is the `inference.ModelConfig` message as far as it is known."""
 

@@ -18,7 +18,7 @@ from serving.engine.backends.ort_providers import (
     refuse_fallback,
     unloadable,
 )
-from serving.engine.backends.ort_session import OrtSession
+from serving.engine.backends.ort_session import HostSession, OrtSession
 from serving.engine.backends.pinned import PinnedMemory
 from serving.engine.backends.runtime import load_runtime
 from serving.engine.backends.thread_plan import thread_plan
@@ -69,7 +69,7 @@ class OrtBackend:
             ) from error
         run_options = partial(_run_options, runtime, wanted, placement)
         if placement.gpu is None:
-            return OrtSession(runtime, session, path, run_options())
+            return HostSession(runtime, session, path, run_options())
         refuse_fallback(runtime, session, chosen, placement, path)
         memory = device_memory(config, placement.gpu)
         return DeviceSession(

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ from serving.engine.backends.runtime import CPU
 from serving.errors import Internal, LoadFailed
 from serving.types import Array, Signature, TensorSpec
 
+# How a node of the operator Loop is written: NodeProto.op_type is field 4, a text of 4 bytes. The
+# runtime does not tell the nodes of a graph. What only looks like one runs in a thread, no more.
+_LOOP: Final = b"\x22\x04Loop"
 _BFLOAT16: Final = 16  # onnx.TensorProto.BFLOAT16
 
 
@@ -30,8 +34,10 @@ class OrtSession:
             raise LoadFailed(f"{path}: {explain(str(error), path)}") from error
         self._inputs = {spec.name: spec.datatype for spec in self._signature.inputs}
         self._outputs = {spec.name: spec.datatype for spec in self._signature.outputs}
-        self._steady = session.get_providers() == [CPU] and all(
-            size >= 0 for spec in self._signature.inputs for size in spec.dims[1:]
+        self._steady = (
+            session.get_providers() == [CPU]
+            and all(size >= 0 for spec in self._signature.inputs for size in spec.dims[1:])
+            and not _loops(path)
         )
         given, returned = set(self._inputs.values()), set(self._outputs.values())
         self._plain = not (given | returned) & {Datatype.BYTES, Datatype.BF16}
@@ -104,6 +110,30 @@ class OrtSession:
     def close(self) -> None:
         """Release the runtime's session."""
         self._session = None
+
+
+class HostSession(OrtSession):
+    """One whose runs, on the CPU alone, can be ended between two nodes of the graph."""
+
+    def __init__(self, runtime: Any, session: Any, path: Path, run_options: Any = None) -> None:
+        super().__init__(runtime, session, path, run_options or runtime.RunOptions())
+        self._is_stopped = False
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Execute one batch; raises Internal with the runtime's own words."""
+        if self._is_stopped:  # the run before this one
+            self._is_stopped = self._run_options.terminate = False
+        return super().run(inputs, outputs)
+
+    def stop(self) -> None:
+        """Have the run that is under way fail early; for any thread."""
+        self._is_stopped = self._run_options.terminate = True
+
+
+def _loops(path: Path) -> bool:
+    """Whether the graph goes round as often as its inputs say, which may be without an end."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(_LOOP) >= 0
 
 
 def _aligned(array: Array) -> Array:

@@ -46,6 +46,7 @@ class BatchReport(Struct, frozen=True):
     `abandoned`  rows whose callers went away while they were computed, or stopped waiting: work
                  for nothing
     `wasted`     their share of the time that the execution took
+    `is_stopped` whether it was ended early, as all of it was work for nothing
     `error`      why the execution failed, if it did
     """
 
@@ -57,6 +58,7 @@ class BatchReport(Struct, frozen=True):
     compute_output: int
     abandoned: int
     wasted: int = 0
+    is_stopped: bool = False
     error: ServingError | None = None
 
     @property

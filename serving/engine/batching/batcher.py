@@ -54,6 +54,8 @@ class Batcher(Generic[T, R, S]):
                 UNAVAILABLE
     `forecast`  learns how long executions take
     `objective` within how many nanoseconds requests shall be answered, or be refused; 0: none
+    `stop`      ends what a slot executes, from the loop's thread, once nobody wants it; None:
+                what has begun runs to its end
     `loop_time` says what may be executed on the loop instead of in a thread; None: nothing
     `clock`     monotonic nanoseconds
     """
@@ -70,6 +72,7 @@ class Batcher(Generic[T, R, S]):
         on_drop: Callable[[Code], object] = lambda reason: None,
         forecast: Forecast | None = None,
         objective: int = 0,
+        stop: Callable[[S], object] | None = None,
         loop_time: LoopTime | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         name: str = "batcher",
@@ -81,6 +84,7 @@ class Batcher(Generic[T, R, S]):
         self._execute = execute
         self._on_batch = on_batch
         self._on_drop = on_drop
+        self._stop = stop
         self._forecast = forecast or Forecast()
         self._admission = Admission(self._forecast, len(slots), objective)
         self._flights: list[Flight[T, R, S]] = []
@@ -218,7 +222,16 @@ class Batcher(Generic[T, R, S]):
             job.future.exception()  # Looked at, so that asyncio does not complain that nobody did.
         if self._queue.discard(job):
             self._pump_soon()
+        elif self._stop is not None:
+            self._stop_unwanted(self._stop)
         self._pass_over()
+
+    def _stop_unwanted(self, stop: Callable[[S], object]) -> None:
+        """End the executions of which nobody waits for any result."""
+        for flight in self._flights:
+            if not flight.is_stopped and all(each.item.future.done() for each in flight.entries):
+                flight.is_stopped = True
+                stop(flight.worker.slot)
 
     def _pump_soon(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop are to share a batch.
@@ -334,7 +347,10 @@ class Batcher(Generic[T, R, S]):
 
     def _conclude(self, flight: Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
         if isinstance(outcome, BaseException):
-            report = self._hand_out_error(flight, outcome)
+            if flight.is_stopped:
+                report = _report_stopped(flight)
+            else:
+                report = self._hand_out_error(flight, outcome)
         else:
             report = self._hand_out_results(flight, outcome)
         _tell(self._on_batch, report)
@@ -399,6 +415,11 @@ class Batcher(Generic[T, R, S]):
         """Some requests have left without an answer from an execution."""
         if self._order is not None:
             self._order.release()
+
+
+def _report_stopped(flight: Flight[Any, Any, Any]) -> BatchReport:
+    rows, elapsed = sum(flight.batch.rows), flight.ended - flight.started
+    return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, rows, elapsed, is_stopped=True)
 
 
 def _earliest(times: Iterable[int | None]) -> int | None:

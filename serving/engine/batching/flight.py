@@ -27,7 +27,7 @@ class Job(Struct, Generic[T, R], eq=False):
 class Flight(Struct, Generic[T, R, S], eq=False):
     """A batch that a worker, free for one since `free_since`, runs from `started` to `ended`.
 
-    `expected_at` is when it should have run.
+    `expected_at` is when it should have run; `is_stopped` whether it need not run to its end.
     """
 
     worker: Worker[S]
@@ -37,3 +37,4 @@ class Flight(Struct, Generic[T, R, S], eq=False):
     expected_at: int
     started: int = 0
     ended: int = 0
+    is_stopped: bool = False
