@@ -49,6 +49,8 @@ def _refused(source: str, line: int, column: int, reason: str) -> Refused:
 
 def from_json(text: str, source: str) -> Proto:
     """The message whose JSON `text` is, as Triton's clients send it; Refused if it is none."""
+    if not text.lstrip().startswith("{"):  # the parser takes an empty list for an empty object
+        raise _refused(source, 0, 0, "not the JSON of a ModelConfig: expected an object")
     try:
         return json_format.Parse(text, model_config_pb2.ModelConfig())
     except (json_format.ParseError, RecursionError) as error:

@@ -12,6 +12,8 @@ from serving.errors import Cancelled, InvalidArgument, PayloadTooLarge, Unsuppor
 
 # zlib's window sizes: a gzip wrapper only; a zlib wrapper, which is what HTTP calls deflate.
 _WINDOWS: Final = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+# Either of the two, whichever the data say they are: as Triton, for clients that mix up the names.
+_EITHER: Final = zlib.MAX_WBITS | 32
 ACCEPTED_ENCODINGS: Final = ", ".join(_WINDOWS)
 # What fits a packet gains nothing from being smaller.
 _WORTH_PACKING: Final = 1024
@@ -97,7 +99,7 @@ def _weight(parameters: str) -> float:
 
 
 def _unpack(body: bytes, encoding: str, limit: int) -> bytes:
-    packer = zlib.decompressobj(_WINDOWS[encoding])
+    packer = zlib.decompressobj(_EITHER)
     try:
         content = packer.decompress(body, limit + 1)
     except zlib.error as error:

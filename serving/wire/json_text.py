@@ -14,19 +14,23 @@ MAX_DEPTH: Final = 100
 # does nothing else for a minute. Tensors are as short when they are flat.
 MAX_CONTAINERS: Final = 1_000_000
 
+# Some editors and libraries begin every file with it; a parser may overlook it (RFC 8259).
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _SHORT: Final = 2048
 _CONTAINERS: Final = frozenset((dict, list))
 _MAY_HOLD_COLONS: Final = frozenset((dict, str))
 
 
 def loads(text: bytes) -> Any:
-    """The value of a JSON text in UTF-8; NaN, Infinity and -Infinity are numbers in it.
+    """The value of a JSON text in UTF-8, behind a byte order mark or not; NaN, Infinity and
+    -Infinity are numbers in it.
 
     Raises Malformed for anything that is not JSON, for nesting deeper than `MAX_DEPTH`, for more
     lists and objects than `MAX_CONTAINERS`, for a key twice in one object, and for numbers that
     overflow a double.
     """
     check_size(text)
+    text = text.removeprefix(_BYTE_ORDER_MARK)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -96,8 +96,11 @@ def _bytes(name: str, value: Any) -> bytes:
 
 
 def _decoded(name: str, value: Any) -> bytes:
+    """What base64 stands for, in lines as many programs write it, and without its padding too."""
+    text = "".join(_text(name, value).split())
+    padding = "=" * (-len(text) % 4)
     try:
-        return binascii.a2b_base64(_text(name, value), strict_mode=True)
+        return binascii.a2b_base64(text + padding, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidArgument(f"load parameter '{name}': not base64: {error}") from None
 

@@ -60,6 +60,7 @@ def parse_header_length(value: str | bytes, body_size: int) -> int:
     0 says that the body is a raw binary request: see `decode_raw_infer`. Raises InvalidArgument.
     """
     digits = value.decode("latin-1") if isinstance(value, bytes) else value
+    digits = digits.strip(" \t")  # no part of a header's value, and not every parser takes it away
     if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_OF_ANY_SIZE:
         length = int(digits)
         if length <= body_size:

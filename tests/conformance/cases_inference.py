@@ -215,6 +215,13 @@ CASES: Final[dict[str, Call]] = {
     "raw: a text": _raw("text_rows", "a ☃".encode()),
     "gzip: request": _packed(_BINARY, "gzip", gzip.compress(_BINARY.content or b"")),
     "deflate: request": _packed(_BINARY, "deflate", zlib.compress(_BINARY.content or b"")),
+    "gzip: request that is called deflate": _packed(
+        _BINARY, "deflate", gzip.compress(_BINARY.content or b"")
+    ),
+    "deflate: request that is called gzip": _packed(
+        _BINARY, "gzip", zlib.compress(_BINARY.content or b"")
+    ),
+    "json: a byte order mark": Http("POST", INFER, b"\xef\xbb\xbf" + _DOUBLED),
     "identity: request": _packed(_BINARY, "identity", _BINARY.content or b""),
     "gzip: JSON request": _packed(as_json(SIMPLE), "gzip", gzip.compress(_DOUBLED)),
     "gzip: large answer": _accepting(_WIDE, "gzip"),

@@ -59,7 +59,16 @@ async def test_a_given_configuration_holds_until_the_folder_changes(
 async def test_a_given_configuration_that_is_refused_changes_nothing(folders: Folders) -> None:
     folders.add("a", 1)
     async with engine_over(folders.root) as engine:
-        for given in ("{", "", "[1]", '{"foo": 1}', config(name="b"), config(max_batch_size=-1)):
+        for given in (
+            "{",
+            "",
+            "[]",
+            "null",
+            "[1]",
+            '{"foo": 1}',
+            config(name="b"),
+            config(max_batch_size=-1),
+        ):
             error = await refusal(engine, "a", LoadOverride(given))
             assert error.code is Code.INVALID_ARGUMENT
             assert error.message.startswith(

@@ -69,6 +69,15 @@ async def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_server() -> 
         await read(request, limit=100)
 
 
+@pytest.mark.parametrize(("named", "packing"), [("gzip", "deflate"), ("deflate", "gzip")])
+async def test_a_body_is_unpacked_as_it_was_packed_whichever_name_it_is_given(
+    named: str, packing: str
+) -> None:
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}[packing](LONG)
+    request = sent({"type": "http.request", "body": packed}, encoding=named)
+    assert await read(request, limit=len(LONG)) == LONG
+
+
 async def test_others_go_on_while_a_body_is_unpacked() -> None:
     request = sent({"type": "http.request", "body": gzip.compress(LONG)}, encoding="gzip")
     turns = 0

@@ -97,6 +97,11 @@ def test_numbers_that_are_not_finite_have_names() -> None:
     assert rest == [math.inf, -math.inf, 1e5, "NaN"]
 
 
+@pytest.mark.parametrize("text", [b'{"a":[1]}', b"[Infinity]", b'{"a":":"}'])
+def test_a_byte_order_mark_says_nothing(text: bytes) -> None:
+    assert json_text.loads(b"\xef\xbb\xbf" + text) == json_text.loads(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -112,8 +117,9 @@ def test_numbers_that_are_not_finite_have_names() -> None:
         b"[NaN,-1e999]",
         b"9" * 5000,
         b"[NaN," + b"9" * 5000 + b"]",
-        b"\xef\xbb\xbf{}",
-        b"\xef\xbb\xbf[NaN]",
+        b"\xef\xbb\xbf",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
+        b"{}\xef\xbb\xbf",
         b'"\xff"',
         b'[NaN,"\xff"]',
         b'["\\ud800"]',

@@ -77,7 +77,13 @@ def test_a_faulty_load_is_refused_in_the_same_words(
     assert over_grpc.value.message.startswith(message)
 
 
-@pytest.mark.parametrize("text", ["a", "!!!!", "YQ=", "YQ==\n", "YQ ==", "ä"])
+@pytest.mark.parametrize("text", ["YWJj\nZA==\n", "YWJj\r\nZA==\r\n", " YWJjZA== ", "YWJjZA"])
+def test_base64_may_be_in_lines_and_without_its_padding(text: str) -> None:
+    given = wire.load_from_json(body({"config": "{}", "file:1/m": text}))
+    assert given.files == {"1/m": b"abcd"}
+
+
+@pytest.mark.parametrize("text", ["a", "!!!!", "Y=Q=", "YQ==YQ==", "YQ==\0", "ä"])
 def test_what_is_not_base64_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match=r"load parameter 'file:1/m': not base64"):
         wire.load_from_json(body({"config": "{}", "file:1/m": text}))

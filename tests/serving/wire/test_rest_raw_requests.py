@@ -78,13 +78,13 @@ def test_a_raw_request_that_determines_no_shape_is_refused(
     assert caught.value.message == message
 
 
-@pytest.mark.parametrize("value", ["0", "7", b"10", "010"])
+@pytest.mark.parametrize("value", ["0", "7", b"10", "010", " 5", b"5 \t"])
 def test_the_header_length_is_a_decimal_within_the_body(value: str | bytes) -> None:
     assert rest.parse_header_length(value, 10) == int(value)
 
 
 @pytest.mark.parametrize(
-    "value", ["", "-1", "11", "1.0", "0x5", " 5", "٣", "²", "9" * 5000, b"\xb2"]
+    "value", ["", "-1", "11", "1.0", "0x5", "5 5", "\n5", "٣", "²", "9" * 5000, b"\xb2"]
 )
 def test_any_other_header_length_is_refused(value: str | bytes) -> None:
     with pytest.raises(InvalidArgument, match=r"^Inference-Header-Content-Length: expected an "):
