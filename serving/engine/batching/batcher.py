@@ -309,6 +309,7 @@ class Batcher(Generic[T, R, S]):
             outcome = self._attempt(flight)
             worker.idle_since = flight.ended
             self._conclude(flight, outcome)
+            del outcome  # see `_fly`
             return True
         self._idle.remove(worker)
         self._flights.append(flight)
@@ -322,6 +323,9 @@ class Batcher(Generic[T, R, S]):
             self._loop.call_soon_threadsafe(self._land, flight, outcome)
         except RuntimeError:
             _log.debug("the event loop was closed before a batch had run")
+        finally:
+            # The traceback of a failure leads here, and would keep itself and the batch's tensors.
+            del outcome
 
     def _attempt(self, flight: Flight[T, R, S]) -> Executed[R] | BaseException:
         batch = flight.batch

@@ -190,3 +190,36 @@ async def test_of_a_model_that_is_closed_nothing_stays_in_memory() -> None:
     del batcher
     gc.collect()
     assert seen() is None
+
+
+class Sent:
+    """What a request holds, which is to go with it."""
+
+
+def failing(batch: Batch[Any, str]) -> Executed[int]:
+    """Runs numbers only."""
+    try:
+        return Executed([item + 1 for item in batch.items], 0, 10 * US, 0)
+    except TypeError as error:
+        raise Internal("no number") from error
+
+
+@pytest.mark.parametrize("loop_time", [None, LoopTime(2)], ids=["in a thread", "on the loop"])
+async def test_what_failed_goes_without_the_garbage_collector(loop_time: LoopTime | None) -> None:
+    queue: BatchQueue[Any] = BatchQueue(policy(1))
+    batcher: Batcher[Any, int, str] = Batcher(queue, failing, ["slot"], loop_time=loop_time)
+    await batcher.submit(0, rows=1, key=0)
+    gc.disable()
+    try:
+        sent = Sent()
+        seen = weakref.ref(sent)
+        answer = batcher.submit(sent, rows=1, key=0)
+        del sent
+        with pytest.raises(Internal, match="no number"):
+            await answer
+        del answer
+        await batcher.close()  # and with it the thread, which may have it for a moment longer
+        left = seen()
+    finally:
+        gc.enable()
+    assert left is None
