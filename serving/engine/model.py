@@ -161,7 +161,7 @@ class ModelVersion(OneResponse):
         if report.error is not None:
             self._faults.tell(report.error)
             return
-        if not report.is_stopped:
+        if report.has_run:
             self._statistics.record_execution(report.rows, report.timing)
         if report.abandoned:
             self._statistics.record_waste(report.abandoned, report.wasted)

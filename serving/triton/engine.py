@@ -202,7 +202,7 @@ class TritonEngine:
             changed()
 
     def _executed(self, model: str, version: str, report: BatchReport) -> None:
-        if report.error is None:
+        if report.has_run:
             self._counting.executed(model, version, report.rows, report.timing)
 
     async def _control(self, method: str, message: Any) -> None:

@@ -7,7 +7,8 @@ for the next one to be free.
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -131,6 +132,24 @@ class Gathering:
         closing.add_done_callback(self._closing.discard)
 
 
+class _Line:
+    """Makes one call at a time, for a thread; `stop` ends it for any other."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._reply: Future[Any] | None = None
+
+    def ask(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """What `call` comes to, on the loop."""
+        self._reply = asyncio.run_coroutine_threadsafe(call, self._loop)
+        return self._reply.result()
+
+    def stop(self) -> None:
+        """Cancel the call that is under way, if there is one."""
+        if self._reply is not None:
+            self._reply.cancel()
+
+
 class _Model:
     """One model as it is configured now."""
 
@@ -140,17 +159,19 @@ class _Model:
         self._fleet = fleet
         self._version = ""
         self._on_batch = on_batch
-        self._loop = asyncio.get_running_loop()
         inputs, outputs = specs(config.input), specs(config.output)
         self._validator = Validator(ModelConfig(config, Source(config.name), inputs, outputs))
         policy = BatchPolicy(config.max_batch_size, QueuePolicy(max_queue))
         instances = sum(group.count for group in config.instance_group) or 1
-        self._batcher: Batcher[_Item, InferenceResponse, None] = Batcher(
+        loop = asyncio.get_running_loop()
+        calls = min(instances * max(self._servers, 1), _MOST_CALLS)
+        self._batcher: Batcher[_Item, InferenceResponse, _Line] = Batcher(
             BatchQueue(policy),
             self._execute,
-            [None] * min(instances * max(self._servers, 1), _MOST_CALLS),
+            [_Line(loop) for _ in range(calls)],
             goal=policy.goal,
             on_batch=self._record,
+            stop=_Line.stop,
             name=f"{config.name}-calls",
         )
 
@@ -177,13 +198,12 @@ class _Model:
     async def close(self) -> None:
         await self._batcher.close()
 
-    def _execute(self, batch: Batch[_Item, None]) -> Executed[InferenceResponse]:
+    def _execute(self, batch: Batch[_Item, _Line]) -> Executed[InferenceResponse]:
         """One call with the requests of a batch, from a thread of its own."""
         began = time.monotonic_ns()
         message, deadline = _merged(batch)
         prepared = time.monotonic_ns()
-        call = self._fleet.call("ModelInfer", message, deadline)
-        reply = asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        reply = batch.slot.ask(self._fleet.call("ModelInfer", message, deadline))
         computed = time.monotonic_ns()
         response = proto_client.decode_response(reply)
         self._version = response.version
@@ -204,7 +224,7 @@ def _gains(config: Any) -> bool:
     )
 
 
-def _merged(batch: Batch[_Item, None]) -> tuple[Any, int | None]:
+def _merged(batch: Batch[_Item, _Line]) -> tuple[Any, int | None]:
     """The message with all rows, and until when anybody waits for its answer."""
     first = batch.items[0].request
     arrays = concat([item.request.inputs for item in batch.items])

@@ -62,6 +62,11 @@ class BatchReport(Struct, frozen=True):
     error: ServingError | None = None
 
     @property
+    def has_run(self) -> bool:
+        """Whether it came to its end."""
+        return self.error is None and not self.is_stopped
+
+    @property
     def timing(self) -> Timing:
         """The same as the statistics take it."""
         times = self.compute_input, self.compute_infer, self.compute_output
