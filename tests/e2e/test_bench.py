@@ -194,7 +194,7 @@ def test_ctrl_c_before_anything_is_measured_misses_no_objective() -> None:
         with connection:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "Traceback" not in errors
 
 
