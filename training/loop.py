@@ -171,13 +171,15 @@ def fit(
                 slow.pull(config.lookahead, step / steps)
 
             if not math.isfinite(plain):
-                raise DivergenceError(
-                    f"the loss became {plain} in epoch {epoch}, step {step} of {steps}: "
-                    f"train with a lower --lr than {config.lr}"
-                )
+                at = f"epoch {epoch}, step {step} of {steps}"
+                raise _diverged(f"the loss became {plain} in {at}", config)
             losses += plain
 
         row = Epoch(epoch, lr, losses / number, *evaluate(model, normalise, task, *test), 0.0)
+        # The last step may be the one that goes too far, and no batch comes behind it.
+        if not math.isfinite(row.test_loss):
+            at = f"the last step of epoch {epoch}"
+            raise _diverged(f"the test loss became {row.test_loss} by {at}", config)
         if config.patience is not None:
             loss_there, right_there = evaluate(model, normalise, task, *held_out)
             row = replace(row, validation_loss=loss_there, validation_accuracy=right_there)
@@ -187,6 +189,10 @@ def fit(
         after_epoch(history[-1])
     if progress.best:
         model.load_state_dict(progress.best)
+
+
+def _diverged(how: str, config: TrainConfig) -> DivergenceError:
+    return DivergenceError(f"{how}: train with a lower --lr than {config.lr}")
 
 
 def _tensors(x: Array, y: Array, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -55,6 +55,12 @@ def test_a_loss_that_is_no_number_stops_the_run(digits: Dataset) -> None:
         train("digits-mlp", config, digits)
 
 
+def test_a_last_step_that_goes_too_far_stops_the_run_as_well(digits: Dataset) -> None:
+    one_step = replace(RECIPES["digits-mlp"].config, epochs=1, batch_size=10**6, lr=1e38)
+    with pytest.raises(DivergenceError, match=r"test loss became (nan|inf).*than 1e\+38"):
+        train("digits-mlp", one_step, digits)
+
+
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero() -> None:
     config = TrainConfig(lr=0.5, warmup=0.25)
     rates = [learning_rate(step, 100, config) for step in range(101)]
