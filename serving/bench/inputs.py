@@ -105,7 +105,7 @@ def read(path: Path, model: Model) -> list[Sample]:
         rows = _read_npz(path, model) if path.suffix == ".npz" else _read_json(path, model)
     except OSError as error:
         raise Unsuitable(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, zipfile.BadZipFile, InvalidArgument) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, InvalidArgument) as error:
         raise Unsuitable(f"{path}: {error}") from error
     if not rows:
         raise Unsuitable(f"{path}: no data in it")
@@ -118,31 +118,36 @@ def _batched(rows: Sequence[Sample], model: Model) -> list[Sample]:
     groups = [rows[at : at + size] for at in range(0, len(rows) - size + 1, size)]
     if model.rows is None:
         return [row for group in groups for row in group]
-    for group in groups:
-        for tensors in zip(*(each.inputs for each in group), strict=True):
-            if len({tensor.array.shape for tensor in tensors}) > 1:
-                raise Unsuitable(
-                    f"rows of '{tensors[0].name}' have different shapes, which one request cannot "
-                    "hold: use --batch-size 1"
-                )
-    return [_stacked(group) for group in groups]
+    return [_together(group) for group in groups]
 
 
-def _stacked(group: Sequence[Sample]) -> Sample:
+def _together(group: Sequence[Sample]) -> Sample:
     inputs = tuple(
-        Tensor(tensors[0].name, tensors[0].datatype, np.stack([each.array for each in tensors]))
-        for tensors in zip(*(sample.inputs for sample in group), strict=True)
+        Tensor(rows[0].name, rows[0].datatype, _stacked(rows[0].name, [row.array for row in rows]))
+        for rows in zip(*(sample.inputs for sample in group), strict=True)
     )
     names = set.intersection(*(set(sample.expected) for sample in group))
     expected = {
-        name: np.stack([sample.expected[name] for sample in group]) for name in sorted(names)
+        name: _stacked(name, [sample.expected[name] for sample in group]) for name in sorted(names)
     }
     return Sample(inputs, expected)
 
 
+def _stacked(name: str, rows: Sequence[Array]) -> Array:
+    if len({row.shape for row in rows}) > 1:
+        raise Unsuitable(
+            f"rows of '{name}' have different shapes, which one request cannot hold: use "
+            "--batch-size 1"
+        )
+    return np.stack(rows)
+
+
 def _read_npz(path: Path, model: Model) -> list[Sample]:
     """One sample a row of the arrays, which bear the inputs' names, and outputs' if expected."""
-    with np.load(path, allow_pickle=False) as file:
+    file = np.load(path, allow_pickle=False)
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise ValueError("one array without a name: np.savez writes arrays with their names")
+    with file:
         arrays = {name: np.asarray(file[name]) for name in file.files}
     inputs = {spec.name: _rows(arrays, spec) for spec in model.inputs}
     outputs = {spec.name: _rows(arrays, spec) for spec in model.outputs if spec.name in arrays}
@@ -178,7 +183,7 @@ def _rows(arrays: Mapping[str, Array], spec: TensorSpec) -> Array:
     return array.astype(spec.datatype.numpy, copy=False)
 
 
-def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+def _fits(shape: Sequence[int], spec: TensorSpec) -> bool:
     return len(shape) == len(spec.dims) and all(
         dim in (-1, size) for dim, size in zip(spec.dims, shape, strict=True)
     )
@@ -194,10 +199,10 @@ def _as_bytes(array: Array) -> Array:
 
 def _read_json(path: Path, model: Model) -> list[Sample]:
     document = orjson.loads(path.read_bytes())
-    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
+    if not isinstance(document, dict) or "data" not in document:
         raise ValueError('expected {"data": [{"INPUT": …}, …]}, as perf_analyzer takes it')
-    data = _flat(document["data"])
-    expected = _flat(document.get("validation_data", []))
+    data = _entries(document, "data")
+    expected = _entries(document, "validation_data")
     if expected and len(expected) != len(data):
         raise ValueError(
             f"validation_data: expected {len(data)} entries as in data, got {len(expected)}"
@@ -215,9 +220,16 @@ def _read_json(path: Path, model: Model) -> list[Sample]:
     ]
 
 
-def _flat(entries: Sequence[Any]) -> list[Any]:
-    """Entries of streams, which are lists of entries, one after the other."""
-    return [each for entry in entries for each in (entry if isinstance(entry, list) else [entry])]
+def _entries(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """A list of objects; those of streams, which are lists of objects, one after the other."""
+    listed = document.get(name, [])
+    if not isinstance(listed, list):
+        raise ValueError(f"{name}: expected a list, got {listed!r:.60}")
+    entries = [each for entry in listed for each in (entry if isinstance(entry, list) else [entry])]
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ValueError(f"{name}[{index}]: expected an object, got {entry!r:.60}")
+    return entries
 
 
 def _tensor(entry: Mapping[str, Any], spec: TensorSpec, where: str) -> Tensor:
@@ -226,15 +238,21 @@ def _tensor(entry: Mapping[str, Any], spec: TensorSpec, where: str) -> Tensor:
         raise ValueError(f"{where}: no '{spec.name}'")
     value = entry[spec.name]
     given: Mapping[str, Any] = value if isinstance(value, dict) else {"content": value}
-    shape = tuple(given.get("shape", spec.dims))
-    if any(dim < 0 for dim in shape) or not _fits(shape, spec):
+    shape = given.get("shape", list(spec.dims))
+    if not _is_shape(shape) or not _fits(shape, spec):
         raise ValueError(
             f"{where}: '{spec.name}' has the shape {list(spec.dims)}; give the one of the data by "
             f'{{"content": […], "shape": […]}} or by --shape'
         )
-    header = TensorHeader(spec.name, spec.datatype, shape, prod(shape))
-    if "b64" in given:
+    header = TensorHeader(spec.name, spec.datatype, tuple(shape), prod(shape))
+    if isinstance(given.get("b64"), str):
         array = raw_tensors.decode(base64.b64decode(given["b64"]), header, "file")
-    else:
+    elif "content" in given:
         array = json_tensors.decode(given["content"], header, f"{where}.{spec.name}")
+    else:
+        raise ValueError(f"{where}: '{spec.name}' has neither content nor a text b64")
     return Tensor(spec.name, spec.datatype, array)
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, list) and all(type(dim) is int and dim >= 0 for dim in shape)

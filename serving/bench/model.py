@@ -1,5 +1,6 @@
 """The model that is measured, as its server describes it, and the sizes of its inputs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,19 +45,25 @@ def describe(
     Without a `config` (it is an extension of the protocol) the model batches where the first
     dimension of every input is variable. Raises Unsuitable.
     """
-    inputs = tuple(_spec(each) for each in metadata["inputs"])
-    known = tuple(_spec(each) for each in metadata["outputs"])
+    try:
+        name = str(metadata["name"])
+        inputs, known = (tuple(map(_spec, metadata[kind])) for kind in ("inputs", "outputs"))
+    except (LookupError, TypeError, ValueError) as error:
+        raise Unsuitable(
+            "the server does not say the model's name, inputs and outputs as the Open Inference "
+            f"Protocol has them, but {json.dumps(metadata):.200}"
+        ) from error
     limit = _max_batch_size(config, inputs)
     if limit is not None and batch_size > max(limit, 1) and not _splits(config):
         most = f"takes at most {limit} rows" if limit else "does not batch"
-        raise Unsuitable(f"--batch-size {batch_size}: model '{metadata['name']}' {most}")
+        raise Unsuitable(f"--batch-size {batch_size}: model '{name}' {most}")
     is_batched = limit is None or limit > 0
     if is_batched:
         inputs, known = _without_batch(inputs), _without_batch(known)
     optional = {each["name"] for each in (config or {}).get("input", ()) if each.get("optional")}
     wanted = [each for each in inputs if each.name not in optional or each.name in shapes]
     return Model(
-        name=metadata["name"],
+        name=name,
         inputs=tuple(_sized(each, shapes) for each in _known(wanted, inputs, shapes, "input")),
         outputs=tuple(_chosen(known, outputs)),
         rows=batch_size if is_batched else None,

@@ -78,6 +78,11 @@ def test_perf_analyzers_data_may_be_flat_shaped_or_in_base64(tmp_path: Path) -> 
         ({"data": []}, "no data"),
         ([], "as perf_analyzer takes it"),
         ({"data": [{"x": [1, 2]}], "validation_data": [{}, {}]}, "expected 1 entries"),
+        ({"data": [{"x": [1, 2]}], "validation_data": 5}, "expected a list, got 5"),
+        ({"data": [1]}, r"data\[0\]: expected an object, got 1"),
+        ({"data": [{"x": {"content": [1, 2], "shape": 2}}]}, r"has the shape \[2\]"),
+        ({"data": [{"x": {"content": [1, 2], "shape": ["2"]}}]}, r"has the shape \[2\]"),
+        ({"data": [{"x": {"b64": 5}}]}, "'x' has neither content nor a text b64"),
     ],
 )
 def test_what_is_wrong_in_a_json_file_is_told(tmp_path: Path, document: Any, told: str) -> None:
@@ -106,6 +111,26 @@ def test_rows_of_different_shapes_do_not_share_a_request(tmp_path: Path) -> None
     with pytest.raises(Unsuitable, match="--batch-size 1"):
         read(path, model(dims=(-1,)))
     assert len(read(path, model(rows=1, dims=(-1,)))) == 2
+
+
+def test_expected_rows_of_different_shapes_do_not_share_an_answer(tmp_path: Path) -> None:
+    expected = [{"x": {"content": [1.0] * n, "shape": [n]}} for n in (1, 2)]
+    document = {"data": [{"y": [1]}, {"y": [2]}], "validation_data": expected}
+    outputs = (TensorSpec("x", Datatype.FP32, (-1,)),)
+
+    with pytest.raises(Unsuitable, match="rows of 'x' have different shapes"):
+        read(text(tmp_path, document), Model("m", model().outputs, outputs, 2))
+
+
+def test_what_is_no_archive_of_arrays_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    path.touch()
+    with pytest.raises(Unsuitable, match=r"data\.npz: No data left in file"):
+        read(path, model())
+    with path.open("wb") as file:
+        np.save(file, ROWS)
+    with pytest.raises(Unsuitable, match=r"data\.npz: one array without a name"):
+        read(path, model())
 
 
 def test_a_file_that_is_not_there_is_told() -> None:

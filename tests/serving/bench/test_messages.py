@@ -157,6 +157,20 @@ def test_what_does_not_fit_the_model_is_told(arguments: tuple[Any, ...], told: s
         describe(metadata(), *arguments)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"name": "m", "inputs": None, "outputs": None},
+        {"name": "m", "inputs": [{"name": "x"}], "outputs": []},
+        {"name": "m", "inputs": ["x"], "outputs": []},
+    ],
+)
+def test_a_server_that_does_not_say_what_its_model_takes_is_told_of(document: Any) -> None:
+    with pytest.raises(Unsuitable, match="does not say the model's name, inputs and outputs"):
+        describe(document, None, 1, {}, [])
+
+
 def test_a_model_that_splits_large_requests_is_sent_them() -> None:
     splits = {"split_large_requests": {"string_value": "True"}}
     model = describe(metadata(), {"max_batch_size": 8, "parameters": splits}, 9, {"x": (5, 3)}, [])
