@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import click
 
@@ -141,7 +141,8 @@ def address(url: str, protocol: Protocol | None) -> tuple[Protocol, str, int, bo
         raise ValueError(f"gRPC has no paths: expected grpc://HOST:PORT, got {url!r}")
     is_tls = scheme.endswith("s")
     port = parts.port or (443 if is_tls else _PORTS[chosen])
-    return chosen, parts.hostname, port, is_tls, parts.path.rstrip("/")
+    prefix = quote(parts.path.rstrip("/"), safe="/%")  # of which what is quoted already stays
+    return chosen, parts.hostname, port, is_tls, prefix
 
 
 class _NewFile(click.Path):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from urllib.parse import quote
 
 from serving.bench.arrivals import Arrivals
 
@@ -45,9 +46,9 @@ class Target:
 
     @property
     def model_path(self) -> str:
-        """The model's path of REST."""
-        version = f"/versions/{self.version}" if self.version else ""
-        return f"{self.prefix}/v2/models/{self.model}{version}"
+        """The model's path of REST, as it stands in a request."""
+        version = f"/versions/{quote(self.version, safe='')}" if self.version else ""
+        return f"{self.prefix}/v2/models/{quote(self.model, safe='')}{version}"
 
 
 @dataclass(frozen=True, slots=True)

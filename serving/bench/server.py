@@ -4,7 +4,6 @@ import http.client
 import json
 import ssl
 from typing import Any, Final, Protocol
-from urllib.parse import quote
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -80,7 +79,7 @@ class _HttpServer:
             options["context"] = ssl.create_default_context()
         connection = kind(self._target.host, self._target.port, **options)
         try:
-            connection.request("GET", quote(path), headers=dict(self._target.headers))
+            connection.request("GET", path, headers=dict(self._target.headers))
             answer = connection.getresponse()
             return answer.status, answer.read()
         except ssl.SSLCertVerificationError as error:

@@ -61,6 +61,15 @@ def test_the_server_reads_what_the_sample_holds(protocol: Protocol) -> None:
             assert read.array.shape[0] == 4
 
 
+@pytest.mark.parametrize("protocol", [Protocol.BINARY, Protocol.JSON])
+def test_a_name_that_no_path_can_hold_is_quoted(protocol: Protocol) -> None:
+    named = Target(protocol, "localhost", 8000, "a b/\u00df\u20ac", prefix="/of%20us")
+    (message, *_) = encode(named, MODEL, made_up(MODEL, True, 0, 0), [], None)
+
+    first = b"POST /of%20us/v2/models/a%20b%2F%C3%9F%E2%82%AC/infer HTTP/1.1\r\n"
+    assert message.startswith(first)
+
+
 def test_json_cannot_carry_halves() -> None:
     model = Model("m", (TensorSpec("x", Datatype.FP16, (1,)),), (), None)
     samples = made_up(model, is_zero=True, string_length=0, seed=0)
