@@ -362,6 +362,9 @@ def _write(result: Result, wishes: dict[str, Any]) -> None:
             from serving.bench.report import png
             from serving.bench.report.charts import charts
 
-            png.write(wishes["png_file"], charts(result))
+            if drawings := charts(result):
+                png.write(wishes["png_file"], drawings)
+            else:
+                click.echo("no picture is written: nothing was answered", err=True)
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error

@@ -300,6 +300,18 @@ def test_refusals_are_counted_by_status_and_message(tmp_path: Path) -> None:
     assert not result["passed"]
 
 
+def test_of_a_server_that_never_answers_there_is_a_report_and_no_picture(tmp_path: Path) -> None:
+    with strange_server(lifetime=0) as url:
+        done = run(
+            *(url, "m", "--concurrency=1", "--requests=3", "--warm-up=0"),
+            f"--png={tmp_path / 'curve.png'}",
+            code=1,
+        )
+
+    assert "no picture is written: nothing was answered" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_server_that_goes_away_is_reported(tmp_path: Path) -> None:
     with strange_server(lifetime=50) as url:
         result = measure(tmp_path, url, "m", "--concurrency=1", "--requests=55")
