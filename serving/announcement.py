@@ -1,11 +1,13 @@
 """What `penstock serve` tells whoever has started it: where to call, and with what."""
 
 import logging
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
 from math import prod
 from typing import Final
+from urllib.parse import quote
 
 import click
 
@@ -108,9 +110,10 @@ def _command(settings: Settings) -> str:
 def _curl(models: Sequence[ModelMetadata], base: str, settings: Settings) -> str:
     """A command that asks the model with the smallest input of fixed size, as it can be pasted."""
     model = min(models, key=lambda model: (_varies(model), _elements(model)))
+    url = f"{base}/v2/models/{quote(model.name, safe='')}"
     is_long = _elements(model) > _MAX_EXAMPLE_ELEMENTS
     if is_long or any(spec.datatype.itemsize == 0 for spec in model.inputs):
-        return f"{_command(settings)} {base}/v2/models/{model.name}"
+        return f"{_command(settings)} {url}"
     inputs = [
         {
             "name": spec.name,
@@ -121,7 +124,7 @@ def _curl(models: Sequence[ModelMetadata], base: str, settings: Settings) -> str
         for spec in model.inputs
     ]
     body = json_text.dumps({"inputs": inputs}).decode()
-    return f"{_command(settings)} {base}/v2/models/{model.name}/infer -d '{body}'"
+    return f"{_command(settings)} {url}/infer -d {shlex.quote(body)}"
 
 
 def _varies(model: ModelMetadata) -> bool:

@@ -1,5 +1,8 @@
 """What the terminal is told once models are ready."""
 
+import json
+import shlex
+
 from serving.announcement import announcement
 from serving.dtypes import Datatype
 from serving.gateway.server import Addresses
@@ -53,6 +56,23 @@ def test_the_example_asks_the_smallest_model_of_fixed_size() -> None:
 
     assert "/v2/models/features/infer" in example
     assert '"data":[0,0,0,0,0,0,0,0]' in example
+
+
+def test_the_example_can_be_pasted_whatever_the_names_are() -> None:
+    quoted = ModelMetadata(
+        name="of us/\u00df",
+        version="1",
+        versions=("1",),
+        platform="onnxruntime_onnx",
+        max_batch_size=8,
+        inputs=(TensorSpec("it's", Datatype.FP32, (-1, 2)),),
+        outputs=(),
+    )
+    (example,) = [line for line in told(quoted) if line.startswith("curl")]
+    *_, url, option, body = shlex.split(example)
+
+    assert url == "http://localhost:8000/v2/models/of%20us%2F%C3%9F/infer"
+    assert (option, json.loads(body)["inputs"][0]["name"]) == ("-d", "it's")
 
 
 def test_an_image_is_no_wall_of_zeros_in_the_terminal() -> None:
