@@ -34,13 +34,7 @@ PEERS: Final = {
         Peer(FASTAPI, "FastAPI + pydantic", plain.serve_fastapi, cases.plain_request, _PLAIN),
         Peer("litserve", "LitServe", plain.serve_litserve, cases.plain_request, _PLAIN),
         Peer("bentoml", "BentoML", plain.serve_bentoml, cases.rows_request, _PLAIN),
-        Peer(
-            "mlserver",
-            "MLServer",
-            plain.serve_mlserver,
-            cases.oip_request,
-            (cases.JSON, cases.GRPC),
-        ),
+        Peer("mlserver", "MLServer", plain.serve_mlserver, cases.oip_request, _MLSERVER),
         Peer(TRITON, "Triton, Python backend", triton.serve, cases.oip_request, _OIP),
     )
 }

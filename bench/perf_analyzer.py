@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import Unavailable
-from bench.peers import ours
+from bench.peers import ours, triton
 
 VARIABLE: Final = "PERF_ANALYZER"
 WHEEL: Final = (
@@ -84,8 +84,7 @@ def find(named: Path | None) -> Path:
 
 def library_folders(named: Sequence[Path]) -> list[Path]:
     """Where to look for libraries: those named, and nvidia-pytriton's own."""
-    root = Path(os.environ.get("PENSTOCK_TRITON_ENV", Path(__file__).parents[1] / ".venv-triton"))
-    return [*named, *sorted(root.glob("lib/python*/site-packages/nvidia_pytriton.libs"))]
+    return [*named, *sorted(triton.root().glob("lib/python*/site-packages/nvidia_pytriton.libs"))]
 
 
 @contextmanager

@@ -22,16 +22,7 @@ RESULTS: Final = ROOT / "bench" / "results"
 # What the heads of tables say of a run.
 FACTS: Final = ("date", "hardware", "load average", "commit", "python")
 PACKAGES: Final = (
-    *(
-        "onnxruntime",
-        "onnxruntime-gpu",
-        "numpy",
-        "uvicorn",
-        "uvloop",
-        "httptools",
-        "fastapi",
-        "pydantic",
-    ),
+    *("onnxruntime", "onnxruntime-gpu", "numpy", "uvicorn", "uvloop", "httptools", "fastapi"),
     *("pydantic", "grpcio", "orjson", "nvidia-pytriton", "litserve", "mlserver", "bentoml"),
 )
 

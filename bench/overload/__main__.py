@@ -26,10 +26,8 @@ from typing import Final
 
 from rich.console import Console
 
-from bench.machine import Cores, Unavailable, cores
-from bench.models import Subject
+from bench.machine import Unavailable, cores
 from bench.overload.contestants import CONTESTANTS, OURS
-from bench.overload.curves import Curve
 from bench.overload.live import Live
 from bench.overload.measure import Plan, curve
 from bench.overload.network import residual
@@ -70,16 +68,10 @@ def run(told: argparse.Namespace, console: Console) -> Run:
         subject = residual(repository, told.blocks)
         for name in names:
             try:
-                curves.append(_curve(name, repository, subject, plan, places, live))
+                curves.append(curve(CONTESTANTS[name], repository, subject, plan, places, live))
             except Unavailable as reason:
                 absent[name] = str(reason)
     return Run(plan, told.blocks, curves, absent)
-
-
-def _curve(
-    name: str, repository: Path, subject: Subject, plan: Plan, places: Cores, live: Live
-) -> Curve:
-    return curve(CONTESTANTS[name], repository, subject, plan, places, live)
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from bench.peers.base import ROOT, Running, free_ports, launched
 
 VARIABLE: Final = "PENSTOCK_TRITON_ENV"
 DEFAULT: Final = ROOT / ".venv-triton"
-# A Python backend named `onnxruntime`: pip's Triton comes without the C++ one of that name.
 SHARED: Final = Path("/dev/shm")
+# A Python backend named `onnxruntime`: pip's Triton comes without the C++ one of that name.
 BACKENDS: Final = ROOT / "tests" / "triton" / "backends"
 
 # What a Python program has to say about the environment that it runs in.
