@@ -17,6 +17,15 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class Level(click.IntRange):
+    """A whole number in a range, of which `true` is 1 and `false` 0, as for tritonserver."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        named = {"true": 1, "false": 0}
+        level: int = super().convert(named.get(str(value).lower(), value), param, ctx)
+        return level
+
+
 def flag(help: str, type: Any, multiple: bool = False) -> Mapping[str, Any]:
     """The metadata of a setting's field; `type` is click's."""
     return {"help": help, "type": type, "multiple": multiple}

@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from serving.channel_settings import ChannelSettings
 from serving.deprecated_settings import DeprecatedSettings
 from serving.engine_settings import EngineKind, EngineSettings
-from serving.flags import FiniteRange
+from serving.flags import FiniteRange, Level
 from serving.flags import flag as _flag
 from serving.loading_settings import LoadingSettings
 from serving.location import Location, LocationType
@@ -279,7 +279,7 @@ class Settings(
         ),
     )
     log_verbose: int = field(
-        default=0, metadata=_flag("1 logs every request.", click.IntRange(0, 2**32 - 1))
+        default=0, metadata=_flag("1 logs every request.", Level(0, 2**32 - 1))
     )
     log_info: bool = field(default=True, metadata=_flag("Whether to log what goes on.", bool))
     log_warning: bool = field(default=True, metadata=_flag("Whether to log warnings.", bool))

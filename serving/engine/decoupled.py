@@ -138,7 +138,7 @@ class DecoupledVersion:
             run.succeeded(admitted.rows)
         except ServingError as error:
             run.failed(REASONS.get(error.code, FailureReason.OTHER))
-            if error.code in LABELLED:
+            if error.code is LABELLED:
                 raise error.labelled(request.label) from error.__cause__
             raise
         except (asyncio.CancelledError, GeneratorExit):

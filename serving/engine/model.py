@@ -25,8 +25,9 @@ REASONS: Final = {
     Code.CANCELLED: FailureReason.CANCELED,
     Code.INTERNAL: FailureReason.BACKEND,
 }
-# What the queue says of a request, which it does not know by its id.
-LABELLED: Final = (Code.OVERLOADED, Code.DEADLINE_EXCEEDED)
+# What the queue says of a request, which it does not know by its id. A request that has waited too
+# long is not named, as it is not by Triton.
+LABELLED: Final = Code.OVERLOADED
 _UNCOUNTED: Final = 256
 
 
@@ -101,7 +102,7 @@ class ModelVersion(OneResponse):
         except ServingError as error:
             reason = REASONS.get(error.code, FailureReason.OTHER)
             self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
-            if error.code in LABELLED:
+            if error.code is LABELLED:
                 raise error.labelled(request.label) from error.__cause__
             raise
         except asyncio.CancelledError:

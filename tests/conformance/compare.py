@@ -27,7 +27,7 @@ WORDING: Final = {
     r"\[request id: .*\] input byte size mismatch for input '.*' for model '.*'\. "
     r"Expected \d+, got \d+$": "binary: fewer data than the shape",
     r"\[request id: .*\] Exceeds maximum queue size$": _IN_THE_QUEUE,
-    r"\[request id: .*\] Request timeout expired$": _IN_THE_QUEUE,
+    r"Request timeout expired$": _IN_THE_QUEUE,
     r"requested model '.*' is not available$": "statistics over REST: an unknown model",
     r"requested model version is not available for model '.*'$": (
         "statistics over gRPC: an unknown version"

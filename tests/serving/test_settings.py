@@ -338,6 +338,11 @@ def test_words_may_be_written_in_any_case(word: str) -> None:
     assert read([f"--passport-policy={word}"]).passport_policy is PassportPolicy.REQUIRE
 
 
+@pytest.mark.parametrize(("word", "level"), [("true", 1), ("FALSE", 0), ("2", 2)])
+def test_the_verbosity_may_be_a_truth_as_for_tritonserver(word: str, level: int) -> None:
+    assert read([f"--log-verbose={word}"]).log_verbose == level
+
+
 BAD = {
     "engine": ("tritonserver",),
     "triton_url": (

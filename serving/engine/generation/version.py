@@ -85,7 +85,7 @@ class GeneratingVersion:
             run.succeeded(generation)
         except ServingError as error:
             run.failed(REASONS.get(error.code, FailureReason.OTHER))
-            if error.code in LABELLED:
+            if error.code is LABELLED:
                 raise error.labelled(request.label) from error.__cause__
             raise
         except (asyncio.CancelledError, GeneratorExit):
