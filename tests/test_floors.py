@@ -73,7 +73,7 @@ FLOORS: Final = (
         "serving.engine.servable",
         "serving.engine.validation",
     ),
-    ("serving.engine.execution", "serving.engine.splitting"),
+    ("serving.engine.execution", "serving.engine.splitting", "serving.engine.together"),
     ("serving.engine.ragged", "serving.engine.sequences"),
     ("serving.engine.scheduling",),
     (

@@ -19,6 +19,7 @@ from serving.config.source import Fault
 from serving.engine.classification import answer
 from serving.engine.ensemble_flow import Flow, Value
 from serving.engine.servable import Find, OneResponse, Opened
+from serving.engine.together import Together
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, NotFound, ServingError, Unavailable
 from serving.statistics import FailureReason, VersionStatistics
@@ -42,7 +43,7 @@ class _Run:
 
     request: InferenceRequest
     order: TopologicalSorter[int]
-    group: asyncio.TaskGroup
+    group: Together
     values: dict[str, Value]
     timings: list[Timing] = field(default_factory=list)
 
@@ -156,13 +157,9 @@ class Ensemble(OneResponse):
             tensor.name: Value(tensor.datatype, self._inside(tensor), rows)
             for tensor in admitted.inputs
         }
-        try:
-            async with asyncio.TaskGroup() as group:
-                run = _Run(request, order, group, values)
-                await self._advance(run)
-        except BaseExceptionGroup as failures:
-            # The first one, on which the group has cancelled all the others.
-            raise failures.exceptions[0] from None
+        async with Together() as group:
+            run = _Run(request, order, group, values)
+            await self._advance(run)
         return run
 
     async def _advance(self, run: _Run) -> None:
@@ -170,7 +167,7 @@ class Ensemble(OneResponse):
         while ready := run.order.get_ready():
             index, *others = ready
             for other in others:
-                run.group.create_task(self._advance_from(run, other))
+                run.group.start(self._advance_from(run, other))
             await self._step(run, index)
 
     async def _advance_from(self, run: _Run, index: int) -> None:

@@ -11,7 +11,8 @@ from serving.engine.batching.loop_time import LoopTime
 from serving.engine.classification import answer
 from serving.engine.scheduling import Scheduling
 from serving.engine.servable import OneResponse, Opened
-from serving.engine.splitting import Answer, Splitter, join, together
+from serving.engine.splitting import Answer, Splitter, join
+from serving.engine.together import together
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
 from serving.faults import Faults

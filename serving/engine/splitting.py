@@ -1,16 +1,13 @@
 """Requests of more rows than an execution takes: several executions, and one answer."""
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from serving.engine.validation import Admitted
 from serving.errors import InvalidArgument
 from serving.types import Array, Tensor, Timing
-
-T = TypeVar("T")
 
 Answer: TypeAlias = tuple[dict[str, Array], Timing]
 
@@ -64,16 +61,6 @@ def join(answers: Sequence[Answer]) -> Answer:
         queued_at=first.queued_at,
     )
     return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}, whole
-
-
-async def together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results in order; the first failure is raised and cancels the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in coroutines]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def _cut(inputs: Iterable[Tensor], begin: int, rows: int) -> tuple[Tensor, ...]:
