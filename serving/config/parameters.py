@@ -1,6 +1,5 @@
 """The `parameters` of a configuration that mean something to us; all others are left alone."""
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ _FLAGS: Final = {
 }
 _MAX_THREADS: Final = 1024
 _MAX_TOKENS: Final = 4096
+_NS_PER_MS: Final = 1_000_000
 
 # Named as in ONNX Runtime, which is given them as they are.
 ARENA_SHRINKAGE: Final = "memory.enable_memory_arena_shrinkage"
@@ -85,7 +85,7 @@ def splits_large_requests(proto: Proto) -> bool:
 
 def latency_objective(proto: Proto) -> int:
     """Within how many nanoseconds requests shall be answered, 0 for none; our own parameter."""
-    return int(_read(proto).get("latency_objective_ms", 0) * 1_000_000)
+    return int(_read(proto).get("latency_objective_ms", 0) * _NS_PER_MS)
 
 
 def generation_max_tokens(proto: Proto) -> int:
@@ -128,12 +128,13 @@ def _flag(text: str) -> bool:
 
 
 def _milliseconds(text: str) -> float:
+    """At least a nanosecond, as less would be 0, which stands for none."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < math.inf:
-        raise ValueError("a number of milliseconds above 0")
+    if not 1 <= value * _NS_PER_MS < 2**63:
+        raise ValueError("a number of milliseconds above 0, from 1e-6 to 9e12")
     return value
 
 

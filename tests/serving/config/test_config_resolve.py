@@ -172,6 +172,14 @@ def test_a_backend_that_is_unknown_or_ambiguous_is_refused(
             "parameter 'latency_objective_ms' is '0', expected a number of milliseconds above 0",
         ),
         (
+            'parameters { key: "latency_objective_ms" value { string_value: "1e-7" } }',
+            "parameter 'latency_objective_ms' is '1e-7', expected a number of milliseconds above 0",
+        ),
+        (
+            'parameters { key: "latency_objective_ms" value { string_value: "1e305" } }',
+            "is '1e305', expected a number of milliseconds above 0",
+        ),
+        (
             'parameters { key: "latent" value { string_value: "uniform" } }',
             "parameter 'latent' is 'uniform', expected normal",
         ),
