@@ -177,7 +177,10 @@ class Regions:
 
 
 def _copied(name: str, key: str, offset: int, byte_size: int, descriptor: int) -> Region:
-    kept = os.dup(descriptor)
+    try:
+        kept = os.dup(descriptor)
+    except OSError as error:  # of open files there are as many as there may be
+        raise _unopened(key, error.strerror or str(error)) from None
     region = CopiedRegion(name, key, offset, byte_size, kept)
     # Requests under way may hold the region longer than clients keep it registered.
     weakref.finalize(region, os.close, kept)

@@ -2,6 +2,7 @@
 afterwards can break more than its own requests."""
 
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -229,6 +230,17 @@ def test_nothing_is_left_open(mapped: bool, key: str, path: Path) -> None:
     assert open_descriptors(path) == before + 10
     regions.clear()
     assert open_descriptors(path) == before
+
+
+def test_a_region_that_finds_no_room_among_the_open_files_is_refused(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "dup", full)
+    with pytest.raises(InvalidArgument, match=f"'{key}': Too many open files"):
+        Regions().register("r", key, 0, 16)
 
 
 def test_there_are_only_so_many_regions(key: str) -> None:
