@@ -142,7 +142,7 @@ def of(
         distribution=[
             (percent, latency.percentile(percent) / 1e9)
             for percent in _DISTRIBUTION
-            if len(latency) * (1 - percent / 100) >= 1
+            if len(latency) >= slo.answers_for(percent)
         ],
         failures=dict(tally.failures.most_common()),
         windows=_windows(tally),

@@ -1,5 +1,6 @@
 """Service level objectives, such as `p99=10ms` and `errors=0.1%`, and whether they hold."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Objective:
     def least(self) -> int:
         """How many answers it takes to say something of this figure at all."""
         percentile = _PERCENTILE.fullmatch(self.name)
-        return round(1 / (1 - float(percentile[1]) / 100)) if percentile else 1
+        return answers_for(float(percentile[1])) if percentile else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,12 @@ class Verdict:
 
 
 NO_ERRORS: Final = Objective("errors", 0.0, "errors=0%")
+
+
+def answers_for(percent: float) -> int:
+    """How many answers it takes until a percentile is another than the slowest of them."""
+    # Rounded against the error of the subtraction: 99.9 % takes 1000 of them, not 1001.
+    return math.ceil(round(100 / (100 - percent), 6))
 
 
 def parse(text: str) -> Objective:

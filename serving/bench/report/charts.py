@@ -9,6 +9,7 @@ from serving.bench.report.chart import Axis, Series
 from serving.bench.report.drawing import SERIES, Drawing
 from serving.bench.report.text import load_name, milliseconds
 from serving.bench.result import Result, StepResult
+from serving.bench.slo import answers_for
 
 _CURVES: Final = ("p50", "p90", "p99", "p99.9")
 _WIDE: Final = 10.0  # the largest latency over the smallest from which on an axis is logarithmic
@@ -29,7 +30,8 @@ def charts(result: Result) -> list[Drawing]:
 
 def _curve(result: Result, steps: Sequence[StepResult]) -> Drawing:
     """A line for each percentile; a point for each step, labelled with its load."""
-    highest = _CURVES[-1] if all(_is_known(step, _CURVES[-1]) for step in steps) else "p99"
+    least = answers_for(float(_CURVES[-1][1:]))
+    highest = _CURVES[-1] if all(step.answered >= least for step in steps) else "p99"
     series = [
         Series(
             name,
@@ -52,10 +54,6 @@ def _curve(result: Result, steps: Sequence[StepResult]) -> Drawing:
 def _short(step: StepResult) -> str:
     arrivals = step.step.arrivals
     return f"{arrivals.rate:g}" if arrivals else str(step.step.in_flight)
-
-
-def _is_known(step: StepResult, name: str) -> bool:
-    return step.answered * (1 - float(name[1:]) / 100) >= 1
 
 
 def _distribution(result: Result, steps: Sequence[StepResult]) -> Drawing:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from serving.bench.plan import Step
 from serving.bench.result import Result, StepResult
-from serving.bench.slo import Verdict
+from serving.bench.slo import Verdict, answers_for
 
 _NONE: Final = "-"
 _WIDE: Final = 118  # letters of a line that all columns take
@@ -168,7 +168,7 @@ def columns(result: Result) -> list[tuple[str, list[str]]]:
 
 def _latency(step: StepResult, name: str) -> str:
     """A percentile, where there are answers enough for it."""
-    least = 1 if name == "max" else round(1 / (1 - float(name[1:]) / 100))
+    least = 1 if name == "max" else answers_for(float(name[1:]))
     return digits(step.latency(name)) if step.answered >= least else _NONE
 
 

@@ -103,5 +103,6 @@ def test_goodput_needs_a_latency() -> None:
 
 
 def test_it_is_known_how_many_answers_a_percentile_takes() -> None:
-    assert [parse(text).least for text in ("p50=1s", "p99.9=1s", "mean=1s")] == [2, 1000, 1]
+    texts = ("p50=1s", "p90=1s", "p97=1s", "p99.9=1s", "p99.9999=1s", "mean=1s")
+    assert [parse(text).least for text in texts] == [2, 10, 34, 1000, 1_000_000, 1]
     assert isinstance(parse("p99=1s"), Objective)
