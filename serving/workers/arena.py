@@ -97,5 +97,9 @@ class Arena:
 def create() -> int:
     """The descriptor of new memory for two arenas; whoever has it closes it."""
     descriptor = os.memfd_create("penstock-tensors", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, 2 * HALF)
+    try:
+        os.ftruncate(descriptor, 2 * HALF)
+    except OSError:  # such as for a limit of the sizes of files
+        os.close(descriptor)
+        raise
     return descriptor

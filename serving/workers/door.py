@@ -44,16 +44,26 @@ class Door(NamedTuple):
 async def knock(outside: socket.socket, channel: Callable[[], Channel]) -> Channel:
     """A channel to the engine, on which nothing comes before the engine has taken it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with theirs:
+            own = _hand_in(outside, theirs)
+        loop = asyncio.get_running_loop()
+        _, made = await loop.create_unix_connection(partial(_with, channel, own), sock=ours)
+    except BaseException:
+        ours.close()
+        raise
+    return made
+
+
+def _hand_in(outside: socket.socket, theirs: socket.socket) -> Arena:
+    """Give the engine its end and memory for both; our half of that."""
     memory = arena.create()
     try:
         own = Arena(memory, 0)
-        with theirs:
-            socket.send_fds(outside, [_KNOCK], [theirs.fileno(), memory])
+        socket.send_fds(outside, [_KNOCK], [theirs.fileno(), memory])
     finally:
         os.close(memory)
-    loop = asyncio.get_running_loop()
-    _, made = await loop.create_unix_connection(partial(_with, channel, own), sock=ours)
-    return made
+    return own
 
 
 async def answer(inside: socket.socket, channel: Callable[[], Channel]) -> None:

@@ -1,6 +1,8 @@
 """How a worker reaches the engine where either of them may open no more files for a while."""
 
 import asyncio
+import errno
+import gc
 import logging
 import os
 import resource
@@ -63,6 +65,22 @@ async def test_a_worker_that_could_open_no_connection_tries_again(heard: Heard) 
     await link.is_up.wait()
     link.close()
     answering.cancel()
+    opened.close()
+
+
+async def test_a_worker_that_has_no_memory_to_share_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_large(descriptor: int, size: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(os, "ftruncate", too_large)
+    opened = Door.open()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="File too large"):
+        await door.knock(opened.outside, greeting)
+    gc.collect()  # where an end that nobody closed would tell
+    assert os.listdir("/proc/self/fd") == before
     opened.close()
 
 
