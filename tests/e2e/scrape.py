@@ -1,8 +1,9 @@
 """What Prometheus sees of a server, read by the reader of its own client library."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import httpx
 from prometheus_client.metrics_core import Metric
@@ -47,3 +48,18 @@ def scrape(server: Server) -> Scrape:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == PLAIN_TEXT
     return Scrape({family.name: family for family in text_string_to_metric_families(answer.text)})
+
+
+def pending(server: Server, model: str) -> float:
+    """Requests to the model that wait in its queue now."""
+    return scrape(server).value("nv_inference_pending_request_count", model=model, version="1")
+
+
+async def until_pending(
+    server: Server, model: str, count: int, running: Sequence["asyncio.Task[Any]"] = ()
+) -> bool:
+    """Once so many requests wait for the model; False if one of the `running` ended before."""
+    while not any(task.done() for task in running):
+        if await asyncio.to_thread(pending, server, model) == count:
+            return True
+    return False

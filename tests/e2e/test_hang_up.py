@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.e2e.repositories import add_identity
-from tests.e2e.scrape import scrape
+from tests.e2e.scrape import until_pending
 from tests.e2e.server import Server, penstock_server
 
 TENSOR: Final = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}
@@ -30,13 +30,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-async def waiting(server: Server, model: str, count: int) -> None:
-    """Until so many requests wait for the model."""
-    name = "nv_inference_pending_request_count"
-    while (await asyncio.to_thread(scrape, server)).value(name, model=model, version="1") != count:
-        pass
-
-
 @pytest.mark.parametrize("model", WAYS)
 async def test_requests_are_dropped_when_their_clients_hang_up(server: Server, model: str) -> None:
     path, body = WAYS[model]
@@ -44,7 +37,7 @@ async def test_requests_are_dropped_when_their_clients_hang_up(server: Server, m
         requests: list[asyncio.Task[Any]] = [
             asyncio.create_task(impatient.post(path, json=body)) for _ in range(3)
         ]
-        await waiting(server, model, 2)
+        assert await until_pending(server, model, 2, requests)
         for request in requests:
             assert request.cancel()
         await asyncio.wait(requests)

@@ -27,7 +27,7 @@ from tritonclient.utils import InferenceServerException
 from serving.types import Array
 from tests.e2e.clients import Client, connect, tensor
 from tests.e2e.repositories import add_identity
-from tests.e2e.scrape import scrape
+from tests.e2e.scrape import pending
 from tests.e2e.server import (
     READY,
     ROOT,
@@ -154,10 +154,6 @@ def send(server: Server, protocol: str, rows: int, value: float) -> Array:
         return answer
 
 
-def pending(server: Server) -> float:
-    return scrape(server).value("nv_inference_pending_request_count", model="echo", version="1")
-
-
 def fill(server: Server, pool: ThreadPoolExecutor, count: int) -> list[Future[Array]]:
     """`count` requests of each protocol that the server has accepted and not answered."""
     # Whole batches, which cannot be merged: while they run, everything behind them waits.
@@ -176,7 +172,7 @@ def fill(server: Server, pool: ThreadPoolExecutor, count: int) -> list[Future[Ar
 def until_behind(plugs: Sequence[Future[Array]], server: Server, count: int) -> None:
     """Until so many requests wait behind the plugs, of which one runs and the others wait."""
     while left := sum(not plug.done() for plug in plugs):
-        if pending(server) >= left - 1 + count:
+        if pending(server, "echo") >= left - 1 + count:
             return
     raise AssertionError("the plugs have run before all that was to wait behind them was there")
 
@@ -220,7 +216,7 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path, number: signal
     add_identity(tmp_path, delay_ms=1_000)
     with penstock_server(repository=tmp_path) as server, ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(send, server, "grpc", 1, 1.0) for _ in range(2)]
-        while pending(server) < 1:
+        while pending(server, "echo") < 1:
             assert not any(call.done() for call in calls)
         server.send(number)
         server.wait_for(STOPPING)

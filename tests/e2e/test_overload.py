@@ -12,7 +12,7 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.e2e.repositories import add_identity
-from tests.e2e.scrape import scrape
+from tests.e2e.scrape import pending, scrape
 from tests.e2e.server import Server, penstock_server
 
 REJECTED: Final = "REJECTED"
@@ -64,7 +64,7 @@ class Counts:
 
     def waiting(self) -> float:
         """Requests in the queue now."""
-        return scrape(self._server).value("nv_inference_pending_request_count", **self._labels)
+        return pending(self._server, self._labels["model"])
 
     def wait_for(self, waiting: int, *, behind: Sequence[Any]) -> None:
         """Until so many requests wait behind those, which run one at a time."""

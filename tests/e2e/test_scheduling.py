@@ -1,7 +1,7 @@
 """The order in which requests are served, as clients of a real server see it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.clients import Client, connect
 from tests.e2e.repositories import add_identity
-from tests.e2e.scrape import scrape
+from tests.e2e.scrape import until_pending
 from tests.e2e.server import Server, penstock_server
 
 LEVELS: Final = "dynamic_batching { priority_levels: 3 default_priority_level: 2 }"
@@ -37,28 +37,16 @@ async def ask(client: Client, model: str, priority: int, answered: list[int]) ->
     answered.append(priority)
 
 
-async def waiting(
-    server: Server, model: str, count: int, running: Sequence["asyncio.Task[None]"]
-) -> bool:
-    """Once so many requests wait in the queue; False if one of the `running` ended before."""
-    name = "nv_inference_pending_request_count"
-    while not any(task.done() for task in running):
-        scraped = await asyncio.to_thread(scrape, server)
-        if scraped.value(name, model=model, version="1") == count:
-            return True
-    return False
-
-
 async def attempt(server: Server, protocol: str, model: str) -> list[int] | None:
     """The priorities in the order of the answers; None if the first was over too early."""
     answered: list[int] = []
     async with connect(protocol, server) as client:
         # One of the first two runs while the others come.
         tasks = [asyncio.create_task(ask(client, model, 0, answered)) for _ in range(2)]
-        all_wait = await waiting(server, model, 1, tasks)
+        all_wait = await until_pending(server, model, 1, tasks)
         for waits, priority in enumerate((3, 1), 2):
             tasks.append(asyncio.create_task(ask(client, model, priority, answered)))
-            all_wait = all_wait and await waiting(server, model, waits, tasks[:2])
+            all_wait = all_wait and await until_pending(server, model, waits, tasks[:2])
         await asyncio.gather(*tasks)
     return answered if all_wait else None
 

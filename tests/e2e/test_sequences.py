@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 from tests import sequence_models as models
 from tests.e2e.clients import Client, connect
 from tests.e2e.repositories import add_identity
-from tests.e2e.scrape import scrape
+from tests.e2e.scrape import until_pending
 from tests.e2e.server import STOPPING, Server, penstock_server
 
 SLOW = "sequence_batching { max_sequence_idle_microseconds: 60000000 }"
@@ -60,15 +60,6 @@ async def ask(
     )
     output = "y" if model.startswith("slow") else "total"
     return float(answer.as_numpy(output)[0, 0])
-
-
-async def pending(server: Server, count: int) -> None:
-    """Until so many requests wait for their turn in the slowest model."""
-    name = "nv_inference_pending_request_count"
-    while True:
-        scraped = await asyncio.to_thread(scrape, server)
-        if scraped.value(name, model="slower", version="1") == count:
-            return
 
 
 @pytest.mark.parametrize("model", ["direct", "oldest"])
@@ -130,11 +121,11 @@ async def test_a_client_that_goes_away_ends_its_sequence(server: Server) -> None
         first = asyncio.ensure_future(ask(client, "slower", 1, 1, start=True))
         # Calls of one connection are taken in order, so the first is there once this is answered.
         assert await client.call("is_server_live")
-        await pending(server, 0)
+        await until_pending(server, "slower", 0)
         second = asyncio.ensure_future(ask(client, "slower", 2, 1))
-        await pending(server, 1)
+        await until_pending(server, "slower", 1)
         second.cancel()
-        await pending(server, 0)
+        await until_pending(server, "slower", 0)
         assert not first.done()
         assert await first == 1
         with pytest.raises(InferenceServerException, match="must specify the START flag"):

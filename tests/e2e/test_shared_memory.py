@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from tests.e2e.clients import CLIENTS, Client, assert_close, connect
 from tests.e2e.conftest import Reference
 from tests.e2e.repositories import add_identity
-from tests.e2e.scrape import scrape
+from tests.e2e.scrape import until_pending
 from tests.e2e.server import REPOSITORY, Server, penstock_server
 from training.data.dataset import Dataset
 
@@ -161,19 +161,13 @@ async def test_requests_under_way_finish_when_their_region_is_unregistered(tmp_p
                 await client.call("register_system_shared_memory", "late", key, 16)
                 answers = [asyncio.create_task(echo_number(client, index)) for index in range(2)]
                 # One of them runs, the other waits for it.
-                await asyncio.to_thread(wait_until_one_waits, server)
+                assert await until_pending(server, "echo", 1, answers)
                 await client.call("unregister_system_shared_memory", "late")
                 await asyncio.gather(*answers)
         written = shm.get_contents_as_numpy(handle, np.float32, [4])
         assert written.tolist() == [1.5, 2.5, 1.5, 2.5]
     finally:
         shm.destroy_shared_memory_region(handle)
-
-
-def wait_until_one_waits(server: Server) -> None:
-    labels = {"model": "echo", "version": "1"}
-    while not scrape(server).value("nv_inference_pending_request_count", **labels):
-        pass
 
 
 async def echo_number(client: Client, index: int) -> None:

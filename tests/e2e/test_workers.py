@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from tests.e2e.repositories import add_identity
-from tests.e2e.scrape import scrape
+from tests.e2e.scrape import pending, scrape
 from tests.e2e.server import STOPPING, Server, failed_start, penstock_server
 
 WORKERS: Final = ("worker 1", "worker 2")
@@ -95,8 +95,7 @@ def in_hand(server: Server) -> Iterator[list["Future[str]"]]:
 
 
 def waiting(server: Server) -> float:
-    labels = {"model": "gathering", "version": "1"}
-    return scrape(server).value("nv_inference_pending_request_count", **labels)
+    return pending(server, "gathering")
 
 
 def complete(server: Server, missing: int) -> set[str]:
