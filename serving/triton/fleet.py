@@ -1,6 +1,7 @@
 """Several Triton servers as one: which of them is asked, and what happens when one fails."""
 
 import asyncio
+import copy
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -159,7 +160,8 @@ class Fleet:
     ) -> None:
         """Raise the error unless there is another server that may be tried."""
         if tried or all(one is link for one in self._reachable()):
-            raise failure.error from None
+            # A copy: `failure`, which is its context, has the error itself, and both would stay.
+            raise copy.copy(failure.error) from None
         if home:
             home.address = ""
 

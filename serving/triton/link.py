@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import Message
@@ -82,7 +82,7 @@ class Link:
             try:
                 reply = await getattr(self._stub, method)(message, timeout=remaining)
             except grpc.aio.AioRpcError as failure:
-                self._fail(failures.of_call(failure), message)
+                raise self._failed(failures.of_call(failure), message) from None
             self.strikes.answered(executed(message))
             return reply
 
@@ -96,11 +96,11 @@ class Link:
             try:
                 async for reply in call:
                     if reply.error_message:
-                        self._fail(failures.of_stream(reply.error_message), message)
+                        raise self._failed(failures.of_stream(reply.error_message), message)
                     self.strikes.answered(message.model_name)
                     yield reply.infer_response
             except grpc.aio.AioRpcError as failure:
-                self._fail(failures.of_call(failure), message)
+                raise self._failed(failures.of_call(failure), message) from None
             finally:
                 call.cancel()
 
@@ -157,7 +157,10 @@ class Link:
     def _lose(self, details: str) -> None:
         self._become(State.UNREACHABLE, self._dialling.why(details, self._name))
 
-    def _fail(self, failure: ServingError | Untouched, message: Message) -> NoReturn:
+    def _failed(
+        self, failure: ServingError | Untouched, message: Message
+    ) -> ServingError | Untouched:
+        """What has become of `message`, once it is counted; raised here, it would keep itself."""
         if (reason := failures.reason(failure)) is not None:
             self.record.failures[reason] += 1
         if isinstance(failure, ServingError) and reason is ServerFailure.FAILED:
@@ -166,7 +169,7 @@ class Link:
                 self.strikes.failed(model)
         if isinstance(failure, Untouched) and failure.unconnected:
             self._lose(failure.unconnected)
-        raise failure from None
+        return failure
 
 
 def executed(message: Message) -> str:

@@ -1,7 +1,9 @@
 """Which server answers, and what becomes of requests that it does not: real calls on loopback."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -238,6 +240,23 @@ async def test_who_goes_away_has_the_server_stop() -> None:
         await server.until(lambda: server.ended == ["a"])
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+@pytest.mark.parametrize("model", ["m", "many", "unknown"])
+async def test_what_failed_goes_without_the_garbage_collector(model: str) -> None:
+    fails = failing(Internal("out of memory"))
+    async with asking(ScriptedEngine(["many"], m=fails, many=fails)) as asked:
+        sent = request("a", model)
+        seen = weakref.ref(sent.inputs[0].array)
+        gc.disable()
+        try:
+            with suppress(Internal, NotFound):
+                async with aclosing(asked.engine.stream(sent)) as responses:
+                    assert [one async for one in responses] == []
+            del sent, responses
+            assert seen() is None
+        finally:
+            gc.enable()
 
 
 async def test_a_deadline_is_the_servers_too() -> None:
