@@ -6,11 +6,13 @@ moment. It runs in processes of its own, on the processors that this thread may 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from bench.cases import Request
 from serving.bench.arrivals import Arrivals, Shape
 from serving.bench.client.fleet import Fleet, Standing, Watch, fleet
+from serving.bench.client.supply import Turns
 from serving.bench.client.tally import Tally
 from serving.bench.client.worker import Job
 from serving.bench.model import Model
@@ -70,7 +72,8 @@ def generator(address: str, request: Request, processes: int = 1) -> Iterator[Ge
     host, _, port = address.partition(":")
     target = Target(Protocol.BINARY, host, int(port), request.path)
     body = _bytes(address, request)
-    job = Job(target, Model(request.path, (), (), None), [body], [{}], 1, _NotEmpty())
+    supply = partial(Turns, [body])
+    job = Job(target, Model(request.path, (), (), None), supply, [{}], 1, _NotEmpty())
     with fleet(job, processes) as clients:
         yield Generator(clients)
 

@@ -14,7 +14,7 @@ from serving import headings
 from serving.bench import inputs, options, slo
 from serving.bench.arrivals import Arrivals, Shape
 from serving.bench.client.fleet import Died
-from serving.bench.model import Unsuitable, describe
+from serving.bench.model import Model, Unsuitable, describe
 from serving.bench.plan import Protocol, Step, Target
 from serving.bench.report.document import to_json
 from serving.bench.report.live import Live
@@ -26,6 +26,7 @@ from serving.flags import FiniteRange
 
 _DEFAULT_LOAD: Final = [1, 8, 32]
 _GIVE_UP: Final = 30.0  # seconds, where no timeout was asked for
+_SEQUENCE_LENGTH: Final = 20
 _INTERRUPTED: Final = 130  # the exit code of what Ctrl-C ended
 _FILE_WIDTH: Final = 140
 _OPEN_LOOP: Final = ("arrivals", "ramp_from", "burst_size", "max_in_flight")  # with --rate alone
@@ -128,6 +129,12 @@ _HEADINGS: Final = {
     default=1,
     show_default=True,
     help="Rows of each request.",
+)
+@click.option(
+    "--sequence-length",
+    type=click.IntRange(1),
+    help="Requests of each sequence, one after the other.  [default: 20 for a model whose "
+    "configuration has sequence_batching]",
 )
 @click.option(
     "--shape",
@@ -277,6 +284,7 @@ def _plan(words: Sequence[str], wishes: dict[str, Any]) -> tuple[Run, Server]:
     asked = server(target)
     shapes = dict(wishes["shapes"])
     model = describe(asked.model(), asked.config(), wishes["batch_size"], shapes, wishes["outputs"])
+    length = _sequence_length(wishes["sequence_length"], model)
     plan = Run(
         target=target,
         model=model,
@@ -289,10 +297,16 @@ def _plan(words: Sequence[str], wishes: dict[str, Any]) -> tuple[Run, Server]:
         objectives=objectives,
         processes=wishes["processes"],
         channels=wishes["channels"],
-        data=wishes["input_data"],
+        data=wishes["input_data"] + (f", in sequences of {length}" if length else ""),
         command=options.command_line(sys.argv[1:]),
+        sequence_length=length,
     )
     return plan, asked
+
+
+def _sequence_length(wish: int | None, model: Model) -> int:
+    """0 where requests belong to no sequences; what a server does not tell, the user may know."""
+    return wish or (_SEQUENCE_LENGTH if model.idle else 0)
 
 
 def _target(words: Sequence[str], wishes: dict[str, Any]) -> Target:

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from serving.dtypes import from_wire
 from serving.errors import InvalidArgument
 from serving.types import TensorSpec
+
+DEFAULT_IDLE: Final = 1_000_000_000  # as Triton has it, nanoseconds
 
 
 class Unsuitable(Exception):
@@ -19,13 +21,15 @@ class Model:
     """What requests need to know; `dims` are without the batch dimension where `rows` is not None.
 
     `rows` in a request; None for a model that does not batch. `outputs` are those asked for: all of
-    the model's, unless some were named.
+    the model's, unless some were named. `idle` is for how many nanoseconds a sequence may wait for
+    its next step; 0 for a model that is known to take none.
     """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     rows: int | None
+    idle: int = 0
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -67,6 +71,7 @@ def describe(
         inputs=tuple(_sized(each, shapes) for each in _known(wanted, inputs, shapes, "input")),
         outputs=tuple(_chosen(known, outputs)),
         rows=batch_size if is_batched else None,
+        idle=_idle(config),
     )
 
 
@@ -89,6 +94,15 @@ def _splits(config: Mapping[str, Any] | None) -> bool:
     """Whether larger requests run as several; Penstock's own parameter."""
     said = (config or {}).get("parameters", {}).get("split_large_requests", {})
     return str(said.get("string_value", "")).lower() in ("true", "1")
+
+
+def _idle(config: Mapping[str, Any] | None) -> int:
+    """How long a sequence of the model may be idle, nanoseconds; 0 for a model without any."""
+    sequences = (config or {}).get("sequence_batching")
+    if sequences is None:
+        return 0
+    # 0, as protobuf's JSON leaves it out, is the default.
+    return int(sequences.get("max_sequence_idle_microseconds", 0)) * 1000 or DEFAULT_IDLE
 
 
 def _without_batch(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

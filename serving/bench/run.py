@@ -4,16 +4,18 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from serving.bench import result
 from serving.bench.client import messages
 from serving.bench.client.fleet import Fleet, Watch, fleet
+from serving.bench.client.supply import Sequences, Supply, Turns
 from serving.bench.client.worker import Job
 from serving.bench.doubts import doubts
 from serving.bench.environment import environment
 from serving.bench.inputs import Sample
-from serving.bench.model import Model
+from serving.bench.model import DEFAULT_IDLE, Model
 from serving.bench.plan import Step, Target
 from serving.bench.report.live import Live
 from serving.bench.result import Result, StepResult
@@ -27,6 +29,7 @@ class Run:
     """All that is to be done; `data` and `command` say where the inputs and the wish come from.
 
     `outputs` are asked for by name, none means all. `timeout` in seconds is told to the server.
+    `sequence_length` is how many requests make a sequence; 0: they belong to none.
     """
 
     target: Target
@@ -40,6 +43,7 @@ class Run:
     channels: int
     data: str
     command: str
+    sequence_length: int = 0
 
 
 def run(plan: Run, server: Server, live: Live, is_interrupted: Callable[[], bool]) -> Result:
@@ -47,9 +51,8 @@ def run(plan: Run, server: Server, live: Live, is_interrupted: Callable[[], bool
 
     Raises Unsuitable, Unanswered before anything was sent, and fleet.Died.
     """
-    bodies = messages.encode(plan.target, plan.model, plan.samples, plan.outputs, plan.timeout)
     expected = [sample.expected for sample in plan.samples]
-    job = Job(plan.target, plan.model, bodies, expected, plan.channels)
+    job = Job(plan.target, plan.model, _supply(plan), expected, plan.channels)
     about = server.metadata()
     began = time.time()
     steps: list[StepResult] = []
@@ -73,6 +76,15 @@ def run(plan: Run, server: Server, live: Live, is_interrupted: Callable[[], bool
         processes=plan.processes,
         is_complete=not is_interrupted(),
     )
+
+
+def _supply(plan: Run) -> Callable[[], Supply]:
+    wanted = plan.target, plan.model, plan.samples, plan.outputs, plan.timeout
+    if not plan.sequence_length:
+        return partial(Turns, messages.encode(*wanted))
+    # Half of what the server waits, as requests take their time to get there.
+    patience = (plan.model.idle or DEFAULT_IDLE) // 2
+    return partial(Sequences, messages.encode_steps(*wanted), plan.sequence_length, patience)
 
 
 def _measure(

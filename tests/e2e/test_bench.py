@@ -21,7 +21,8 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 
 from serving.bench.command import bench
-from tests.e2e.server import ROOT, Server, environment
+from tests.e2e.server import ROOT, Server, environment, penstock_server
+from tests.sequence_models import adder, adder_config
 
 MODEL: Final = "digits-mlp"
 SECONDS: Final = 100
@@ -348,3 +349,36 @@ def test_a_browser_shows_the_page_without_a_network(
     with Image.open(picture) as image:
         assert image.width > 1000
         assert len(image.getcolors(1 << 24) or ()) > 10
+
+
+@pytest.mark.parametrize("protocol", ["rest-binary", "rest-json", "grpc"])
+def test_a_model_of_sequences_is_asked_in_sequences(
+    sequential: Server, tmp_path: Path, protocol: str
+) -> None:
+    address = f"grpc://{sequential.grpc}" if protocol == "grpc" else sequential.url
+    result = measure(
+        tmp_path,
+        *(address, "adder", f"--protocol={protocol}", "--sequence-length=5"),
+        *("--concurrency=2", "--requests=50"),
+    )
+    assert (result["steps"][0]["answered"], result["steps"][0]["failed"]) == (50, 0)
+    assert result["inputs"]["data"] == "random, in sequences of 5"
+
+
+def test_a_model_of_sequences_is_known_by_its_configuration(
+    sequential: Server, tmp_path: Path
+) -> None:
+    result = measure(tmp_path, sequential.http, "adder", "--rate=200", "--requests=50")
+    assert (result["steps"][0]["answered"], result["steps"][0]["failed"]) == (50, 0)
+    assert result["inputs"]["data"] == "random, in sequences of 20"
+
+
+@pytest.fixture(scope="module")
+def sequential(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of a model that takes nothing but sequences."""
+    repository = tmp_path_factory.mktemp("sequences")
+    (repository / "adder/1").mkdir(parents=True)
+    (repository / "adder/1/model.onnx").write_bytes(adder().SerializeToString())
+    (repository / "adder/config.pbtxt").write_text(adder_config())
+    with penstock_server(repository=repository) as running:
+        yield running

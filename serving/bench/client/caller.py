@@ -3,23 +3,30 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from serving.bench.client.supply import Live
 from serving.bench.client.tally import Failure
 
 
 class Call:
     """One request under way; times in nanoseconds of the monotonic clock.
 
-    `body`      which of the prepared requests it is
+    `body`      which of the prepared samples it asks
     `due`       when it was to be sent: what its latency is counted from
     `deadline`  when nobody waits for its answer any more
+    `content`   what is sent: an HTTP request, or a serialised message
+    `sequence`  which sequence it is a step of, if of any
     """
 
-    __slots__ = ("body", "deadline", "due")
+    __slots__ = ("body", "content", "deadline", "due", "sequence")
 
-    def __init__(self, body: int, due: int, deadline: int) -> None:
+    def __init__(
+        self, body: int, due: int, deadline: int, content: bytes, sequence: Live | None = None
+    ) -> None:
         self.body = body
         self.due = due
         self.deadline = deadline
+        self.content = content
+        self.sequence = sequence
 
 
 class Ending:

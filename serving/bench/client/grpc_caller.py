@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from itertools import cycle
 from typing import Any, Final
 
@@ -23,11 +22,8 @@ _PATIENCE: Final = 5.0  # seconds for a channel to connect before a step begins
 class GrpcCaller:
     """Sends serialised ModelInferRequests over `channels` connections in turn."""
 
-    def __init__(
-        self, target: Target, requests: Sequence[bytes], check: Check, channels: int
-    ) -> None:
+    def __init__(self, target: Target, check: Check, channels: int) -> None:
         self.ended: Ended = lambda *_: None
-        self._requests = requests
         self._check = check
         self._metadata = tuple((name.lower(), value) for name, value in target.headers.items())
         self._loop = asyncio.get_running_loop()
@@ -61,7 +57,7 @@ class GrpcCaller:
     async def _call(self, call: Call) -> None:
         channel, stub = next(self._stubs)
         left = (call.deadline - time.monotonic_ns()) / 1e9
-        pending = stub(self._requests[call.body], timeout=left, metadata=self._metadata)
+        pending = stub(call.content, timeout=left, metadata=self._metadata)
         try:
             answer = await pending
         except grpc.aio.AioRpcError as error:

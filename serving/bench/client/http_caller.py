@@ -4,7 +4,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import httptools
@@ -23,15 +23,14 @@ _OPENING: Final = 64  # connections opened at the same time
 
 
 class HttpCaller:
-    """Sends prepared requests, each the bytes of a head and a body; opens connections as needed.
+    """Sends requests, each the bytes of a head and a body; opens connections as needed.
 
     `check` sees every answer of status 200.
     """
 
-    def __init__(self, target: Target, requests: Sequence[bytes], check: Check) -> None:
+    def __init__(self, target: Target, check: Check) -> None:
         self.ended: Ended = lambda *_: None
         self._target = target
-        self._requests = requests
         self._check = check
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Connection] = []
@@ -58,7 +57,7 @@ class HttpCaller:
             connection = self._idle.pop()
             if connection.is_open:
                 self._carriers[call] = connection
-                connection.send(call, self._requests[call.body])
+                connection.send(call, call.content)
                 return
         self._carriers[call] = None
         task = self._loop.create_task(self._send_on_new(call))
@@ -122,7 +121,7 @@ class HttpCaller:
             return
         if call in self._carriers:
             self._carriers[call] = connection
-            connection.send(call, self._requests[call.body])
+            connection.send(call, call.content)
         else:
             self.free(connection)
 

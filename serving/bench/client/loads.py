@@ -8,6 +8,7 @@ from typing import Final
 from serving.bench.client.alarm import Alarm
 from serving.bench.client.caller import Call, Caller, Ending
 from serving.bench.client.server_timing import durations
+from serving.bench.client.supply import Supply
 from serving.bench.client.tally import Failure, Recorder, Tally
 from serving.bench.plan import Step
 
@@ -25,7 +26,7 @@ class Load:
     come and all have ended. Times are nanoseconds of the monotonic clock.
     """
 
-    def __init__(self, caller: Caller, bodies: int, step: Step, start: int) -> None:
+    def __init__(self, caller: Caller, supply: Supply, step: Step, start: int) -> None:
         self.step = step
         self.begin = start + int(step.warm_up * _SECOND)
         self.end = self.begin + int(step.duration * _SECOND)
@@ -34,8 +35,7 @@ class Load:
         self.recorder = Recorder(Tally(), self.begin)
         self._tally = self.recorder.tally
         self._caller = caller
-        self._bodies = bodies
-        self._next_body = 0
+        self._supply = supply
         self._start = start
         self._timeout = int(step.timeout * _SECOND)
         self._measured = 0  # requests due since `begin`
@@ -75,15 +75,16 @@ class Load:
         return due >= self.end
 
     def _send(self, due: int) -> None:
-        body = self._next_body
-        self._next_body = body + 1 if body + 1 < self._bodies else 0
+        body, content, sequence = self._supply.take()
         self._measured += due >= self.begin
         self.under_way += 1
-        self._caller.call(Call(body, due, due + self._timeout))
+        self._caller.call(Call(body, due, due + self._timeout, content, sequence))
 
     def _ended(self, call: Call, now: int, ending: Ending) -> None:
         self.under_way -= 1
         self._last_end = now
+        if call.sequence is not None:
+            self._supply.give_back(call.sequence, ending.failure is None)
         if ending.failure is None and self._is_in_time(call, now):
             self._tally.answered_in_time += 1
             self._last_answer = now
@@ -148,9 +149,9 @@ class OpenLoop(Load):
     """
 
     def __init__(
-        self, caller: Caller, bodies: int, step: Step, start: int, times: Iterator[int]
+        self, caller: Caller, supply: Supply, step: Step, start: int, times: Iterator[int]
     ) -> None:
-        super().__init__(caller, bodies, step, start)
+        super().__init__(caller, supply, step, start)
         self._times = times
         self._due = start + next(times)
         self._is_full = False
@@ -199,12 +200,12 @@ class OpenLoop(Load):
 
 
 def load(
-    caller: Caller, bodies: int, step: Step, start: int, times: Iterator[int] | None
+    caller: Caller, supply: Supply, step: Step, start: int, times: Iterator[int] | None
 ) -> ClosedLoop | OpenLoop:
     """The load of a step, to begin at `start`; `times` are the arrivals of an open loop."""
     if times is None:
-        return ClosedLoop(caller, bodies, step, start)
-    return OpenLoop(caller, bodies, step, start, times)
+        return ClosedLoop(caller, supply, step, start)
+    return OpenLoop(caller, supply, step, start, times)
 
 
 async def watch_lag(recorder: Recorder) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from tritonclient.grpc import service_pb2
 
+from serving.bench.client.supply import FIRST, Step, Steps, written
 from serving.bench.inputs import Sample
 from serving.bench.model import Model, Unsuitable
 from serving.bench.plan import Protocol, Target
@@ -27,7 +28,42 @@ def encode(
     `outputs` are named in the request, none asks for all. `timeout` in seconds is told to the
     server. Raises Unsuitable where the protocol cannot carry the tensors.
     """
-    parameters = {"timeout": round(timeout * 1e6)} if timeout else {}
+    return _encode(target, model, samples, outputs, _parameters(timeout))
+
+
+def encode_steps(
+    target: Target,
+    model: Model,
+    samples: Sequence[Sample],
+    outputs: Sequence[str],
+    timeout: float | None,
+) -> list[Steps]:
+    """As `encode`, each sample as the steps of sequences whose number is left open."""
+    is_text = target.protocol is not Protocol.GRPC
+    number = written(FIRST, is_text)
+    kinds = []
+    for is_last in (False, True):
+        for is_first in (False, True):
+            flags = {"sequence_id": FIRST, "sequence_start": is_first, "sequence_end": is_last}
+            parameters = flags | _parameters(timeout)
+            encoded = _encode(target, model, samples, outputs, parameters)
+            # The parameters come before the tensors, which may hold anything.
+            parted = [content.partition(number) for content in encoded]
+            kinds.append([Step(before, behind, is_text) for before, _, behind in parted])
+    return [Steps(*steps) for steps in zip(*kinds, strict=True)]
+
+
+def _parameters(timeout: float | None) -> dict[str, int]:
+    return {"timeout": round(timeout * 1e6)} if timeout else {}
+
+
+def _encode(
+    target: Target,
+    model: Model,
+    samples: Sequence[Sample],
+    outputs: Sequence[str],
+    parameters: Mapping[str, int],
+) -> list[bytes]:
     match target.protocol:
         case Protocol.GRPC:
             return [_message(target, sample, outputs, parameters) for sample in samples]
@@ -43,7 +79,10 @@ def _message(
 ) -> bytes:
     message = service_pb2.ModelInferRequest(model_name=target.model, model_version=target.version)
     for name, value in parameters.items():
-        message.parameters[name].int64_param = value
+        if isinstance(value, bool):
+            message.parameters[name].bool_param = value
+        else:
+            message.parameters[name].int64_param = value
     for tensor in sample.inputs:
         message.inputs.add(
             name=tensor.name, datatype=tensor.datatype.wire, shape=tensor.array.shape

@@ -22,6 +22,7 @@ from serving.bench.client import loads
 from serving.bench.client.answers import Checker
 from serving.bench.client.caller import Caller, Check
 from serving.bench.client.histogram import Histogram
+from serving.bench.client.supply import Supply
 from serving.bench.client.tally import Tally
 from serving.bench.model import Model
 from serving.bench.plan import Protocol, Step, Target
@@ -34,12 +35,13 @@ _PROGRESS: Final = 0.25  # seconds
 class Job:
     """What all steps have in common.
 
-    `check` looks at the answers over HTTP of a server that has a protocol of its own.
+    `supply` makes, in each process, what says which requests are sent. `check` looks at the answers
+    over HTTP of a server that has a protocol of its own.
     """
 
     target: Target
     model: Model
-    bodies: Sequence[bytes]
+    supply: Callable[[], Supply]
     expected: Sequence[Mapping[str, Array]]
     channels: int
     check: Check | None = None
@@ -104,6 +106,8 @@ class _Worker:
         self._pipe = pipe
         self._job = job
         self._orders: asyncio.Queue[object] = asyncio.Queue()
+        # Of all steps: sequences go on from one to the next.
+        self._supply = job.supply()
         self._load: loads.Load | None = None
 
     async def run(self) -> None:
@@ -151,7 +155,7 @@ class _Worker:
         times = None
         if step.arrivals:
             times = step.arrivals.times(prepare.part, prepare.parts)
-        self._load = load = loads.load(caller, len(self._job.bodies), step, order.start, times)
+        self._load = load = loads.load(caller, self._supply, step, order.start, times)
         asides = [
             asyncio.create_task(aside)
             for aside in (self._tell(load), loads.watch_lag(load.recorder), _measure_cpu(load))
@@ -203,7 +207,7 @@ async def _caller(job: Job) -> Caller:
     if job.target.protocol is Protocol.GRPC:
         from serving.bench.client.grpc_caller import GrpcCaller
 
-        return GrpcCaller(job.target, job.bodies, check, job.channels)
+        return GrpcCaller(job.target, check, job.channels)
     from serving.bench.client.http_caller import HttpCaller
 
-    return HttpCaller(job.target, job.bodies, check)
+    return HttpCaller(job.target, check)

@@ -56,21 +56,23 @@ def settle(ended: asyncio.Future[Ending], call: Call, now: int, ending: Ending) 
     ended.set_result(ending)  # raises if it has ended before
 
 
-async def ask(caller: Caller, patience: float = 60.0, times: int = 1) -> list[Ending]:
+async def ask(
+    caller: Caller, patience: float = 60.0, times: int = 1, content: bytes = REQUEST
+) -> list[Ending]:
     """How so many calls, one after the other, ended."""
     endings: list[Ending] = []
     for _ in range(times):
         ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         caller.ended = partial(settle, ended)
         now = time.monotonic_ns()
-        caller.call(Call(0, now, now + int(patience * SECOND)))
+        caller.call(Call(0, now, now + int(patience * SECOND), content))
         endings.append(await ended)
     return endings
 
 
 async def ask_http(answer: Answer, patience: float = 60.0, times: int = 1) -> list[Ending]:
     async with http_server(answer) as where:
-        caller = HttpCaller(where, [REQUEST], right)
+        caller = HttpCaller(where, right)
         try:
             return await ask(caller, patience, times)
         finally:
@@ -158,7 +160,7 @@ async def test_a_server_that_never_answers_times_out_and_the_next_call_goes_else
         await saying(b"" if was_silent else OK)(reader, writer)
 
     async with http_server(answer) as where:
-        caller = HttpCaller(where, [REQUEST], right)
+        caller = HttpCaller(where, right)
         (first,) = await ask(caller, patience=0.05)
         (second,) = await ask(caller)
         await caller.close()
@@ -174,9 +176,9 @@ async def test_nobody_at_the_port_is_a_failure_of_the_connection(protocol: Proto
     where = target(server.sockets[0].getsockname()[1], protocol)
     server.close()
     await server.wait_closed()
-    caller: Caller = HttpCaller(where, [REQUEST], right)
+    caller: Caller = HttpCaller(where, right)
     if protocol is Protocol.GRPC:
-        caller = GrpcCaller(where, [b""], right, channels=1)
+        caller = GrpcCaller(where, right, channels=1)
     (ending,) = await ask(caller)
     await caller.close()
 
@@ -206,9 +208,9 @@ async def ask_grpc(
     answer: Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]], patience: float = 60.0
 ) -> Ending:
     async with grpc_server(answer) as where:
-        caller = GrpcCaller(where, [b"ok"], right, channels=1)
+        caller = GrpcCaller(where, right, channels=1)
         await caller.open(1)
-        (ending,) = await ask(caller, patience)
+        (ending,) = await ask(caller, patience, content=b"ok")
         await caller.close()
     return ending
 

@@ -13,6 +13,7 @@ import pytest
 
 from serving.bench.client.caller import Call, Ended, Ending
 from serving.bench.client.loads import ClosedLoop, Load, OpenLoop
+from serving.bench.client.supply import Turns
 from serving.bench.client.tally import Failure
 from serving.bench.plan import Step
 
@@ -68,6 +69,10 @@ def step(**options: float) -> Step:
     return Step(**{"in_flight": 4, "requests": 100, "timeout": 60.0} | options)  # type: ignore[arg-type]
 
 
+def turns(count: int) -> Turns:
+    return Turns([b""] * count)
+
+
 def every(nanoseconds: int) -> Iterator[int]:
     return (index * nanoseconds for index in count())
 
@@ -90,7 +95,7 @@ def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 async def test_a_closed_loop_sends_as_many_requests_as_were_asked_for() -> None:
     server = Server()
-    load = ClosedLoop(server, 3, step(), time.monotonic_ns())
+    load = ClosedLoop(server, turns(3), step(), time.monotonic_ns())
     load.begin_at_start()
     await load.done.wait()
 
@@ -99,7 +104,7 @@ async def test_a_closed_loop_sends_as_many_requests_as_were_asked_for() -> None:
 
 async def test_a_closed_loop_waits_for_answers() -> None:
     server = Server(is_answering=False)
-    load = ClosedLoop(server, 1, step(), time.monotonic_ns())
+    load = ClosedLoop(server, turns(1), step(), time.monotonic_ns())
     load.begin_at_start()
     await server.sent(4)
     for _ in range(100):
@@ -112,7 +117,7 @@ async def test_a_closed_loop_waits_for_answers() -> None:
 
 async def test_the_prepared_requests_take_turns() -> None:
     server = Server()
-    load = ClosedLoop(server, 3, step(requests=7), time.monotonic_ns())
+    load = ClosedLoop(server, turns(3), step(requests=7), time.monotonic_ns())
     load.begin_at_start()
     await load.done.wait()
 
@@ -121,7 +126,7 @@ async def test_the_prepared_requests_take_turns() -> None:
 
 async def test_what_was_sent_in_the_warm_up_is_not_counted() -> None:
     server = Server()
-    load = ClosedLoop(server, 1, step(warm_up=0.02), time.monotonic_ns())
+    load = ClosedLoop(server, turns(1), step(warm_up=0.02), time.monotonic_ns())
     load.begin_at_start()
     await load.done.wait()
 
@@ -132,7 +137,7 @@ async def test_what_was_sent_in_the_warm_up_is_not_counted() -> None:
 
 async def test_failures_are_counted_by_what_was_said_and_are_no_answers() -> None:
     server = Server(failure=REFUSED)
-    load = ClosedLoop(server, 1, step(), time.monotonic_ns())
+    load = ClosedLoop(server, turns(1), step(), time.monotonic_ns())
     load.begin_at_start()
     await load.done.wait()
     tally = load.finish()
@@ -143,7 +148,7 @@ async def test_failures_are_counted_by_what_was_said_and_are_no_answers() -> Non
 
 async def test_an_open_loop_sends_when_it_is_time_though_nobody_answers() -> None:
     server = Server(is_answering=False)
-    load = OpenLoop(server, 1, step(in_flight=1000), time.monotonic_ns(), every(10_000))
+    load = OpenLoop(server, turns(1), step(in_flight=1000), time.monotonic_ns(), every(10_000))
     load.begin_at_start()
     await server.sent(100)
     assert server.most == 100
@@ -157,7 +162,7 @@ async def test_latency_counts_from_when_a_request_was_due() -> None:
     """All were due long ago: coordinated omission would count them from when they were sent."""
     server = Server()
     start = time.monotonic_ns() - 5 * SECOND
-    load = OpenLoop(server, 1, step(in_flight=1), start, every(1000))
+    load = OpenLoop(server, turns(1), step(in_flight=1), start, every(1000))
     load.begin_at_start()
     await load.done.wait()
     latency = load.finish().latency
@@ -168,7 +173,7 @@ async def test_latency_counts_from_when_a_request_was_due() -> None:
 
 async def test_requests_beyond_the_limit_wait_and_are_told_of() -> None:
     server = Server(is_answering=False)
-    load = OpenLoop(server, 1, step(in_flight=10), time.monotonic_ns(), every(1000))
+    load = OpenLoop(server, turns(1), step(in_flight=10), time.monotonic_ns(), every(1000))
     load.begin_at_start()
     await server.sent(10)
     for _ in range(200):
@@ -186,7 +191,7 @@ async def test_requests_beyond_the_limit_wait_and_are_told_of() -> None:
 async def test_a_request_that_waited_beyond_its_timeout_is_not_sent_but_counted() -> None:
     server = Server()
     start = time.monotonic_ns() - 5 * SECOND
-    load = OpenLoop(server, 1, step(timeout=1.0), start, every(1000))
+    load = OpenLoop(server, turns(1), step(timeout=1.0), start, every(1000))
     load.begin_at_start()
     await load.done.wait()
     tally = load.finish()
@@ -198,7 +203,7 @@ async def test_a_request_that_waited_beyond_its_timeout_is_not_sent_but_counted(
 
 async def test_a_deadline_is_the_timeout_after_a_request_was_due() -> None:
     server = Server()
-    load = OpenLoop(server, 1, step(timeout=30.0), time.monotonic_ns(), every(1000))
+    load = OpenLoop(server, turns(1), step(timeout=30.0), time.monotonic_ns(), every(1000))
     load.begin_at_start()
     await load.done.wait()
 
@@ -210,8 +215,8 @@ async def test_a_load_that_is_stopped_ends_with_what_it_has(is_open: bool) -> No
     server = Server(is_answering=False)
     options = step(requests=0, duration=3600.0)
     start = time.monotonic_ns()
-    load = OpenLoop(server, 1, options, start, every(1000)) if is_open else None
-    running = load or ClosedLoop(server, 1, options, start)
+    load = OpenLoop(server, turns(1), options, start, every(1000)) if is_open else None
+    running = load or ClosedLoop(server, turns(1), options, start)
     running.begin_at_start()
     await server.sent(4)
     server.answer(server.calls[0])
@@ -225,7 +230,7 @@ async def test_a_load_that_is_stopped_ends_with_what_it_has(is_open: bool) -> No
 
 async def test_the_servers_own_times_are_counted_by_name() -> None:
     server = Server(is_answering=False)
-    load = ClosedLoop(server, 1, step(in_flight=1, requests=1), time.monotonic_ns())
+    load = ClosedLoop(server, turns(1), step(in_flight=1, requests=1), time.monotonic_ns())
     load.begin_at_start()
     await server.sent(1)
     server.answer(server.calls[0], timing='queue;dur=1.5, compute;dur=2.25, batch;desc="4 rows"')
