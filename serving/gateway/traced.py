@@ -30,6 +30,7 @@ class Call:
         self.context = context
         self.trace: Trace | None = None
         self._events: list[tuple[str, int]] = []
+        self._is_sent = False
 
     def mark(self, event: str) -> None:
         """Something happens now."""
@@ -43,8 +44,15 @@ class Call:
             self.trace.events += self._events
         return self.trace
 
-    def finish(self) -> None:
-        """Nothing more will happen."""
+    def send(self, event: str) -> None:
+        """The answer, or its last part, is sent from now on."""
+        self._is_sent = True
+        self.mark(event)
+
+    def finish(self, event: str) -> None:
+        """Nothing more will happen; what was being sent, if anything was, has been."""
+        if self._is_sent:
+            self.mark(event)
         if self.trace:
             self.trace.finish()
 
@@ -72,7 +80,7 @@ def http(app: ASGIApp, tracer: Tracer) -> ASGIApp:
 
         async def sent(message: Event) -> None:
             if message["type"] == "http.response.start":
-                record.mark("HTTP_SEND_START")
+                record.send("HTTP_SEND_START")
             await send(message)
 
         token = _CALL.set(record)
@@ -80,8 +88,7 @@ def http(app: ASGIApp, tracer: Tracer) -> ASGIApp:
             await app(scope, received, sent)
         finally:
             _CALL.reset(token)
-            record.mark("HTTP_SEND_END")
-            record.finish()
+            record.finish("HTTP_SEND_END")
 
     return call
 
@@ -95,15 +102,11 @@ def unary(method: _Method, tracer: Tracer) -> _Method:
 
     async def traced(message: Any, context: grpc.aio.ServicerContext) -> Message | bytes:
         with _grpc_request(context) as record:
-
-            def done(_: Any) -> None:
-                record.mark("GRPC_SEND_END")
-                record.finish()
-
-            context.add_done_callback(done)
-            reply = await method(message, context)
-            record.mark("GRPC_SEND_START")
-            return reply
+            context.add_done_callback(lambda _: record.finish("GRPC_SEND_END"))
+            try:
+                return await method(message, context)
+            finally:  # what went wrong is sent as well
+                record.send("GRPC_SEND_START")
 
     return call
 
@@ -118,14 +121,17 @@ def streamed(tracer: Tracer, context: grpc.aio.ServicerContext) -> Iterator[None
         try:
             yield
         finally:
-            record.mark("GRPC_SEND_END")
-            record.finish()
+            # By whoever writes to the stream, which is not told of.
+            record.send("GRPC_SEND_START")
+            record.finish("GRPC_SEND_END")
 
 
 @contextmanager
 def _grpc_request(context: grpc.aio.ServicerContext) -> Iterator[Call]:
     metadata = context.invocation_metadata() or ()
     record = Call({name: value for name, value in metadata if isinstance(value, str)})
+    # Nobody tells how long it was waited for; Triton's own reader of traces wants both.
+    record.mark("GRPC_WAITREAD_START")
     record.mark("GRPC_WAITREAD_END")
     token = _CALL.set(record)
     try:

@@ -1,5 +1,6 @@
 """The record of one request: what happened when, and the tensors if they are wanted."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from serving.types import InferenceRequest, InferenceResponse, Tensor
 
 _QUEUE_START: Final = "QUEUE_START"
+_NUMBER: Final = re.compile("[0-9]{1,19}")
 
 
 class Trace:
@@ -42,6 +44,8 @@ class Trace:
     def asked(self, request: InferenceRequest) -> None:
         """The engine is given the request."""
         self.request_id = request.id
+        if _NUMBER.fullmatch(request.version):  # until an answer tells which it was
+            self.version = request.version
         self.mark("REQUEST_START")
         self._record("TENSOR_QUEUE_INPUT", request.inputs)
 

@@ -3,13 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from serving.dtypes import Datatype
 from serving.errors import ServingError
 from serving.tracing.settings import TIMESTAMPS, TraceSettings
 from serving.tracing.trace import Trace
 from serving.types import Tensor
+
+# The version of a request that asked for none and was not answered, as Triton's configurations
+# write it. Triton's own reader of traces wants one of each.
+_ANY: Final = -1
 
 
 class TritonFile:
@@ -72,9 +76,8 @@ class _List:
 
 def entries_of(trace: Trace, has_timestamps: bool) -> list[dict[str, Any]]:
     """The objects that make up a trace: first what it is of, then its events, then its tensors."""
-    about: dict[str, Any] = {"id": trace.id, "model_name": trace.model}
-    if trace.version:
-        about["model_version"] = int(trace.version)
+    version = int(trace.version or _ANY)
+    about = {"id": trace.id, "model_name": trace.model, "model_version": version}
     if trace.request_id:
         about["request_id"] = trace.request_id
     events = sorted(trace.events, key=lambda event: event[1]) if has_timestamps else []

@@ -39,6 +39,8 @@ CORE = [
     "INFER_RESPONSE_COMPLETE",
     "REQUEST_END",
 ]
+HTTP = ["HTTP_RECV_START", "HTTP_RECV_END"], ["HTTP_SEND_START", "HTTP_SEND_END"]
+GRPC = ["GRPC_WAITREAD_START", "GRPC_WAITREAD_END"], ["GRPC_SEND_START", "GRPC_SEND_END"]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -146,12 +148,50 @@ async def test_the_file_tells_of_every_request_in_tritons_terms(
         for event in entry.get("timestamps", ()):
             found.setdefault(requests[entry["id"]]["request_id"], []).append(event["name"])
     assert {(one["model_name"], one["model_version"]) for one in requests.values()} == {("echo", 1)}
-    http = ["HTTP_RECV_START", "HTTP_RECV_END", *CORE, "HTTP_SEND_START", "HTTP_SEND_END"]
+    http, grpc = ([*begun, *CORE, *ended] for begun, ended in (HTTP, GRPC))
     assert found == {
         "http.aio": http,
         "generate": http,
-        "grpc.aio": ["GRPC_WAITREAD_END", *CORE, "GRPC_SEND_START", "GRPC_SEND_END"],
-        "stream": ["GRPC_WAITREAD_END", *CORE, "GRPC_SEND_END"],
+        "grpc.aio": grpc,
+        "stream": grpc,
+    }
+
+
+REFUSED = {
+    "any version": ("echo", "", -1),
+    "a version": ("echo", "1", 1),
+    "nobody": ("nobody", "", -1),
+}
+
+
+async def test_what_was_refused_is_told_as_wholly_as_tritons_reader_of_traces_wants(
+    repository: Path, tmp_path: Path
+) -> None:
+    """It looks for the version of each, and for both ends of receiving and of sending."""
+    file = tmp_path / "trace.json"
+    options = (f"triton,file={file}", "level=TIMESTAMPS", "rate=1")
+    wide = np.ones((1, 2), np.float32)
+    with penstock_server(
+        *(f"--trace-config={option}" for option in options), repository=repository
+    ) as server:
+        for name in ("http.aio", "grpc.aio"):
+            async with connect(name, server) as client:
+                for what, (model, version, _) in REFUSED.items():
+                    with pytest.raises(InferenceServerException):
+                        await client.infer(
+                            model, {"x": wide}, model_version=version, request_id=f"{name} {what}"
+                        )
+        assert server.stop() == 0
+    events: dict[int, list[str]] = {}
+    told: dict[str, tuple[int, list[str]]] = {}
+    for entry in json.loads(file.read_text()):
+        if "model_name" in entry:
+            told[entry["request_id"]] = entry["model_version"], events.setdefault(entry["id"], [])
+        events[entry["id"]] += [event["name"] for event in entry.get("timestamps", ())]
+    assert told == {
+        f"{name} {what}": (version, [*begun, "REQUEST_START", "REQUEST_END", *ended])
+        for name, (begun, ended) in (("http.aio", HTTP), ("grpc.aio", GRPC))
+        for what, (_, _, version) in REFUSED.items()
     }
 
 
