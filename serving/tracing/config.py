@@ -75,7 +75,9 @@ def _with(config: TraceConfig, option: str, name: str, value: str) -> TraceConfi
             case ("opentelemetry", ",", "resource"):
                 key, _, content = value.partition("=")
                 return replace(config, resource={**config.resource, key: content})
-            case ("opentelemetry", ",", number) if number in _BATCHING and value.isdecimal():
+            case ("opentelemetry", ",", number) if number in _BATCHING:
+                if not (value.isdecimal() and 0 < int(value) < 2**31):
+                    raise _refusal(option, "expected a whole number above 0")
                 return replace(config, batching={**config.batching, number: int(value)})
     except InvalidArgument as error:
         raise _refusal(option, error.message) from None

@@ -40,13 +40,15 @@ class Otlp:
                 f"--trace-config=mode=opentelemetry needs {_EXTRA}: pip install 'penstock[otel]'"
             ) from error
         resource = resources.Resource.create({"service.name": "penstock", **config.resource})
+        queue = config.batching["bsp_max_queue_size"]
         self._provider = sdk.TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(
             processors.BatchSpanProcessor(
                 http.OTLPSpanExporter(endpoint=config.url),
-                max_queue_size=config.batching["bsp_max_queue_size"],
+                max_queue_size=queue,
                 schedule_delay_millis=config.batching["bsp_schedule_delay"],
-                max_export_batch_size=config.batching["bsp_max_export_batch_size"],
+                # Which may be no larger than the queue, whoever says the queue alone.
+                max_export_batch_size=min(queue, config.batching["bsp_max_export_batch_size"]),
             )
         )
         self._tracer = self._provider.get_tracer("penstock")

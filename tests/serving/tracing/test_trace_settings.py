@@ -114,7 +114,9 @@ def test_the_command_line_sets_up_opentelemetry() -> None:
         ("jaeger,url=x", "no such setting"),
         ("mode=jaeger", "expected triton or opentelemetry"),
         ("level=SOME", "trace_level: expected OFF, TIMESTAMPS or TENSORS, got 'SOME'"),
-        ("opentelemetry,bsp_max_queue_size=many", "no such setting"),
+        ("opentelemetry,bsp_max_queue_size=many", "expected a whole number above 0"),
+        ("opentelemetry,bsp_schedule_delay=0", "expected a whole number above 0"),
+        ("opentelemetry,bsp_max_export_batch=1", "no such setting"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused_by_name(option: str, why: str) -> None:

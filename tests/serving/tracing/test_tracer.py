@@ -12,7 +12,7 @@ from serving.errors import InvalidArgument, ServingError
 from serving.tracing.config import TraceConfig, read
 from serving.tracing.settings import TraceSettings
 from serving.tracing.trace import Trace
-from serving.tracing.tracer import Tracer
+from serving.tracing.tracer import Tracer, open_tracer
 from serving.tracing.triton_file import TritonFile
 from serving.types import InferenceRequest, InferenceResponse, Tensor, Timing
 
@@ -169,6 +169,12 @@ def test_with_opentelemetry_the_settings_are_others() -> None:
     for changes in ({"log_frequency": "1"}, {"trace_level": ["TENSORS"]}):
         with pytest.raises(InvalidArgument, match="opentelemetry"):
             following.update(changes)
+
+
+def test_a_queue_may_be_shorter_than_a_batch_is_by_default() -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    open_tracer([*OTLP, "opentelemetry,bsp_max_queue_size=100"]).close()
 
 
 def finished(tracer: Tracer, value: float = 1.5, error: str = "", model: str = "m") -> None:
