@@ -83,7 +83,7 @@ def numbers(answer: Outputs) -> Mapping[str, Array]:
         if array.dtype.kind == "f":
             if np.isnan(array).any():
                 raise GateRefused(
-                    f"{name} is NaN where every input is a number: its weights are damaged, or "
+                    f"{name} is NaN, which is no answer: its weights are damaged, or "
                     "these inputs are nothing that it was made for"
                 )
             checked[name] = np.nan_to_num(array)

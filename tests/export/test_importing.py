@@ -327,9 +327,7 @@ def test_damaged_weights_are_refused(take: Take) -> None:
     weights[0, 0] = np.nan
     damaged.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
 
-    with pytest.raises(
-        GateRefused, match=r"made\.onnx: y is NaN where every input is a number"
-    ) as refused:
+    with pytest.raises(GateRefused, match=r"made\.onnx: y is NaN, which is no answer") as refused:
         take(damaged)
 
     assert "give it rows of real ones by --sample" in str(refused.value)
