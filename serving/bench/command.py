@@ -81,12 +81,12 @@ _HEADINGS: Final = {
 )
 @click.option(
     "--ramp-from",
-    type=FiniteRange(0, min_open=True),
+    type=FiniteRange(options.RATES_FROM, options.RATES_TO),
     help="Requests per second at which a ramp starts.  [default: a tenth of --rate]",
 )
 @click.option(
     "--burst-size",
-    type=click.IntRange(2),
+    type=click.IntRange(2, 1_000_000),
     default=10,
     show_default=True,
     help="Requests of a burst.",
@@ -200,7 +200,7 @@ _HEADINGS: Final = {
 )
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(0),
     default=0,
     show_default=True,
     help="Makes random inputs and arrivals repeatable.",

@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|)")
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_MOST_SECONDS: Final = 366 * 86_400.0
 _MOST_STEPS: Final = 1000
+# What lies outside takes years for one request, or is never sent.
+RATES_FROM, RATES_TO = 1e-6, 1e7
 _MOST_CONNECTIONS: Final = 65_535  # each has a port of its own
 _PORTS: Final = {Protocol.BINARY: 8000, Protocol.JSON: 8000, Protocol.GRPC: 8001}
 _HEADER: Final = "--header"
@@ -43,7 +46,10 @@ def seconds(text: str) -> float:
     found = _TIME.fullmatch(text.strip())
     if not found:
         raise ValueError(f"expected a time such as 10s or 500ms, got {text!r}")
-    return float(found[1]) * _UNITS[found[2]]
+    value = float(found[1]) * _UNITS[found[2]]
+    if value > _MOST_SECONDS:
+        raise ValueError(f"expected a time of a year at most, got {text!r:.50}")
+    return value
 
 
 def positive_seconds(text: str) -> float:
@@ -56,20 +62,27 @@ def positive_seconds(text: str) -> float:
 
 def rates(text: str) -> list[float]:
     """`100,200` or a range with both ends, `100:500:100`, of requests per second."""
-    found = [value for part in text.split(",") for value in _range(part, text)]
-    if any(value <= 0 for value in found):
-        raise ValueError(f"expected numbers above 0, got {text!r}")
+    found = _numbers(text)
+    if not RATES_FROM <= min(found) <= max(found) <= RATES_TO:
+        raise ValueError(f"expected rates from {RATES_FROM:g} to {RATES_TO:g}/s, got {text!r}")
     return found
 
 
 def counts(text: str) -> list[int]:
     """`1,8,32` or a range with both ends, `4:16:4`."""
-    found = rates(text)
+    found = _numbers(text)
     if any(not value.is_integer() for value in found):
         raise ValueError(f"expected whole numbers, got {text!r}")
     if max(found) > _MOST_CONNECTIONS:
         raise ValueError(f"expected at most {_MOST_CONNECTIONS} connections, got {text!r}")
     return [int(value) for value in found]
+
+
+def _numbers(text: str) -> list[float]:
+    found = [value for part in text.split(",") for value in _range(part, text)]
+    if any(value <= 0 for value in found):
+        raise ValueError(f"expected numbers above 0, got {text!r}")
+    return found
 
 
 def _finite(text: str) -> float:
@@ -153,7 +166,11 @@ class _NewFile(click.Path):
         folder = path.absolute().parent
         if not folder.is_dir():
             self.fail(f"{path}: there is no folder {folder}", param, ctx)
-        if not path.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        try:
+            is_new = not path.exists()
+        except OSError as error:  # such as for the length of its name
+            self.fail(f"{path}: {error.strerror}", param, ctx)
+        if is_new and not os.access(folder, os.W_OK | os.X_OK):
             self.fail(f"{path}: {folder} cannot be written into", param, ctx)
         return path
 

@@ -120,6 +120,7 @@ def test_the_exit_code_tells_whether_objectives_are_met(
         ((MODEL, "--batch-size=100000"), "takes at most"),
         ((MODEL, "--shape=other:3"), "no input 'other'; it has 'features'"),
         ((MODEL, "--output=other"), "no output 'other'"),
+        ((MODEL, "--seed=-1"), "-1 is not in the range x>=0"),
         ((MODEL, "--input-data=missing.npz"), "missing.npz: No such file or directory"),
         (("http://localhost:1", MODEL), "one URL and one MODEL"),
     ],

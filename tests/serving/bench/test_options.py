@@ -31,6 +31,18 @@ def test_loads_are_a_list_or_a_range_with_both_ends(text: str, rates: list[float
     assert options.counts(text) == rates
 
 
+@pytest.mark.parametrize("text", ["9" * 400, "99999999999h", "soon"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a time"):
+        options.seconds(text)
+
+
+@pytest.mark.parametrize("text", ["1e-300", "1,1e300"])
+def test_a_rate_that_nobody_can_send_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected rates from 1e-06 to 1e\+07/s"):
+        options.rates(text)
+
+
 @pytest.mark.parametrize(
     "text", ["0", "-1", "x", "5:1:1", "1:5:0", "1:2:3:4", "1:9999999:1", "nan", "1:nan:1", "1e999"]
 )
@@ -67,6 +79,8 @@ def test_a_file_that_cannot_be_written_is_refused_before_it_is_measured(tmp_path
     assert chosen == tmp_path / "new.json"
     with pytest.raises(click.BadParameter, match=f"there is no folder {tmp_path}/none"):
         options.NEW_FILE.convert(str(tmp_path / "none" / "new.json"), None, None)
+    with pytest.raises(click.BadParameter, match="File name too long"):
+        options.NEW_FILE.convert(str(tmp_path / ("a" * 300)), None, None)
 
 
 @pytest.mark.parametrize("text", ["Authorization", "a b: c", "a: b\r\nc: d"])
