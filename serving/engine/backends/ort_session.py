@@ -122,12 +122,15 @@ class HostSession(OrtSession):
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Execute one batch; raises Internal with the runtime's own words."""
         if self._is_stopped:  # the run before this one
-            self._is_stopped = self._run_options.terminate = False
+            self._is_stopped = False
+            self._run_options.terminate = False
         return super().run(inputs, outputs)
 
     def stop(self) -> None:
         """Have the run that is under way fail early; for any thread."""
-        self._is_stopped = self._run_options.terminate = True
+        # In this order, and that of `run`, none is left stopped that nobody takes back.
+        self._run_options.terminate = True
+        self._is_stopped = True
 
 
 def _loops(path: Path) -> bool:
