@@ -2,7 +2,8 @@
 
     ServingError                 carries a Code
     ├── InvalidArgument          the request contradicts itself, the model or the protocol
-    │   └── Malformed            a document that is not of the form that the protocol gives it
+    │   ├── Malformed            a document that is not of the form that the protocol gives it
+    │   └── UnfitOverride        what a load brought along cannot be served
     ├── PayloadTooLarge          the request exceeds a size limit of the server
     ├── NotFound                 no such model, version or region
     ├── AlreadyExists            the name is taken
@@ -34,6 +35,7 @@ class Code(Enum):
 
     INVALID_ARGUMENT = "invalid argument"
     MALFORMED = "malformed"
+    UNFIT_OVERRIDE = "unfit override"
     PAYLOAD_TOO_LARGE = "payload too large"
     NOT_FOUND = "not found"
     ALREADY_EXISTS = "already exists"
@@ -78,6 +80,12 @@ class Malformed(InvalidArgument):
     """A document is none, or a member of it is missing or of another type than it must be."""
 
     code = Code.MALFORMED
+
+
+class UnfitOverride(InvalidArgument):
+    """The configuration or the files that a load brought along cannot be served."""
+
+    code = Code.UNFIT_OVERRIDE
 
 
 class PayloadTooLarge(ServingError):

@@ -19,7 +19,14 @@ from serving.engine.places import Folder
 from serving.engine.registry import UNLOADED, Record, Registry
 from serving.engine.repository import Repository, is_model_name
 from serving.engine.rollout import Rollout
-from serving.errors import Elsewhere, InvalidArgument, NotFound, ServingError, Unavailable
+from serving.errors import (
+    Elsewhere,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+    Unavailable,
+    UnfitOverride,
+)
 from serving.types import LoadOverride
 
 logger = logging.getLogger("penstock.load")
@@ -197,7 +204,7 @@ class ModelControl:
 
 
 def _override(name: str, given: LoadOverride) -> Override | None:
-    """The override in a client's request; InvalidArgument if it cannot be one."""
+    """The override in a client's request; UnfitOverride if it cannot be one."""
     try:
         check_files(given.files, given.config is not None)
         if given.files and not is_model_name(name):
@@ -206,7 +213,7 @@ def _override(name: str, given: LoadOverride) -> Override | None:
             return None
         return Override(from_json(given.config, "the parameter 'config'"))
     except ServingError as error:
-        raise InvalidArgument(
+        raise UnfitOverride(
             f"failed to load '{name}', failed to poll from model repository: {error.message}"
         ) from error
 

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from serving.engine.repository import CONFIG_FILENAME, is_version
-from serving.errors import InvalidArgument
+from serving.errors import InvalidArgument, UnfitOverride
 
 _MOST_PARTS: Final = 32
 
@@ -25,7 +25,7 @@ def check_files(files: Mapping[str, bytes], has_config: bool) -> None:
 
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write checked `files` below `folder`, which is made; InvalidArgument where two collide."""
+    """Write checked `files` below `folder`, which is made; UnfitOverride where two collide."""
     folder.mkdir()
     for path, content in files.items():
         target = folder / path
@@ -35,7 +35,7 @@ def unpack(files: Mapping[str, bytes], folder: Path) -> None:
             with target.open("xb") as file:
                 file.write(content)
         except OSError as error:
-            raise InvalidArgument(f"file:{path}: cannot be written: {error.strerror}") from error
+            raise UnfitOverride(f"file:{path}: cannot be written: {error.strerror}") from error
 
 
 def _fault(path: str) -> str:

@@ -26,6 +26,7 @@ from serving.errors import (
     NotFound,
     ServingError,
     Unavailable,
+    UnfitOverride,
 )
 from serving.threads import processors
 
@@ -65,9 +66,9 @@ class Rollout:
     async def plan(self, repository: Repository, name: str, override: Override | None) -> Plan:
         """What there is to serve of the model.
 
-        InvalidArgument where the fault is the override's, or where the version policy leaves
-        nothing; Elsewhere where others serve it; else LoadFailed, which the index tells of if the
-        model has a folder.
+        UnfitOverride where the fault is the override's; InvalidArgument where the version policy
+        leaves nothing; Elsewhere where others serve it; else LoadFailed, which the index tells of
+        if the model has a folder.
         """
         try:
             return await self.in_thread(self._loader.plan, repository, name, override)
@@ -82,7 +83,7 @@ class Rollout:
                     f"load failed for model '{name}': at least one version must be available under "
                     f"the version policy of model '{name}': {error.message}"
                 ) from error
-            kind = InvalidArgument if given else LoadFailed
+            kind = UnfitOverride if given else LoadFailed
             raise kind(
                 f"failed to load '{name}', failed to poll from model repository: {error.message}"
             ) from error

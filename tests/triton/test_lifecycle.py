@@ -169,6 +169,15 @@ def given(server: Subject, model: str) -> Iterator[Any]:
     yield server.states(model)
 
 
+def unfit(server: Subject, model: str) -> Iterator[Any]:
+    adders.add(server.repository, model, 1)
+    for config in ("", "nope", "[]", "{", adders.config_json(name="other")):
+        yield server.load(model, config)
+    yield server.load(model, adders.config_json(max_batch_size=-1))
+    yield server.load(model, None, {"1/model.onnx": adders.graph(1)})
+    yield server.states(model)
+
+
 def files(server: Subject, model: str) -> Iterator[Any]:
     adders.add(server.repository, model, 1)
     yield server.load(model)
@@ -203,9 +212,10 @@ def parts(server: Subject, model: str) -> Iterator[Any]:
 
 # Over gRPC what is said and how; what happens is the same engine's.
 SCRIPTS: Final = (
-    *((script, "http") for script in (plain, versions, failures, given, files, parts)),
+    *((script, "http") for script in (plain, versions, failures, given, unfit, files, parts)),
     (plain, "grpc"),
     (failures, "grpc"),
+    (unfit, "grpc"),
 )
 
 

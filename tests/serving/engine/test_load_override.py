@@ -70,7 +70,7 @@ async def test_a_given_configuration_that_is_refused_changes_nothing(folders: Fo
             config(max_batch_size=-1),
         ):
             error = await refusal(engine, "a", LoadOverride(given))
-            assert error.code is Code.INVALID_ARGUMENT
+            assert error.code is Code.UNFIT_OVERRIDE
             assert error.message.startswith(
                 "failed to load 'a', failed to poll from model repository: "
             )
@@ -132,7 +132,7 @@ async def test_given_files_that_are_no_models_are_refused(
     folders.add("a", 1)
     async with engine_over(folders.root) as engine:
         error = await refusal(engine, "a", LoadOverride(config(), files))
-        assert error.code is Code.INVALID_ARGUMENT
+        assert error.code is Code.UNFIT_OVERRIDE
         assert reason in error.message
         assert await index(engine) == [("a",)]
 
@@ -146,6 +146,6 @@ async def test_given_files_need_a_configuration_and_a_model_name(folders: Folder
         )
         for name in ("..", "../x", "/x", ""):
             error = await refusal(engine, name, LoadOverride(config(), files))
-            assert error.code is Code.INVALID_ARGUMENT
+            assert error.code is Code.UNFIT_OVERRIDE
             assert "is not a model name" in error.message
     assert sorted(path.name for path in folders.root.parent.iterdir()) == ["models"]
