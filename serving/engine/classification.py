@@ -49,8 +49,9 @@ def classify(tensor: Tensor, count: int, labels: Sequence[str], batched: bool) -
     classes = np.empty(best.shape, dtype=object)
     for (row, place), found in np.ndenumerate(best):
         index = int(found)
-        label = f":{labels[index]}" if index < len(labels) else ""
-        classes[row, place] = f"{rows[row, index]:{number}}:{index}{label}".encode()
+        label = labels[index] if index < len(labels) else ""
+        text = f"{rows[row, index]:{number}}:{index}"
+        classes[row, place] = (f"{text}:{label}" if label else text).encode()
     return Tensor(tensor.name, Datatype.BYTES, classes if batched else classes[0])
 
 

@@ -28,6 +28,11 @@ def test_a_model_that_does_not_batch_has_one_row() -> None:
     assert found.array.tolist() == [b"3.000000:1", b"2.000000:2"]
 
 
+def test_an_empty_line_among_the_labels_names_nothing() -> None:
+    found = classify(scores(Datatype.FP32, [1, 3, 2]), 3, ("a", "", "c"), batched=False)
+    assert found.array.tolist() == [b"3.000000:1", b"2.000000:2:c", b"1.000000:0:a"]
+
+
 def test_more_dimensions_are_one_list_of_classes() -> None:
     found = classify(scores(Datatype.INT32, [[[1, 2], [3, 4]]]), 2, ("a",), batched=True)
     assert found.array.tolist() == [[b"4:3", b"3:2"]]
