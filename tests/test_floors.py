@@ -23,6 +23,7 @@ FLOORS: Final = (
         "serving.memo",
         "serving.orphans",
         "serving.standard_output",
+        "serving.together",
     ),
     ("serving.acceptor", "serving.event_loop", "serving.faults", "serving.http2"),
     ("serving.dtypes", "serving.grpc_server"),
@@ -73,7 +74,7 @@ FLOORS: Final = (
         "serving.engine.servable",
         "serving.engine.validation",
     ),
-    ("serving.engine.execution", "serving.engine.splitting", "serving.engine.together"),
+    ("serving.engine.execution", "serving.engine.splitting"),
     ("serving.engine.ragged", "serving.engine.sequences"),
     ("serving.engine.scheduling",),
     (

@@ -19,10 +19,10 @@ from serving.config.source import Fault
 from serving.engine.classification import answer
 from serving.engine.ensemble_flow import Flow, Value
 from serving.engine.servable import Find, OneResponse, Opened
-from serving.engine.together import Together
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, NotFound, ServingError, Unavailable
 from serving.statistics import FailureReason, VersionStatistics
+from serving.together import Together
 from serving.types import (
     Array,
     InferenceRequest,

@@ -12,11 +12,11 @@ from serving.engine.classification import answer
 from serving.engine.scheduling import Scheduling
 from serving.engine.servable import OneResponse, Opened
 from serving.engine.splitting import Answer, Splitter, join
-from serving.engine.together import together
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Code, ServingError
 from serving.faults import Faults
 from serving.statistics import FailureReason, Success, VersionStatistics
+from serving.together import together
 from serving.types import Array, InferenceRequest, InferenceResponse, Tensor
 
 REASONS: Final = {

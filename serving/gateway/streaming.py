@@ -22,6 +22,7 @@ from serving.gateway.calls import Context
 from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses
 from serving.gateway.extensions import Extensions
 from serving.inflight import Inflight
+from serving.together import Together
 from serving.wire import proto, proto_stream
 
 logger = logging.getLogger("penstock.grpc")
@@ -70,18 +71,21 @@ class Streams:
         try:
             if not await self._answer_all(_Stream(self._service, context)):
                 error = Unavailable("the server is stopping and reads no further from this stream")
-        except* ServingError as failures:
-            error = _first(failures)
-        except* grpc.aio.InternalError:
+        except ServingError as failure:
+            error = failure
+        except grpc.aio.InternalError:
             logger.debug("%s: the client has gone before its last response", METHOD)
-        if error:
-            await calls.abort(context, error, self._service.statuses)
+        try:
+            if error:
+                await calls.abort(context, error, self._service.statuses)
+        finally:
+            del error  # which refers to this frame
 
     async def _answer_all(self, stream: "_Stream") -> bool:
         """False where the client might have sent more than was read."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(stream.read(tasks))
+            async with Together() as tasks:
+                reader = tasks.start(stream.read(tasks))
                 self._readers.add(reader)
                 reader.add_done_callback(self._readers.discard)
                 if self._draining:
@@ -119,7 +123,7 @@ class _Stream:
         self._nobody = asyncio.Event()
         self._nobody.set()
 
-    async def read(self, tasks: asyncio.TaskGroup) -> None:
+    async def read(self, tasks: Together) -> None:
         """Begin a task for each request, in order, as long as there are any and room for them."""
         last = self._nobody
         while (content := await self._context.read()) is not grpc.aio.EOF:
@@ -127,9 +131,7 @@ class _Stream:
             # Or it would stay until the next one comes.
             del content
 
-    async def _begin(
-        self, tasks: asyncio.TaskGroup, content: bytes, last: asyncio.Event
-    ) -> asyncio.Event:
+    async def _begin(self, tasks: Together, content: bytes, last: asyncio.Event) -> asyncio.Event:
         """Begin with a request, `last` being the one before; what the next one comes after."""
         size = len(content)
         held = await self.room.enter(size)
@@ -140,7 +142,7 @@ class _Stream:
         else:
             turn = _Turn(last, done, False, size, held)
             last = done
-        tasks.create_task(self._answer(message, turn))
+        tasks.start(self._answer(message, turn))
         return last
 
     async def _is_decoupled(self, message: Any) -> bool:
@@ -173,7 +175,10 @@ class _Stream:
         access.status, access.error = self._service.statuses.grpc[error.code].name, error.message
         await turn.before.wait()
         if self._errors_as_status:
-            raise error from None
+            try:
+                raise error from None
+            finally:
+                del error
         await self._write(proto_stream.failure(message, error.message))
 
     async def _infer(self, message: Any, turn: _Turn) -> None:
@@ -242,9 +247,3 @@ def _as_serving_error(error: Exception) -> ServingError:
         return error
     logger.exception("%s failed", METHOD, exc_info=error)
     return Internal(UNEXPECTED)
-
-
-def _first(failures: BaseExceptionGroup[ServingError]) -> ServingError:
-    """The error of several that ended a stream: of those in one group, the first."""
-    error = failures.exceptions[0]
-    return error if isinstance(error, ServingError) else _first(error)

@@ -5,7 +5,7 @@ import gc
 import tracemalloc
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import grpc
@@ -384,7 +384,8 @@ async def test_an_open_stream_keeps_no_request_that_is_answered() -> None:
             tracemalloc.stop()
 
 
-async def test_a_request_that_failed_goes_at_once() -> None:
+@pytest.mark.parametrize("metadata", [(), AS_STATUS], ids=["in band", "as a status"])
+async def test_a_request_that_failed_goes_at_once(metadata: Any) -> None:
     errors: list[weakref.ref[Internal]] = []
 
     async def fail_once(request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
@@ -396,11 +397,12 @@ async def test_a_request_that_failed_goes_at_once() -> None:
                 del error
         yield response(request)
 
-    async with open_stream(ScriptedEngine(fail=fail_once)) as call:
+    async with open_stream(ScriptedEngine(fail=fail_once), metadata=metadata) as call:
         gc.disable()
         try:
             await send(call, message("fail", "a"))
-            await call.read()
+            with nullcontext() if not metadata else pytest.raises(grpc.aio.AioRpcError):
+                await call.read()
             await settled(lambda: errors[0]() is None)
         finally:
             gc.enable()

@@ -1,4 +1,4 @@
-"""Tasks that serve one request: the first that fails is its failure, and ends the others."""
+"""Tasks that serve one call: the first that fails is its failure, and ends the others."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.engine.together import Together, together
 from serving.errors import Internal
+from serving.together import Together, together
 from tests.serving.engine.batching.driving import turns
 
 
