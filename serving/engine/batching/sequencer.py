@@ -72,8 +72,10 @@ class Sequencer(Generic[T]):
         self._model = model
         self._strategies = [_strategy(policy, lead) for _ in range(instances)]
         self._seated: dict[tuple[int, int], _Sequence[T]] = {}
-        # Slot by slot, so that sequences spread over the instances.
-        self._free = [(slot, index) for slot in range(policy.slots) for index in range(instances)]
+        # How many seats were ever taken, and which of these are free: a configuration may name more
+        # slots than could be held in memory.
+        self._taken = 0
+        self._free: list[tuple[int, int]] = []
         self._backlog: dict[_Sequence[T], None] = {}
         self._open: dict[SequenceId, _Sequence[T]] = {}
         self._running: list[list[_Sequence[T]]] = [[] for _ in range(instances)]
@@ -211,10 +213,20 @@ class Sequencer(Generic[T]):
             self._backlog[sequence] = None
         return sequence
 
+    def _free_seat(self) -> tuple[int, int] | None:
+        """Slot by slot, so that sequences spread over the instances."""
+        if self._free:
+            return heappop(self._free)
+        instances = len(self._running)
+        if self._taken == self._policy.slots * instances:
+            return None
+        self._taken += 1
+        return divmod(self._taken - 1, instances)
+
     def _queue_up(self, sequence: _Sequence[T], entry: Entry[T]) -> None:
         """Seat a sequence in the backlog, which has got `entry`, or see how long it may wait."""
-        if self._free:
-            self._seat(sequence, *reversed(heappop(self._free)))
+        if seat := self._free_seat():
+            self._seat(sequence, *reversed(seat))
             return
         if entry.queue_timeout:
             until = entry.at + entry.queue_timeout

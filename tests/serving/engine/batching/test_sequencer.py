@@ -1,6 +1,7 @@
 """The rules of sequences, one by one and then all together."""
 
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Hashable
 from typing import Any
@@ -103,6 +104,23 @@ def test_sequences_spread_over_the_instances_and_stay_there() -> None:
     assert driver.take(instance=1) == ["b("]
     assert driver.take(instance=0) == ["a1"]
     assert driver.take(instance=1) == ["b1"]
+
+
+def test_slots_that_are_never_taken_take_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        driver = Driver(sequences(slots=100_000), instances=2)
+        for request in ("a(", "b(", "c(", "a)"):
+            driver.push(request)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert driver.take(instance=0) == ["a(", "c("]
+    assert driver.take(instance=0) == ["a)"]
+    # What was given back is taken before what never was.
+    driver.push("d(")
+    assert driver.take(instance=0) == ["d("]
+    assert driver.slots("a(", "c(", "d(") == [0, 1, 0]
 
 
 def test_what_finds_no_slot_waits_until_a_sequence_ends_in_the_order_of_its_start() -> None:
