@@ -1,6 +1,7 @@
 """Runs a model before it is ready, so that no client pays for the first time."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from serving.engine.repository import ModelFolder
 from serving.engine.scheduling import execution
 from serving.engine.validation import Validator
 from serving.errors import LoadFailed, ServingError
-from serving.types import Array, InferenceRequest, Tensor, TensorSpec
+from serving.types import Array, InferenceRequest, Tensor, TensorSpec, shown
 
 logger = logging.getLogger("penstock.load")
 
@@ -170,8 +171,14 @@ def _sample_inputs(
 
 def _sample_tensor(given: WarmupInput, folder: ModelFolder, rows: int) -> Tensor:
     """An input of a sample, its one row as often as there are `rows`; 0: there is no batch."""
-    array = _sample_array(given, folder)
-    batch = np.repeat(array[None], rows, axis=0) if rows else array
+    try:
+        array = _sample_array(given, folder)
+        batch = np.repeat(array[None], rows, axis=0) if rows else array
+    except (MemoryError, ValueError, OverflowError) as error:  # or more than can be addressed
+        raise LoadFailed(
+            f"input '{given.spec.name}' of the shape {shown(given.spec.dims)} cannot be held in "
+            f"memory: {error}"
+        ) from error
     return Tensor(given.spec.name, given.spec.datatype, batch)
 
 
@@ -206,5 +213,5 @@ def _noise(datatype: Datatype, shape: tuple[int, ...]) -> Array:
         return random.random(shape).astype(datatype.numpy)
     if datatype is Datatype.BOOL:
         return random.random(shape) < 0.5
-    bits = random.bytes(int(np.prod(shape)) * datatype.itemsize)
+    bits = random.bytes(math.prod(shape) * datatype.itemsize)
     return np.frombuffer(bits, datatype.numpy).reshape(shape)

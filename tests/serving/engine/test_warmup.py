@@ -182,6 +182,14 @@ def test_a_sample_that_fails_fails_the_load_in_the_words_of_triton(repository: P
             "expects all variable-size dimensions are specified for input 'x', got dims [-1]",
         ),
         (
+            sample(f"data_type: TYPE_FP32 dims: {2**62} zero_data: true"),
+            f"input 'x' of the shape [{2**62}] cannot be held in memory: ",
+        ),
+        (
+            sample(f"data_type: TYPE_INT32 dims: {2**62} random_data: true"),
+            f"input 'x' of the shape [{2**62}] cannot be held in memory: ",
+        ),
+        (
             sample("data_type: TYPE_FP32 dims: 3"),
             "warmup setting expects input 'x' to have input_data_type set",
         ),
