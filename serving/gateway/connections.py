@@ -337,5 +337,5 @@ def allow_files(settings: Settings) -> None:
             wanted,
         )
         wanted = hard
-    if soft not in (resource.RLIM_INFINITY,) and soft < wanted:
+    if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

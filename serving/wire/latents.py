@@ -10,7 +10,6 @@ from serving.types import Array, TensorSpec
 from serving.wire import json_examples, json_text
 from serving.wire.fields import fault
 
-NORMAL: Final = "normal"  # the one distribution
 SEED: Final = "seed"
 PICTURES: Final = "pictures"
 _SEEDS: Final = 2**63

@@ -108,11 +108,6 @@ class Batcher(Generic[T, R, S]):
         return len(self._queue)
 
     @property
-    def waiting_rows(self) -> int:
-        """Rows in the queue."""
-        return self._queue.rows
-
-    @property
     def wait(self) -> int:
         """Nanoseconds that all that is accepted now will take, as far as is known.
 

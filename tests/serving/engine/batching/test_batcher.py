@@ -54,7 +54,7 @@ async def test_the_queue_fills_while_no_slot_is_free() -> None:
         for item in (1, 2, 3):
             tasks.append(submit(batcher, item))
             await turns()
-        assert (batcher.waiting, batcher.waiting_rows, batcher.running) == (3, 3, 1)
+        assert (batcher.waiting, batcher.running) == (3, 1)
         model.release()
         assert await model.arrival() == [1, 2, 3]
         model.release()
