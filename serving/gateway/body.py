@@ -108,6 +108,10 @@ def _unpack(body: bytes, encoding: str, limit: int) -> bytes:
         raise _too_large(f"more than {limit} bytes once unpacked", limit)
     if not packer.eof:
         raise InvalidArgument(f"the body's {encoding} data ends too early")
+    if packer.unused_data:  # which may be the better part of it, where somebody has joined files
+        raise InvalidArgument(
+            f"the body goes on behind the end of its {encoding} data: expected one whole of them"
+        )
     return content
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 from fastapi import Request
 
-from serving.errors import Cancelled
+from serving.errors import Cancelled, InvalidArgument
 from serving.gateway.body import pack, read
 
 Message: TypeAlias = dict[str, object]
@@ -76,6 +76,13 @@ async def test_a_body_is_unpacked_as_it_was_packed_whichever_name_it_is_given(
     packed = gzip.compress(LONG) if packing == "gzip" else zlib.compress(LONG)
     request = sent({"type": "http.request", "body": packed}, encoding=named)
     assert await read(request, limit=len(LONG)) == LONG
+
+
+@pytest.mark.parametrize("behind", [b"x", gzip.compress(LONG)])
+async def test_nothing_behind_a_packed_body_is_lost_without_a_word(behind: bytes) -> None:
+    body = gzip.compress(LONG) + behind
+    with pytest.raises(InvalidArgument, match="goes on behind the end of its gzip data"):
+        await read(sent({"type": "http.request", "body": body}, encoding="gzip"), 2**30)
 
 
 async def test_others_go_on_while_a_body_is_unpacked() -> None:
