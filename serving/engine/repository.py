@@ -13,6 +13,7 @@ repository cannot have the server read what lies elsewhere.
 """
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -255,7 +256,11 @@ def _stay_inside(path: Path, repository: Path) -> None:
 
 def _refuse_pipe(path: Path) -> None:
     """Who opens a pipe or a device for reading may wait for ever."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    try:
+        mode = path.stat().st_mode  # once: a file may come and go meanwhile
+    except OSError:
+        return  # whoever reads it is told why that cannot be
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise LoadFailed(f"{path}: is a pipe, socket or device; replace it by a file")
 
 

@@ -1,4 +1,5 @@
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -322,3 +323,21 @@ def test_a_version_is_spelled_one_way(number: int) -> None:
     assert is_version(str(number)) == (0 < number < 10**18)
     assert not is_version(f"0{number}")
     assert not is_version(f"+{number}")
+
+
+def test_a_file_that_comes_and_goes_is_not_taken_for_a_pipe(model: Path) -> None:
+    file, over = model / "1" / "labels.txt", threading.Event()
+
+    def flicker() -> None:
+        while not over.is_set():
+            file.touch()
+            file.unlink()
+
+    thread = threading.Thread(target=flicker)
+    thread.start()
+    try:
+        for _ in range(1500):
+            assert find(model).versions == (1,)
+    finally:
+        over.set()
+        thread.join()
