@@ -36,7 +36,10 @@ _HEADINGS: Final = {
         *("concurrency", "rate", "arrivals", "ramp_from", "burst_size", "max_in_flight"),
         *("duration", "requests", "warm_up", "timeout", "processes"),
     ),
-    "Requests": ("batch_size", "shapes", "input_data", "string_length", "outputs", "seed"),
+    "Requests": (
+        *("batch_size", "sequence_length", "shapes"),
+        *("input_data", "string_length", "outputs", "seed"),
+    ),
     "Report": ("objectives", "json_file", "html_file", "png_file", "progress"),
 }
 

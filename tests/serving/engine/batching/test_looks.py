@@ -65,7 +65,7 @@ def test_nobody_is_waited_for_once_all_have_left() -> None:
 
 async def test_requests_that_are_read_in_turns_one_after_another_share_a_batch() -> None:
     model = Model(is_open=True)
-    async with batching(model, policy(max_rows=8), goal=8) as batcher:
+    async with batching(model, policy(max_rows=8), goal=8, clock=Clock()) as batcher:
         tasks = []
         for item in range(8):
             tasks.append(submit(batcher, item))
