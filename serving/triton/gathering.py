@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from msgspec import structs
@@ -138,16 +139,20 @@ class _Line:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._reply: Future[Any] | None = None
+        # The loop may be through with a call before its thread knows how to end it.
+        self._lock = Lock()
 
     def ask(self, call: Coroutine[Any, Any, Any]) -> Any:
         """What `call` comes to, on the loop."""
-        self._reply = asyncio.run_coroutine_threadsafe(call, self._loop)
-        return self._reply.result()
+        with self._lock:
+            self._reply = reply = asyncio.run_coroutine_threadsafe(call, self._loop)
+        return reply.result()
 
     def stop(self) -> None:
         """Cancel the call that is under way, if there is one."""
-        if self._reply is not None:
-            self._reply.cancel()
+        with self._lock:
+            if self._reply is not None:
+                self._reply.cancel()
 
 
 class _Model:
