@@ -22,7 +22,7 @@ class Model:
 
     `rows` in a request; None for a model that does not batch. `outputs` are those asked for: all of
     the model's, unless some were named. `idle` is for how many nanoseconds a sequence may wait for
-    its next step; 0 for a model that is known to take none.
+    its next step; 0 where it is not known to take any.
     """
 
     name: str

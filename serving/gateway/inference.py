@@ -52,40 +52,15 @@ class Inference:
         """
         began = time.monotonic_ns()
         try:
-            return await self._answer(model, version, content, header_length, accepted, began)
+            request, encoding = await self._decode(model, version, content, header_length)
+            response = await self._engine.infer(request)
+            if _takes_long(response, encoding):
+                encoded = await self._aside(partial(rest_answers.encode_infer, response, encoding))
+            else:
+                encoded = rest_answers.encode_infer(response, encoding)
         except ServingError as error:
             error.took = time.monotonic_ns() - began
             raise
-
-    async def _answer(
-        self,
-        model: str,
-        version: str,
-        content: bytes | memoryview,
-        header_length: str | None,
-        accepted: str,
-        began: int,
-    ) -> Answer:
-        try:
-            length = None
-            if header_length is not None:
-                length = wire.parse_header_length(header_length, len(content))
-            if length == 0:
-                request, encoding = await self._decode_raw(model, version, content)
-            elif (len(content) if length is None else length) > _LONG:
-                request, encoding = await self._decode_aside(model, version, content, length)
-            else:
-                request, encoding = wire.decode_infer(
-                    model, version, content, length, self._regions
-                )
-        except InvalidArgument:
-            await tell_of_the_model(self._engine, model, version)
-            raise
-        response = await self._engine.infer(request)
-        if _takes_long(response, encoding):
-            encoded = await self._aside(partial(rest_answers.encode_infer, response, encoding))
-        else:
-            encoded = rest_answers.encode_infer(response, encoding)
         parts, json_length = encoded
         headers: dict[str, str] = {}
         tensors: Sequence[rest_answers.Buffer] = ()
@@ -102,6 +77,22 @@ class Inference:
             return Answer(content, headers=headers, tensors=tensors)
         headers[wire.HEADER_LENGTH] = str(json_length)
         return Answer(content, media_type=answers.BINARY, headers=headers, tensors=tensors)
+
+    async def _decode(
+        self, model: str, version: str, content: bytes | memoryview, header_length: str | None
+    ) -> _Decoded:
+        try:
+            length = None
+            if header_length is not None:
+                length = wire.parse_header_length(header_length, len(content))
+            if length == 0:
+                return await self._decode_raw(model, version, content)
+            if (len(content) if length is None else length) > _LONG:
+                return await self._decode_aside(model, version, content, length)
+            return wire.decode_infer(model, version, content, length, self._regions)
+        except InvalidArgument:
+            await tell_of_the_model(self._engine, model, version)
+            raise
 
     async def _decode_aside(
         self, model: str, version: str, content: bytes | memoryview, length: int | None

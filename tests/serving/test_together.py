@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -61,28 +62,24 @@ async def test_whoever_is_cancelled_has_all_cancelled() -> None:
     assert ended == [True, True]
 
 
+async def fail_in_a_task(sent: Sent) -> None:
+    await together([give(1), fail(sent)])
+
+
+async def fail_beside_one(sent: Sent) -> None:
+    async with Together() as group:
+        group.start(give(1))
+        await fail(sent)
+
+
+@pytest.mark.parametrize("failing", [fail_in_a_task, fail_beside_one])
 @pytest.mark.usefixtures("without_collector")
-async def test_what_failed_goes_without_the_garbage_collector() -> None:
+async def test_what_failed_goes_without_the_garbage_collector(
+    failing: Callable[[Sent], Coroutine[Any, Any, None]],
+) -> None:
     sent = Sent()
     seen = weakref.ref(sent)
-    task = asyncio.create_task(together([give(1), fail(sent)]))
-    del sent
-    await asyncio.wait([task])
-    assert isinstance(task.exception(), Internal)
-    del task
-    assert seen() is None
-
-
-@pytest.mark.usefixtures("without_collector")
-async def test_what_failed_here_goes_without_the_garbage_collector() -> None:
-    async def advance(sent: Sent) -> None:
-        async with Together() as group:
-            group.start(give(1))
-            await fail(sent)
-
-    sent = Sent()
-    seen = weakref.ref(sent)
-    task = asyncio.create_task(advance(sent))
+    task = asyncio.create_task(failing(sent))
     del sent
     await asyncio.wait([task])
     assert isinstance(task.exception(), Internal)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from tritonclient.grpc import service_pb2
 
-from serving.bench.client.supply import FIRST, Step, Steps, written
+from serving.bench.client.supply import FIRST, Template, Templates, written
 from serving.bench.inputs import Sample
 from serving.bench.model import Model, Unsuitable
 from serving.bench.plan import Protocol, Target
@@ -37,7 +37,7 @@ def encode_steps(
     samples: Sequence[Sample],
     outputs: Sequence[str],
     timeout: float | None,
-) -> list[Steps]:
+) -> list[Templates]:
     """As `encode`, each sample as the steps of sequences whose number is left open."""
     is_text = target.protocol is not Protocol.GRPC
     number = written(FIRST, is_text)
@@ -49,8 +49,8 @@ def encode_steps(
             encoded = _encode(target, model, samples, outputs, parameters)
             # The parameters come before the tensors, which may hold anything.
             parted = [content.partition(number) for content in encoded]
-            kinds.append([Step(before, behind, is_text) for before, _, behind in parted])
-    return [Steps(*steps) for steps in zip(*kinds, strict=True)]
+            kinds.append([Template(before, behind, is_text) for before, _, behind in parted])
+    return [Templates(*steps) for steps in zip(*kinds, strict=True)]
 
 
 def _parameters(timeout: float | None) -> dict[str, int]:

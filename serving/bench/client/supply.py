@@ -54,7 +54,7 @@ class Turns:
         """There are none."""
 
 
-class Step(NamedTuple):
+class Template(NamedTuple):
     """A prepared step: what comes before the sequence's number, and behind it.
 
     `is_text` says whether the number is written in digits, or else as protobuf's varint.
@@ -69,13 +69,13 @@ class Step(NamedTuple):
         return b"".join((self.before, written(number, self.is_text), self.behind))
 
 
-class Steps(NamedTuple):
+class Templates(NamedTuple):
     """A sample as any step of a sequence: neither its first nor its last, one of them, or both."""
 
-    middle: Step
-    first: Step
-    last: Step
-    only: Step
+    middle: Template
+    first: Template
+    last: Template
+    only: Template
 
 
 class Sequences:
@@ -85,7 +85,7 @@ class Sequences:
     another begun: servers forget what is idle.
     """
 
-    def __init__(self, samples: Sequence[Steps], length: int, patience: int) -> None:
+    def __init__(self, samples: Sequence[Templates], length: int, patience: int) -> None:
         self._samples = cycle(enumerate(samples))
         self._length = length
         self._patience = patience

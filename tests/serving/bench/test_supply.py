@@ -1,4 +1,4 @@
-"""Steps of sequences: each in order, with one number, and one under way at a time."""
+"""Templates of sequences: each in order, with one number, and one under way at a time."""
 
 import time
 from collections import defaultdict
