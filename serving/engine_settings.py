@@ -117,6 +117,14 @@ class EngineSettings:
             click.IntRange(0, 64),
         ),
     )
+    hang_timeout_secs: int = field(
+        default=30,
+        metadata=flag(
+            "Seconds for which a process of --workers may not turn its event loop before it is "
+            "killed and another started; 0: for ever.",
+            click.IntRange(0),
+        ),
+    )
     busy_poll_micros: int = field(
         default=0,
         metadata=flag(

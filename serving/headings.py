@@ -41,7 +41,8 @@ SETTINGS: Final[Mapping[str, Sequence[str]]] = {
         *("grpc_server_cert", "grpc_server_key", "grpc_root_cert"),
     ),
     "Start and stop": (
-        *("id", "exit_on_error", "strict_readiness", "exit_timeout_secs", "exit_grace_secs"),
+        *("id", "exit_on_error", "strict_readiness"),
+        *("exit_timeout_secs", "exit_grace_secs", "hang_timeout_secs"),
     ),
     "Metrics": (
         *("allow_cpu_metrics", "allow_gpu_metrics", "metrics_interval_ms", "metrics_config"),

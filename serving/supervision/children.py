@@ -1,6 +1,7 @@
 """Processes made by forking: they begin with all modules loaded, and share that memory."""
 
 import atexit
+import faulthandler
 import json
 import logging
 import os
@@ -14,11 +15,14 @@ from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from serving.errors import ServingError
 from serving.orphans import end_with
+from serving.supervision.pulse import Pulse
 
 logger = logging.getLogger("penstock.server")
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM)
 _CAUGHT: Final = (*FORWARDED, signal.SIGCHLD)
+# Has a child write to standard error where each of its threads is, and go on.
+WHERE: Final = signal.SIGUSR2
 # What fits into one datagram everywhere.
 _MAX_TEXT: Final = 60_000
 
@@ -31,8 +35,8 @@ class Report(NamedTuple):
     text: str = ""
 
 
-# What a child does, given how to report an event with a text.
-Role: TypeAlias = Callable[[Callable[[str, str], None]], None]
+# What a child does, given how to report an event with a text, and what is to beat meanwhile.
+Role: TypeAlias = Callable[[Callable[[str, str], None], Pulse], None]
 
 
 class Reports:
@@ -68,6 +72,7 @@ class Child:
 
     name: str
     pid: int
+    pulse: Pulse
     since: float = field(default_factory=time.monotonic)
 
     def send(self, number: signal.Signals) -> None:
@@ -83,6 +88,7 @@ def start(name: str, role: Role, reports: Reports) -> Child:
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
+    pulse = Pulse()
     # What is sent to the child before it is one would be taken by the handlers of its parent.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
     try:
@@ -92,8 +98,8 @@ def start(name: str, role: Role, reports: Reports) -> Child:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if not pid:
-        _run(name, role, reports)
-    return Child(name, pid)
+        _run(name, role, reports, pulse)
+    return Child(name, pid, pulse)
 
 
 def _detach(parent: int) -> None:
@@ -103,13 +109,15 @@ def _detach(parent: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in _CAUGHT:
         signal.signal(number, signal.SIG_DFL)
+    if sys.stderr is not None:
+        faulthandler.register(WHERE)
 
 
-def _run(name: str, role: Role, reports: Reports) -> NoReturn:
+def _run(name: str, role: Role, reports: Reports, pulse: Pulse) -> NoReturn:
     """What a child does until its end; nothing of the parent's stack is ever returned to."""
     code = 1
     try:
-        role(lambda event, text: reports.send(Report(name, event, text)))
+        role(lambda event, text: reports.send(Report(name, event, text)), pulse)
         code = 0
     except ServingError as error:
         reports.send(Report(name, "failed", error.message))

@@ -15,6 +15,7 @@ from serving.gateway.server import serve
 from serving.logs import Logs
 from serving.settings import Settings
 from serving.supervision import ports
+from serving.supervision.pulse import Pulse
 from serving.workers.door import Door
 from serving.workers.joined import JoinedEngine, Peer
 from serving.workers.recovery import LastingCounts, LastingModels, Ledgers, restore_models
@@ -42,6 +43,7 @@ def run_engine(
     seats: Sequence[Seat],
     index: int,
     report: Callable[[str, str], None],
+    pulse: Pulse,
 ) -> None:
     """Execute the models for the workers until a signal.
 
@@ -66,7 +68,7 @@ def run_engine(
         engine, own = process.service.engine, process.settings
         await serve(engine, own, process.extensions, load, lambda _: None)
 
-    event_loop.run(main())
+    event_loop.run(pulse.during(main()))
 
 
 class _EngineProcess:
@@ -142,7 +144,11 @@ def _for_the_engine(settings: Settings, seats: Sequence[Seat], index: int) -> Se
 
 
 def run_worker(
-    settings: Settings, logs: Logs, seats: Sequence[Seat], report: Callable[[str, str], None]
+    settings: Settings,
+    logs: Logs,
+    seats: Sequence[Seat],
+    report: Callable[[str, str], None],
+    pulse: Pulse,
 ) -> None:
     """Parse and answer until a signal."""
     _leave_the_telling_to_the_supervisor()
@@ -160,7 +166,7 @@ def run_worker(
 
         await serve(engine, own, extensions, load, lambda _: None)
 
-    event_loop.run(main())
+    event_loop.run(pulse.during(main()))
 
 
 def _name_in_logs(name: str) -> None:

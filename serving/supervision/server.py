@@ -39,6 +39,7 @@ def serve(settings: Settings, logs: Logs, announce: Callable[[str], None]) -> No
             },
             live=partial(logger.info, "live: %s; loading the models", ports.addresses(ours)),
             ready=announce,
+            patience=ours.hang_timeout_secs,
         ).run()
 
 

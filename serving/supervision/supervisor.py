@@ -14,6 +14,7 @@ from typing import Final
 from serving.errors import ServingError
 from serving.supervision import children
 from serving.supervision.children import Child, Report, Reports, Role
+from serving.supervision.pulse import INTERVAL
 
 logger = logging.getLogger("penstock.server")
 
@@ -27,14 +28,24 @@ class Supervisor:
 
     `live` is called when all have said so for the first time, `ready` with the text of the one that
     is ready first. Until then, a process that ends ends the start; from then on it is replaced.
+    One whose pulse stops for `patience` seconds is killed; 0 waits for ever.
     """
 
     def __init__(
-        self, roles: Mapping[str, Role], live: Callable[[], None], ready: Callable[[str], None]
+        self,
+        roles: Mapping[str, Role],
+        live: Callable[[], None],
+        ready: Callable[[str], None],
+        patience: float,
     ) -> None:
         self._roles = roles
         self._on_live = live
         self._on_ready = ready
+        self._patience = patience
+        # When the pulses were last felt, in seconds of the monotonic clock.
+        self._felt = time.monotonic()
+        # Ids of those that have been told to say where they are.
+        self._hanging: set[int] = set()
         self._reports = Reports()
         self._children: dict[int, Child] = {}
         # When to start what has ended too early, in seconds of the monotonic clock.
@@ -59,7 +70,7 @@ class Supervisor:
             for name in self._roles:
                 self._start(name)
             while self._children or self._due:
-                selector.select(self._patience())
+                selector.select(self._leisure())
                 self._look(signals)
         if self._failure:
             raise ServingError(self._failure)
@@ -80,12 +91,37 @@ class Supervisor:
         for name in [name for name, due in self._due.items() if due <= now]:
             del self._due[name]
             self._start(name)
+        if self._patience and now >= self._felt + INTERVAL:
+            self._feel(now)
 
-    def _patience(self) -> float | None:
+    def _leisure(self) -> float | None:
         """How long there is nothing to do but to listen, in seconds; None: for ever."""
-        if not self._due:
-            return None
-        return max(0.0, min(self._due.values()) - time.monotonic())
+        times = list(self._due.values())
+        if self._patience:
+            times.append(self._felt + INTERVAL)
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _feel(self, now: float) -> None:
+        """Feel the pulse of each process, and kill those that hang."""
+        # Where this process has been stopped for longer, so have been the others.
+        elapsed = min(now - self._felt, 2 * INTERVAL)
+        self._felt = now
+        for child in self._children.values():
+            silence = child.pulse.silence(elapsed)
+            if silence < self._patience:
+                self._hanging.discard(child.pid)
+            elif child.pid in self._hanging:
+                child.send(signal.SIGKILL)
+            else:
+                self._hanging.add(child.pid)
+                logger.error(
+                    "the %s (process %d) has not turned its event loop for %.0f s: killing it, "
+                    "once it has written where it is to standard error",
+                    child.name,
+                    child.pid,
+                    silence,
+                )
+                child.send(children.WHERE)
 
     def _start(self, name: str) -> None:
         try:
@@ -122,6 +158,7 @@ class Supervisor:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 del self._children[pid]
+                self._hanging.discard(pid)
                 if not self._is_stopping:
                     self._replace(child, status)
 

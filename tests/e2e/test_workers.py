@@ -281,6 +281,16 @@ def test_an_engine_that_cannot_write_counts_down_says_so_answers_and_tries_again
     assert len([line for line in server.log if "cannot write down what was counted" in line]) == 1
 
 
+def test_processes_that_hang_are_replaced(tmp_path: Path) -> None:
+    add_identity(tmp_path)
+    flags = ("--workers=1", "--hang-timeout-secs=3")
+    with penstock_server(*flags, repository=tmp_path) as server:
+        for name in ("engine", "worker 1"):
+            kill(server, name, by=signal.SIGSTOP)
+            server.wait_for(rf"the {name} \(process \d+\) has not turned its event loop for \d+ s")
+            until_ready(server)
+
+
 def test_a_stop_answers_what_was_accepted_and_leaves_no_process(tmp_path: Path) -> None:
     add_models(tmp_path, seconds=2)
     with penstock_server(*FLAGS, repository=tmp_path) as server:
