@@ -39,6 +39,8 @@ _CONTENTS: Final = {
 # Of the names reserved for Triton, the one that a client of a stream may set.
 _STREAM_PARAMETERS: Final = frozenset({"triton_enable_empty_final_response"})
 _MAX_INT64: Final = 2**63 - 1
+# Unsigned integers that clients write, and Triton reads, as an int64_param of the same 64 bits.
+_UNSIGNED: Final = frozenset({"sequence_id", "timeout"})
 
 
 def decode_infer(message: Any, deadline: int | None = None) -> InferenceRequest:
@@ -63,9 +65,7 @@ def decode_infer_with(
         model=message.model_name,
         version=message.model_version,
         id=message.id,
-        parameters=request_parameters(
-            _parameters(message.parameters, "parameters"), _STREAM_PARAMETERS
-        ),
+        parameters=request_parameters(_request_parameters(message), _STREAM_PARAMETERS),
         inputs=_decode_inputs(message, regions),
         outputs=_decode_outputs(message.outputs),
         deadline=deadline,
@@ -94,6 +94,13 @@ def encode_infer(response: InferenceResponse, places: Places | None = None) -> A
     return message
 
 
+def set_request_parameter(message: Any, name: str, value: Parameter) -> None:
+    """Let the parameter `name` of a `ModelInferRequest` hold `value`, as Triton takes it."""
+    if name in _UNSIGNED and type(value) is int and value > _MAX_INT64:
+        value -= 2**64
+    set_parameter(message.parameters[name], value)
+
+
 def set_parameter(message: Any, value: Parameter) -> None:
     """Let an `InferParameter` hold `value`, a 64-bit integer if it is one."""
     match value:
@@ -107,6 +114,15 @@ def set_parameter(message: Any, value: Parameter) -> None:
             message.double_param = value
         case str():
             message.string_param = value
+
+
+def _request_parameters(message: Any) -> dict[str, Parameter]:
+    values = _parameters(message.parameters, "parameters")
+    for name in _UNSIGNED & values.keys():
+        value = values[name]
+        if type(value) is int and value < 0:
+            values[name] = value + 2**64
+    return values
 
 
 def _decode_inputs(message: Any, regions: Regions | None) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from serving.types import (
 )
 from serving.wire import raw_tensors
 from serving.wire.fields import tensor_header
-from serving.wire.proto import set_parameter
+from serving.wire.proto import set_request_parameter
 
 # Asked of a server: to be told of the end of a request on a stream, by an answer if need be.
 _WANT_END: Final = "triton_enable_empty_final_response"
@@ -33,7 +33,7 @@ def encode_request(request: InferenceRequest, is_streamed: bool = False) -> Any:
     )
     for name, value in request.parameters.items():
         if name != _WANT_END:
-            set_parameter(message.parameters[name], value)
+            set_request_parameter(message, name, value)
     if is_streamed:
         message.parameters[_WANT_END].bool_param = True
     for tensor in request.inputs:

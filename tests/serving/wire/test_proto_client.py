@@ -60,6 +60,14 @@ def test_a_server_reads_the_request_that_was_meant(
     assert read.parameters == parameters
 
 
+@pytest.mark.parametrize("name", ["sequence_id", "timeout"])
+@pytest.mark.parametrize("value", [1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_large_integer_of_the_protocol_goes_as_triton_takes_it(name: str, value: int) -> None:
+    message = proto_client.encode_request(InferenceRequest("m", (), parameters={name: value}))
+    assert message.parameters[name].WhichOneof("parameter_choice") == "int64_param"
+    assert proto.decode_infer(message).parameters == {name: value}
+
+
 def test_a_stream_is_asked_to_tell_its_end_whatever_the_client_wants() -> None:
     name = "triton_enable_empty_final_response"
     meant = InferenceRequest("m", (), parameters={name: False})

@@ -144,8 +144,8 @@ REFUSED = [
     (same_name_twice("outputs"), "outputs[1].name: expected each name once, got 'x' again"),
     (with_parameter("mine"), "parameters.mine: expected a value, got none"),
     (
-        with_parameter("timeout", int64_param=-1),
-        "parameters.timeout: expected an unsigned 64-bit integer of microseconds, got -1",
+        with_parameter("timeout", double_param=0.5),
+        "parameters.timeout: expected an unsigned 64-bit integer of microseconds, got 0.5",
     ),
     (
         with_parameter("sequence_start", int64_param=1),
@@ -176,6 +176,12 @@ def test_shared_memory_is_refused_as_unsupported(field: str) -> None:
     item.parameters["shared_memory_region"].string_param = "r"
     with pytest.raises(Unsupported, match=rf"^{field}\[0\]\.parameters\.shared_memory_region: "):
         proto.decode_infer(request)
+
+
+@pytest.mark.parametrize("name", ["sequence_id", "timeout"])
+def test_64_bits_of_an_int64_param_are_unsigned_where_the_protocol_means_them_so(name: str) -> None:
+    request = with_parameter(name, int64_param=-1)
+    assert proto.decode_infer(request).parameters == {name: 2**64 - 1}
 
 
 def test_a_stream_may_ask_for_an_empty_final_response() -> None:
