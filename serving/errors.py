@@ -8,7 +8,8 @@
     ├── NotFound                 no such model, version or region
     ├── AlreadyExists            the name is taken
     ├── Unsupported              valid in the protocol, not offered by this server
-    │   └── Decoupled            one response asked of a model that gives any number of them
+    │   ├── Decoupled            one response asked of a model that gives any number of them
+    │   └── UnknownEncoding      a body that is packed as none is unpacked here
     ├── Unauthenticated          who the caller is has not been shown
     ├── PermissionDenied         the caller may not do this
     ├── Restricted               asked for without the header that opens it
@@ -119,6 +120,10 @@ class Decoupled(Unsupported):
     def asked_over(cls, way: str) -> Self:
         """The error in Triton's words, of which the way of asking is the first."""
         return cls(f"{way} doesn't support models with decoupled transaction policy")
+
+
+class UnknownEncoding(Unsupported):
+    """The body is packed in a way that this server does not unpack."""
 
 
 class Unauthenticated(ServingError):

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from serving.errors import Code, Decoupled, ServingError, Unauthenticated, Unsupported
+from serving.errors import Code, Decoupled, ServingError, Unauthenticated, UnknownEncoding
 from serving.gateway import body, server_timing
 from serving.gateway.errors import UNEXPECTED, retry_after
 from serving.wire import rest_documents as documents
@@ -39,7 +39,7 @@ def of_error(error: ServingError, status: Mapping[Code, int]) -> Answer:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Decoupled):
         error = Decoupled.asked_over("HTTP end point")
-    elif isinstance(error, Unsupported):
+    if isinstance(error, UnknownEncoding):
         headers["Accept-Encoding"] = body.ACCEPTED_ENCODINGS
     return Answer(documents.error(error.message), status[error.code], headers=headers)
 

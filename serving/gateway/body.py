@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from serving.errors import Cancelled, InvalidArgument, PayloadTooLarge, Unsupported
+from serving.errors import Cancelled, InvalidArgument, PayloadTooLarge, UnknownEncoding
 
 # zlib's window sizes: a gzip wrapper only; a zlib wrapper, which is what HTTP calls deflate.
 _WINDOWS: Final = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
@@ -24,7 +24,7 @@ _LONG: Final = 64 * 1024
 async def read(request: Request, limit: int) -> bytes:
     """The body of `request`, at most `limit` bytes before and after decompression.
 
-    Raises PayloadTooLarge, InvalidArgument for broken compressed data, Unsupported for a
+    Raises PayloadTooLarge, InvalidArgument for broken compressed data, UnknownEncoding for a
     Content-Encoding that is not accepted, Cancelled if the client goes before it has sent all.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -33,7 +33,7 @@ async def read(request: Request, limit: int) -> bytes:
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(f"{announced} bytes", limit)
     if encoding not in ("identity", "") and encoding not in _WINDOWS:
-        raise Unsupported(
+        raise UnknownEncoding(
             f"Content-Encoding is {encoding!r}, expected one of: {ACCEPTED_ENCODINGS}"
         )
     body = await _received(request, limit)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Final
 
-from serving.errors import InvalidArgument
+from serving.errors import InvalidArgument, Unsupported
 from serving.types import Parameters, RequestedOutput
 from serving.wire.fields import check_many, fault, show, tensor_name
 
 _MAX_UINT64: Final = 2**64 - 1
 _MIN_INT64: Final = -(2**63)
+_MAX_SEQUENCE_ID: Final = 128  # bytes
 _NOTHING: Final = frozenset[str]()
 
 
@@ -38,7 +39,8 @@ def request_parameters(given: Mapping[str, Any], allowed: Container[str] = _NOTH
     """The checked parameters of a request; those of the protocol by their own types.
 
     `allowed` names reserved ones that mean something where the request came from. Raises
-    InvalidArgument for other reserved names and for values that no parameter can hold.
+    InvalidArgument for other reserved names and for values that no parameter can hold, and, as
+    Triton does, Unsupported for the id of a sequence that is too long a text.
     """
     check_many(given, "parameters")
     for name, value in given.items():
@@ -46,6 +48,8 @@ def request_parameters(given: Mapping[str, Any], allowed: Container[str] = _NOTH
             is_valid, expected = _PROTOCOL[name]
             if not is_valid(value):
                 raise fault(f"parameters.{name}", expected, value)
+            if type(value) is str and len(value.encode()) > _MAX_SEQUENCE_ID:
+                raise Unsupported("string correlation ID cannot be longer than 128 characters")
         elif _is_reserved(name) and name not in allowed:
             raise InvalidArgument(
                 f"parameters.{name}: the name is reserved; 'headers' and parameter keys starting "

@@ -97,6 +97,10 @@ FAULTS: Final[dict[str, Infer]] = {
     "a negative timeout": Infer("simple", ROW, parameters={"timeout": -1}),
     "a priority that is a text": Infer("simple", ROW, parameters={"priority": "high"}),
     "a sequence id that is a real": Infer("simple", ROW, parameters={"sequence_id": 0.5}),
+    "a sequence id of too many characters": Infer(
+        "simple", ROW, parameters={"sequence_id": 129 * "x"}
+    ),
+    "a negative sequence id": Infer("simple", ROW, parameters={"sequence_id": -1}),
     "a sequence start that is a number": Infer("simple", ROW, parameters={"sequence_start": 1}),
     "classes of which there is a text": Infer(
         "simple", ROW, [Output("OUTPUT0", {"classification": "2"})]

@@ -103,6 +103,7 @@ DIFFERENCES: Final = (
                     "a negative timeout",
                     "a priority that is a text",
                     "a sequence id that is a real",
+                    "a negative sequence id",
                     "a sequence start that is a number",
                     "classes of which there is a text",
                     "a negative count of classes",

@@ -100,9 +100,16 @@ def test_an_output_overrides_how_the_request_wants_its_answer() -> None:
     assert "binary_data_output" not in request.parameters
 
 
-def test_a_sequence_may_be_known_by_a_string() -> None:
-    request, _ = rest.decode_infer("m", "", body(parameters={"sequence_id": "abc"}))
-    assert request.parameters == {"sequence_id": "abc"}
+@pytest.mark.parametrize("name", ["abc", 128 * "x", 64 * "é"])
+def test_a_sequence_may_be_known_by_a_string(name: str) -> None:
+    request, _ = rest.decode_infer("m", "", body(parameters={"sequence_id": name}))
+    assert request.parameters == {"sequence_id": name}
+
+
+@pytest.mark.parametrize("name", [129 * "x", 65 * "é"])
+def test_the_string_of_a_sequence_has_an_end(name: str) -> None:
+    with pytest.raises(Unsupported, match="cannot be longer than 128 characters"):
+        rest.decode_infer("m", "", body(parameters={"sequence_id": name}))
 
 
 def test_bytes_inputs_are_strings_held_as_utf8() -> None:
