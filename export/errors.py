@@ -3,6 +3,7 @@
 ExportError
 ├── ConversionFailed      the checkpoint cannot be written as ONNX
 ├── ModuleRefused         a torch module that cannot be built, or its weights not loaded
+├── RunTooLong            a model that may never come to an end
 ├── GateRefused           the model is not what it should be; nothing was published
 │   ├── FileRefused       an ONNX file that is not whole, not valid or not for ONNX Runtime
 │   ├── DataRefused       the data set is not the one that the checkpoint was measured on
@@ -27,6 +28,10 @@ class ConversionFailed(ExportError):
 
 
 class ModuleRefused(ExportError):
+    pass
+
+
+class RunTooLong(ExportError):
     pass
 
 

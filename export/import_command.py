@@ -7,7 +7,8 @@ import click
 
 from export import options
 from export.errors import ExportError
-from export.job import MAX_BATCH_SIZE, MOST_ROWS, ImportJob, Tolerance
+from export.job import MAX_BATCH_SIZE, MOST_ROWS, RUN_TIMEOUT, ImportJob, Tolerance
+from training.options import Number
 
 
 @click.command("import")
@@ -21,6 +22,13 @@ from export.job import MAX_BATCH_SIZE, MOST_ROWS, ImportJob, Tolerance
     help="Most rows in one execution; 0 for a model that shall not batch.",
 )
 @options.sample("An")
+@click.option(
+    "--run-timeout",
+    type=Number(min=0, max=1e6, min_open=True),
+    default=RUN_TIMEOUT,
+    show_default=True,
+    help="Seconds that one run of the model may take.",
+)
 @options.tolerance("a row in a batch and the row alone")
 def import_(
     model: Path, absolute_tolerance: float, relative_tolerance: float, **others: Any

@@ -24,6 +24,7 @@ from export import (
 )
 from export.errors import FileRefused, GateRefused, RowsRefused
 from export.job import MAX_BATCH_SIZE, ImportJob
+from export.limited import limited
 from export.onnx_model import Feed, OnnxModel, Outputs
 from export.publish import Published, check_name, publish
 from serving import passport as passports
@@ -75,12 +76,13 @@ def _wanted_rows(job: ImportJob, name: str) -> int:
 def _try(job: ImportJob, model: OnnxModel, wanted: int) -> RowsProof:
     """Runs the model; RowsRefused where batches were asked for that it does not make."""
     reason = _no_batches(model.signature, wanted)
+    run = limited(model, job.source, job.run_timeout)
     specs = [spec for spec in model.signature.inputs if not spec.optional]
     try:
         if reason:
-            proof = _try_whole(job, model, specs, reason)
+            proof = _try_whole(job, run, specs, reason)
         else:
-            proof = _try_rows(job, model, specs, wanted)
+            proof = _try_rows(job, run, specs, wanted)
     except FileRefused:
         raise
     except GateRefused as error:
@@ -102,7 +104,7 @@ def _no_batches(signature: Signature, wanted: int) -> str:
 
 
 def _try_rows(
-    job: ImportJob, model: OnnxModel, specs: Sequence[TensorSpec], wanted: int
+    job: ImportJob, model: Callable[[Feed], Outputs], specs: Sequence[TensorSpec], wanted: int
 ) -> RowsProof:
     """Runs a model whose inputs begin with the batch on rows alone and together."""
     one_row = [replace(spec, dims=spec.dims[1:]) for spec in specs]
@@ -117,7 +119,7 @@ def _try_rows(
 
 
 def _try_whole(
-    job: ImportJob, model: OnnxModel, specs: Sequence[TensorSpec], reason: str
+    job: ImportJob, model: Callable[[Feed], Outputs], specs: Sequence[TensorSpec], reason: str
 ) -> RowsProof:
     """Runs a model that does not batch on inputs of its whole shapes."""
 

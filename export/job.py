@@ -14,6 +14,7 @@ MOST_ROWS = 65_536  # that may be asked for: the gates hold a batch of so many i
 AUTO = "auto"
 PRECISIONS = ("fp32", "int8", "fp16")
 ENGINES = ("fp32", "fp16", "int8")  # what TensorRT may compute in
+RUN_TIMEOUT = 600.0
 MAX_LOSS = 0.5  # points of accuracy that a variant may lose, or per cent that its error may grow
 PARTS = ("decoder",)  # of networks, that can be exported as models of their own
 
@@ -59,7 +60,7 @@ class Job:
 class ImportJob:
     """The ONNX file `source` as a version. `name` None stands for the file's; the others are as in
     Job, except that `max_batch_size` 0 is a model that does not batch. `sample` is an .npz file of
-    inputs, None for generated ones."""
+    inputs, None for generated ones, and `run_timeout` the seconds that a run may take."""
 
     source: Path
     repository: Path = REPOSITORY
@@ -67,6 +68,7 @@ class ImportJob:
     version: int | None = None
     max_batch_size: int | None = None
     sample: Path | None = None
+    run_timeout: float = RUN_TIMEOUT
     tolerance: Tolerance = field(default_factory=Tolerance)
 
 

@@ -46,6 +46,7 @@ class OnnxModel:
             raise GateRefused(f"ONNX Runtime cannot load the model: {error}") from error
         if provider not in self._session.get_providers():  # it goes on without, unasked
             raise GateRefused(f"ONNX Runtime's {provider} does not load")
+        self._run_options = onnxruntime.RunOptions()
         self.inputs = [given.name for given in self._session.get_inputs()]
         self.outputs = [output.name for output in self._session.get_outputs()]
         nodes = (*self._session.get_inputs(), *self._session.get_outputs())
@@ -88,16 +89,20 @@ class OnnxModel:
             name: np.asarray(result) for name, result in zip(self.outputs, results, strict=True)
         }
 
+    def stop(self) -> None:
+        """Have the run that is under way, and any after it, fail early; for any thread."""
+        self._run_options.terminate = True
+
     def _run(self, feed: Feed) -> list[Any]:
         if not self._bfloat16:
-            return list(self._session.run(self.outputs, dict(feed)))
+            return list(self._session.run(self.outputs, dict(feed), self._run_options))
         values = {
             name: _words(array)
             if name in self._bfloat16
             else onnxruntime.OrtValue.ortvalue_from_numpy(array)
             for name, array in feed.items()
         }
-        results = self._session.run_with_ort_values(self.outputs, values)
+        results = self._session.run_with_ort_values(self.outputs, values, self._run_options)
         return [
             _floats(result) if name in self._bfloat16 else result.numpy()
             for name, result in zip(self.outputs, results, strict=True)

@@ -8,13 +8,12 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.e2e.scrape import scrape
 from tests.e2e.server import Server, penstock_server
+from tests.endless import FOR_EVER, looping
 
-FOR_EVER: Final = 2**62
 _CONFIG: Final = """\
 backend: "onnxruntime"
 input { name: "rounds" data_type: TYPE_INT64 dims: 1 }
@@ -25,39 +24,10 @@ output { name: "done" data_type: TYPE_INT64 dims: 1 }
 def add_loop(repository: Path, name: str) -> None:
     """A model that goes round as often as it is told, and says how often that was.
 
-    Of a fixed shape, and over at once for the zeros of its warm-up: nothing but the graph itself
-    tells that it may take long.
+    It is over at once for the zeros of its warm-up: nothing but the graph itself tells that it may
+    take long.
     """
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["go"], ["go_on"]),
-            helper.make_node("Add", ["before", "one"], ["after"]),
-        ],
-        "round",
-        [
-            helper.make_tensor_value_info("index", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("before", TensorProto.INT64, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("after", TensorProto.INT64, [1]),
-        ],
-    )
-    graph = helper.make_graph(
-        [
-            helper.make_node("Squeeze", ["rounds"], ["count"]),
-            helper.make_node("Loop", ["count", "", "zero"], ["done"], body=body),
-        ],
-        "rounds",
-        [helper.make_tensor_value_info("rounds", TensorProto.INT64, [1])],
-        [helper.make_tensor_value_info("done", TensorProto.INT64, [1])],
-        [
-            helper.make_tensor("zero", TensorProto.INT64, [1], [0]),
-            helper.make_tensor("one", TensorProto.INT64, [1], [1]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = looping()
     (repository / name / "1").mkdir(parents=True)
     (repository / name / "1/model.onnx").write_bytes(model.SerializeToString())
     (repository / name / "config.pbtxt").write_text(_CONFIG)

@@ -1,0 +1,62 @@
+"""An import does not wait for ever for a model that may never come to an end."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE, STDOUT
+from typing import Final
+
+import pytest
+
+from export.errors import RunTooLong
+from export.importing import import_model
+from export.job import ImportJob
+from tests.endless import FOR_EVER, looping
+from tests.export.onnx_graphs import written
+
+IMPORT: Final = (sys.executable, "-m", "penstock", "import")
+
+
+def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    source = written(tmp_path, looping(FOR_EVER))
+    job = ImportJob(source, tmp_path / "models", run_timeout=0.5)
+
+    with pytest.raises(RunTooLong) as refused:
+        import_model(job)
+
+    assert f"{source}: the model takes longer than 0.5 s for rounds [1]; give it" in str(
+        refused.value
+    )
+    assert not job.repository.exists()
+
+
+def test_a_loop_that_ends_is_imported(tmp_path: Path) -> None:
+    job = ImportJob(written(tmp_path, looping()), tmp_path / "models")
+
+    assert import_model(job).passport.rows is not None
+
+
+def test_ctrl_c_ends_a_run(tmp_path: Path) -> None:
+    command = (*IMPORT, written(tmp_path, looping(FOR_EVER)), "--repository", tmp_path / "models")
+    with subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            while "Run it" not in process.stdout.readline():
+                assert process.poll() is None
+            began = computed(process.pid)
+            while computed(process.pid) < began + 1:
+                pass
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+        assert "Aborted!" in process.stdout.read()
+    assert not (tmp_path / "models").exists()
+
+
+def computed(pid: int) -> float:
+    """Seconds of a processor; a model without an end takes as many as one looks on for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) / os.sysconf("SC_CLK_TCK")
