@@ -14,7 +14,7 @@ import http.client
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,12 +126,15 @@ def saturated(address: str, connections: int, into: list[float]) -> Iterator[Non
     enough, begun = threading.Event(), threading.Barrier(connections + 1)
 
     def ask() -> None:
-        caller = Caller(address, SLOW)
-        caller.ask()
-        begun.wait()
-        while not enough.is_set():
-            into.append(caller.ask())
-        caller.close()
+        with closing(Caller(address, SLOW)) as caller:
+            try:
+                caller.ask()
+            except BaseException:
+                begun.abort()
+                raise
+            begun.wait()
+            while not enough.is_set():
+                into.append(caller.ask())
 
     threads = [threading.Thread(target=ask) for _ in range(connections)]
     for thread in threads:
