@@ -3,8 +3,13 @@
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from serving.errors import ServingError
+
+# Of the same kind, and of another one: an EC key for an RSA certificate.
+_OTHERS_KEY: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+_TOO_WEAK: Final = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +46,28 @@ def take_chain(
     try:
         context.load_cert_chain(certificate.path, key.path)
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise ServingError(
-                f"{key} is not the key of the first certificate in {certificate}: give the key "
-                "that it was made with, and that certificate before those that vouch for it"
-            ) from None
-        raise ServingError(f"{key} holds no private key in PEM") from None
+        raise ServingError(_why_not(certificate, key, error.reason)) from None
     except OSError as error:
         raise ServingError(f"cannot read {certificate}: {error.strerror}") from error
     if (certificate.read(), key.read()) != found:
         # OpenSSL reads files, and has read others.
         raise ServingError(f"the files of --{certificate.flag} are being written")
+
+
+def _why_not(certificate: PemFile, key: PemFile, reason: str | None) -> str:
+    """What keeps them from being shown, by the name that OpenSSL has for it, if it has one."""
+    if reason in _OTHERS_KEY:
+        return (
+            f"{key} is not the key of the first certificate in {certificate}: give the key "
+            "that it was made with, and that certificate before those that vouch for it"
+        )
+    if reason in _TOO_WEAK:
+        return (
+            f"{certificate} holds a certificate whose key is too short or whose digest too weak "
+            f"for OpenSSL ({reason}): have it issued for an RSA key of 2048 bits or more, or an "
+            "EC key, and signed with SHA-256"
+        )
+    return f"{key} holds no private key in PEM"
 
 
 def take_roots(context: ssl.SSLContext, roots: PemFile, found: bytes) -> None:

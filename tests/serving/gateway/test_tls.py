@@ -1,5 +1,6 @@
 """Flags of TLS want their partners, and files that hold what they are for; the cure is told."""
 
+import datetime
 import logging
 import ssl
 from collections.abc import Callable
@@ -7,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from serving.errors import ServingError
 from serving.gateway import tls
@@ -86,6 +92,21 @@ def another_key(files: Files) -> None:
     files.key.write_bytes(Authority().issue(folder).key.read_bytes())
 
 
+def key_of_another_kind(files: Files) -> None:
+    other = trustme.CA().issue_cert("localhost", key_type=trustme.KeyType.RSA)
+    files.key.write_bytes(other.private_key_pem.bytes())
+
+
+def short_key(files: Files) -> None:
+    key = rsa.generate_private_key(65537, 1024)
+    nobody = x509.Name([])
+    day = datetime.datetime(2026, 1, 1)
+    made = x509.CertificateBuilder(nobody, nobody, key.public_key(), 1, day, day)
+    files.certificate.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    plain = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    files.key.write_bytes(key.private_bytes(*plain))
+
+
 def encrypted(files: Files) -> None:
     files.key.write_bytes(ENCRYPTED)
 
@@ -108,6 +129,14 @@ def no_root(files: Files) -> None:
     [
         (swapped, "--{0}-server-cert {1.certificate} holds no certificates in PEM"),
         (another_key, "--{0}-server-key {1.key} is not the key of the first certificate in"),
+        (
+            key_of_another_kind,
+            "--{0}-server-key {1.key} is not the key of the first certificate in",
+        ),
+        (
+            short_key,
+            "--{0}-server-cert {1.certificate} holds a certificate whose key is too short",
+        ),
         (encrypted, "--{0}-server-key {1.key} is encrypted, and nobody is there"),
         (no_certificate, "--{0}-server-cert {1.certificate} holds no certificates in PEM"),
         (no_key, "--{0}-server-key {1.key} holds no private key in PEM"),
