@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from serving.config import from_json
 from serving.engine import agreement, dependents
-from serving.engine.loading import Override
+from serving.engine.loading import Override, Plan
 from serving.engine.override import check_files, unpack
 from serving.engine.places import Folder
 from serving.engine.registry import UNLOADED, Record, Registry
@@ -44,6 +44,8 @@ class ModelControl:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._changes: set[asyncio.Task[None]] = set()
         self._watchers: list[Callable[[], None]] = []
+        # Those that were ever made of others: few of many, in the order in which they came.
+        self._composed: dict[str, Record] = {}
         self._closing = False
 
     def watch(self, changed: Callable[[], None]) -> None:
@@ -73,6 +75,8 @@ class ModelControl:
         await asyncio.gather(*self._changes, return_exceptions=True)
         for name in dependents.users_first(self._parts()):
             await self._withdraw(self._registry.record(name))
+        for record in self._registry:
+            await self._withdraw(record)
         await self._rollout.close()
 
     async def _change(self, change: Coroutine[Any, Any, None]) -> None:
@@ -121,17 +125,22 @@ class ModelControl:
         in_force = known.override if known else None
         plan = await self._rollout.plan(repository, name, override or in_force)
         record = self._registry.record(name)
-        record.ask(plan, by_name)
+        self._ask(record, plan, by_name)
         for part in plan.parts:
             await self._load_part(record, part, (*above, name))
         async with self._lock(name):
             # The lock may have been waited for, and the model unloaded meanwhile: look again.
             plan = await self._rollout.plan(repository, name, override or record.override)
-            record.ask(plan, by_name)
+            self._ask(record, plan, by_name)
             await self._rollout.serve(record, plan)
         for user in dependents.direct_users(name, self._parts()):
             if user not in above:
                 await self._reload(self._registry.record(user))
+
+    def _ask(self, record: Record, plan: Plan, by_name: bool) -> None:
+        record.ask(plan, by_name)
+        if plan.parts:
+            self._composed[record.name] = record
 
     async def _load_part(self, record: Record, part: str, above: tuple[str, ...]) -> None:
         """Load a part of the model of `record`, which may do with the part as it serves already."""
@@ -195,7 +204,7 @@ class ModelControl:
     def _parts(self) -> dependents.Parts:
         return {
             record.name: record.plan.parts
-            for record in self._registry
+            for record in self._composed.values()
             if record.plan and record.wanted
         }
 

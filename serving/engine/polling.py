@@ -54,8 +54,9 @@ class Poller:
             logger.info("the repositories can be polled again")
             self._fault = ""
         await asyncio.gather(*map(self._follow, names))
+        present = frozenset(names)
         for record in self._registry:
-            if record.wanted and record.name not in names:
+            if record.wanted and record.name not in present:
                 logger.info("%s has gone from the repositories", record.name)
                 self._seen.pop(record.name, None)
                 await self._control.unload(record.name)

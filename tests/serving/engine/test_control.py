@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from serving.engine.registry import Record, Registry
 from serving.errors import Code, InvalidArgument, LoadFailed, NotFound, Unavailable
 from serving.settings import ModelControlMode
 from tests.serving.engine.numbered import (
@@ -289,3 +291,21 @@ async def test_a_named_model_that_does_not_load_fails_the_start_or_is_told(
         async with engine_over(folders.root, **settings) as engine:  # type: ignore[arg-type]
             assert await index(engine) == [("a", "1", "READY")]
     assert "failed to load 'nobody'" in caplog.text
+
+
+async def test_a_load_and_an_unload_go_through_no_other_models(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        folders.add(name, 1)
+
+    def refuse(_: Registry) -> Iterator[Record]:
+        raise AssertionError("of thousands, each would cost as much as all")
+
+    async with engine_over(folders.root) as engine:
+        await engine.load("b", PLAIN)
+        with monkeypatch.context() as patch:
+            patch.setattr(Registry, "__iter__", refuse)
+            await engine.load("a", PLAIN)
+            await engine.unload("b")
+        assert await ask(engine, "a") == ("1", 1)
