@@ -179,6 +179,9 @@ _HISTOGRAMS: Final[tuple[tuple[str, str, float, Callable[[VersionStatistics], Hi
 # and autoscalers query, do not.
 _TOTAL: Final = re.compile(rb"^(# (?:HELP|TYPE) nv_\w+)_total ", re.MULTILINE)
 
+# What each family begins with; no sample begins so.
+_HEAD: Final = re.compile(rb"(^# HELP .*\n# TYPE .*\n)", re.MULTILINE)
+
 
 def _labels(statistics: VersionStatistics) -> dict[str, str]:
     tags = {f"_{name}": value for name, value in statistics.tags.items()}
@@ -348,15 +351,53 @@ class Exposition:
         found = gpu_metrics(settings.metrics_interval_ms) if settings.allow_gpu_metrics else None
         self._gpus = [found] if found else []
 
+    def page(self, cache: CacheStatistics | None = None, unloaded: Iterable[str] = ()) -> "Page":
+        """What is answered, so far of no version; `unloaded` are models' names."""
+        whole = _ModelMetrics((), cache, tuple(unloaded), self._config, self._objective)
+        return Page(self._of, b"".join(map(generate_latest, (whole, *self._gpus))), self._process)
+
+    def _of(self, version: VersionStatistics) -> bytes:
+        return generate_latest(_ModelMetrics((version,), None, (), self._config, self._objective))
+
     def render(
         self,
         versions: Iterable[VersionStatistics],
         cache: CacheStatistics | None = None,
         unloaded: Iterable[str] = (),
     ) -> bytes:
-        """The metrics in Prometheus' text format (`CONTENT_TYPE`); `unloaded` are models' names."""
-        families = _ModelMetrics(
-            tuple(versions), cache, tuple(unloaded), self._config, self._objective
-        )
-        tritons = b"".join(generate_latest(each) for each in (families, *self._gpus))
-        return _TOTAL.sub(rb"\1 ", tritons) + generate_latest(self._process)
+        """The metrics in Prometheus' text format (`CONTENT_TYPE`), at one go."""
+        page = self.page(cache, unloaded)
+        for version in versions:
+            page.add(version)
+        return page.content()
+
+
+class Page:
+    """One answer to a scrape, made version by version, as there may be thousands of them.
+
+    `of` renders one version, `whole` is what is told of all of them together, and `process` what
+    is told of the process at the end.
+    """
+
+    def __init__(
+        self, of: Callable[[VersionStatistics], bytes], whole: bytes, process: CollectorRegistry
+    ) -> None:
+        self._of = of
+        self._process = process
+        # The format wants all samples of a family behind one head.
+        self._families: dict[bytes, list[bytes]] = {}
+        self._add(whole)
+
+    def add(self, version: VersionStatistics) -> None:
+        """Tell of one more version; takes a good part of a millisecond."""
+        self._add(self._of(version))
+
+    def content(self) -> bytes:
+        """The whole, in Prometheus' text format."""
+        families = (piece for family in self._families.items() for piece in (family[0], *family[1]))
+        return b"".join(families) + generate_latest(self._process)
+
+    def _add(self, text: bytes) -> None:
+        _, *parts = _HEAD.split(_TOTAL.sub(rb"\1 ", text))
+        for head, samples in zip(parts[::2], parts[1::2], strict=True):
+            self._families.setdefault(head, []).append(samples)

@@ -4,6 +4,7 @@ Health is told there as well: what probes a server must get through when all of 
 are taken, and where REST asks for certificates.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -24,10 +25,13 @@ def metrics_app(engine: Engine, lifecycle: Lifecycle, settings: MetricsSettings)
     exposition = Exposition(settings)
 
     async def metrics(_: Request) -> Response:
-        counted, cache = await engine.counted(), await engine.cache_statistics()
-        content = exposition.render(counted, cache, await engine.unloaded())
+        page = exposition.page(await engine.cache_statistics(), await engine.unloaded())
+        for version in await engine.counted():
+            page.add(version)
+            # Requests are answered meanwhile.
+            await asyncio.sleep(0)
         servers = server_metrics.render(await engine.servers())
-        return Response(content + servers, media_type=CONTENT_TYPE)
+        return Response(page.content() + servers, media_type=CONTENT_TYPE)
 
     return Starlette(
         routes=[

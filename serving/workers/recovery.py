@@ -96,14 +96,28 @@ class LastingCounts(Around):
     async def _save_counts(self) -> None:
         """Write down what is counted, once nothing is missing from it."""
         await self._restored.wait()
-        content = marshal.dumps(records.to_plain(await self._inner.counted()), _FORMAT)
-        if content != self._written and self._ledger.write(content):
-            self._written = content
+        self._write(records.to_plain(await self._inner.counted()))
 
     async def _save_on(self) -> None:
         while True:
             await asyncio.sleep(_INTERVAL)
-            await self._save_counts()
+            await self._save_aside()
+
+    async def _save_aside(self) -> None:
+        """As `_save_counts`, version by version, as there may be thousands of them."""
+        written, plain = self._written, []
+        for version in await self._inner.counted():
+            plain.append(records.to_plain(version))
+            # Requests are answered meanwhile.
+            await asyncio.sleep(0)
+        # What was written since has been told, and must not be followed by less.
+        if self._written is written:
+            self._write(plain)
+
+    def _write(self, plain: list[Any]) -> None:
+        content = marshal.dumps(plain, _FORMAT)
+        if content != self._written and self._ledger.write(content):
+            self._written = content
 
 
 class LastingModels(Around):
