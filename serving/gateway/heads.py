@@ -18,7 +18,8 @@ class Head(NamedTuple):
     """What an infer request says before its body of `size` bytes.
 
     `header_length` is the header HEADER_LENGTH (None: not sent), `accepted` the Accept-Encoding,
-    `fields` all headers, their names in lower case.
+    `fields` all headers, their names in lower case, and `stays` what an answer has to say for the
+    connection to go on: "" but of HTTP/1.0, whose connections end where nobody says otherwise.
     """
 
     model: str
@@ -27,6 +28,7 @@ class Head(NamedTuple):
     header_length: str | None
     accepted: str
     fields: list[tuple[bytes, bytes]]
+    stays: str = ""
 
 
 class Heads:

@@ -36,6 +36,7 @@ _TARGET: Final = re.compile(rb"/v2/models/([\w.+-]+)(?:/versions/([\w.+-]+))?/in
 _HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 # With so much of a body still to come, to have it come to its place is worth the change.
 _LARGE: Final = 64 * 1024
+_STAYS: Final = "connection: keep-alive\r\n"
 # What these ask for, the framework does.
 _ELSEWHERE: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
 
@@ -225,7 +226,7 @@ class HotLane(Guarded):
         size = headers.get(b"content-length", b"")
         if not size.isdigit() or int(size) > lane.limit or not _ELSEWHERE.isdisjoint(headers):
             return None
-        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
+        if not self.parser.should_keep_alive():
             return None
         if not lane.lets_in(self.headers, int(size)):
             return None
@@ -237,6 +238,7 @@ class HotLane(Guarded):
             header_length=None if length is None else length.decode("latin-1"),
             accepted=headers.get(b"accept-encoding", b"").decode("latin-1"),
             fields=self.headers,
+            stays="" if self.parser.get_http_version() == "1.1" else _STAYS,
         )
 
     def on_body(self, body: bytes) -> None:
@@ -310,6 +312,8 @@ class HotLane(Guarded):
         lines = [f"{key.lower()}: {text}\r\n" for key, text in answer.headers.items()]
         if not call.keep_alive:
             lines.append("connection: close\r\n")
+        else:
+            lines.append(call.head.stays)
         lines.append(f"content-length: {size}\r\ncontent-type: {answer.media_type}\r\n\r\n")
         start = self._lane.starts.of(answer.status, self.server_state.default_headers)
         head = start + "".join(lines).encode("latin-1")

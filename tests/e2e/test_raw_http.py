@@ -48,11 +48,17 @@ def sized(body: bytes) -> str:
 
 CHUNKED: Final = "Transfer-Encoding: chunked"
 CLOSE: Final = "Connection: close"
+STAYS: Final = "Connection: keep-alive"
 CASES: Final[dict[str, tuple[bytes, list[int]]]] = {
     "a request of HTTP 1.0": (request(READY, version="1.0"), [200]),
     "an infer request of HTTP 1.0": (
         request(INFER, sized(BODY), body=BODY, version="1.0"),
         [400],
+    ),
+    "infer requests of HTTP 1.0 on one connection": (
+        request(INFER, sized(BODY), STAYS, body=BODY, version="1.0") * 2
+        + request(READY, version="1.0"),
+        [400, 400, 200],
     ),
     "HEAD": (request("HEAD /v2/health/ready", CLOSE), [200]),
     "HEAD where only POST is": (request(INFER.replace("POST", "HEAD"), CLOSE), [405]),

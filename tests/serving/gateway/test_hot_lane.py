@@ -210,6 +210,17 @@ async def test_whatever_asks_for_more_goes_the_whole_way(request_: bytes, status
         assert (answer.status, server.elsewhere) == (status, 1)
 
 
+async def test_of_http_1_0_a_connection_stays_where_it_is_asked_for() -> None:
+    request = post(JSON, headers="Connection: Keep-Alive\r\n", line="POST {} HTTP/1.0")
+    async with serving(m=echo) as (server, _), server.client() as client:
+        for _ in range(3):
+            answer = await client.ask(request)
+            assert answer.status == 200
+            assert answer.headers["connection"] == "keep-alive"
+        assert "connection" not in (await client.ask(post(JSON))).headers
+        assert server.elsewhere == 0
+
+
 async def test_who_may_not_ask_is_refused_by_the_framework_and_who_may_is_in_the_lane() -> None:
     restriction = Restriction((Group.INFERENCE,), "key", "secret")
     async with serving((restriction,), m=echo) as (server, _), server.client() as client:
