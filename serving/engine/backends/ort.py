@@ -5,7 +5,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-from serving.config import CPU, Placement, RuntimeOptions, likely_batch_sizes, runtime_options
+from serving.config import (
+    CPU,
+    LEFT_OUT,
+    Placement,
+    RuntimeOptions,
+    left_out,
+    likely_batch_sizes,
+    runtime_options,
+)
 from serving.config.parameters import ARENA_SHRINKAGE, DEVICE_ALLOCATOR
 from serving.engine.backends import cuda_errors
 from serving.engine.backends.cuda_runtime import CudaRuntime
@@ -45,6 +53,7 @@ class OrtBackend:
         wanted = runtime_options(config)
         share = thread_plan(config, self._threads).share
         options = _session_options(runtime, wanted, share)
+        options.add_session_config_entry(LEFT_OUT, left_out(path, placement.gpu is None))
         chosen = providers(runtime, wanted, placement, path)
         if placement.gpu is not None:
             options.add_session_config_entry(RECORDS, "1")
