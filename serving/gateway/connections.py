@@ -31,6 +31,8 @@ logger = logging.getLogger("penstock.server")
 MAX_HEAD: Final = 64 * 1024
 # What the process has open beside connections: models, libraries, logs.
 _OTHER_FILES: Final = 256
+# What an answer of HTTP/1.0 says, unless its connection ends with it.
+_STAYS: Final = (b"connection", b"keep-alive")
 
 
 class _Trailers(list[tuple[bytes, bytes]]):
@@ -205,6 +207,11 @@ class Guarded(HttpToolsProtocol):
     def begin_request(self) -> None:
         """The head of a request has been parsed, and is not too large."""
         super().on_headers_complete()
+        is_old = self.parser.get_http_version() == "1.0"
+        if is_old and self.parser.should_keep_alive() and not self._others.leaving():
+            # uvicorn ends each connection of HTTP/1.0, whatever was asked for.
+            self.cycle.keep_alive = True
+            self.cycle.default_headers = [*self.cycle.default_headers, _STAYS]
 
     def on_body(self, body: bytes) -> None:
         """More of the body has come."""
