@@ -67,17 +67,23 @@ class OnnxModel:
         )
 
     @property
-    def symbols(self) -> dict[str, tuple[str, ...]]:
-        """What the graph calls each dimension of each tensor; "" where it has no name for it."""
+    def shapes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """The dimensions of each tensor: sizes, names, or None. There are none of a tensor of which
+        the runtime does not know how many there are."""
         session = self._session
         nodes = (
             *session.get_inputs(),
             *session.get_overridable_initializers(),
             *session.get_outputs(),
         )
+        return {node.name: tuple(node.shape) for node in nodes}
+
+    @property
+    def symbols(self) -> dict[str, tuple[str, ...]]:
+        """What the graph calls each dimension of each tensor; "" where it has no name for it."""
         return {
-            node.name: tuple(dim if isinstance(dim, str) else "" for dim in node.shape)
-            for node in nodes
+            name: tuple(dim if isinstance(dim, str) else "" for dim in shape)
+            for name, shape in self.shapes.items()
         }
 
     def __call__(self, feed: Feed) -> Outputs:

@@ -267,6 +267,10 @@ UNFIT: dict[str, tuple[onnx.ModelProto, str]] = {
         ),
         "cannot execute node 'sine' with the operator Sin of the domain ai.onnx",
     ),
+    "an operator made of others": (
+        single("Bernoulli", opsets=(("", 22),)),
+        "cannot execute a node with the operator RandomUniformLike, of which another is made, on",
+    ),
     "an old opset": (single("Relu", opsets=(("", 6),)), "is of opset 6; ONNX Runtime .* reads 7 "),
     "a new opset": (single("Relu", opsets=(("", 60),)), "is of opset 60; ONNX Runtime .* reads 7 "),
     "no opset": (single("Relu", opsets=()), "states no opset"),
@@ -412,6 +416,38 @@ def test_an_output_that_states_no_shape_has_the_one_that_follows(take: Take) -> 
         "model.onnx",
         "passport.json",
     ]
+
+
+def optimised(operator: str, **more: Any) -> onnx.ModelProto:
+    """A norm as ONNX Runtime's optimisers write it into a graph of an older opset."""
+    weights = [numpy_helper.from_array(np.ones(3, np.float32), "weights")]
+    nodes = [node(operator, ["x", "weights"], ["y"], epsilon=1e-5)]
+    return model(nodes, initializers=weights, opsets=(("", 14),), **{"y": ("N", 3)} | more)
+
+
+OF_THE_RUNTIME = {
+    "before its opset": optimised("LayerNormalization"),
+    "in ONNX's domain": optimised("SimplifiedLayerNormalization"),
+    "without a shape": optimised("SimplifiedLayerNormalization", y=None),
+    "without its opset": single("FastGelu", attributes={"domain": "com.microsoft"}),
+}
+
+
+@pytest.mark.parametrize("made", OF_THE_RUNTIME.values(), ids=OF_THE_RUNTIME)
+def test_an_operator_that_only_the_runtime_knows_is_no_fault(
+    tmp_path: Path, take: Take, made: onnx.ModelProto
+) -> None:
+    published = take(made)
+
+    assert published.passport.rows is not None
+    assert published.passport.rows.independent
+    assert (published.folder / "model.onnx").read_bytes() == made.SerializeToString()
+
+
+def test_an_operator_that_the_checker_trips_over_is_no_fault(take: Take) -> None:
+    published = take(single("MeanVarianceNormalization", x=(2, 3, 4, 4), y=(2, 3, 4, 4)))
+
+    assert "max_batch_size: 0" in config(published)
 
 
 def test_a_fixed_first_dimension_is_no_batch(take: Take) -> None:
