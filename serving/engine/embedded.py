@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -273,6 +274,19 @@ class EmbeddedEngine:
         except ServingError as error:
             logger.error("%s", error.message)
             raise
+
+    def in_force(self, model: str, given: LoadOverride) -> LoadOverride | None:
+        """What `model` is still served with of what was `given` with its last load that had any.
+
+        None: nothing, since a later load found its folder changed, or the files of the repository.
+        Of a model that is not served here, all, as far as is known.
+        """
+        record = self._registry.get(model)
+        if record is None or not record.serving or record.plan is None:
+            return given
+        if record.override is None:
+            return None
+        return replace(given, files={}) if record.plan.folder.lasts else given
 
     def prepare(self, model: str, override: LoadOverride) -> AsyncGenerator[None, None]:
         """The steps of a load that other processes make as well, see `agreement`."""

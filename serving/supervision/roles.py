@@ -93,8 +93,10 @@ class _EngineProcess:
                 sharing.add(peer.engine.apply)
             self._joined = JoinedEngine(outer, peers)
             outer = self._joined.engine
+        self._lasting_models: LastingModels | None = None
         if own.engine is EngineKind.EMBEDDED and not index:
-            outer = LastingModels(outer, ledgers.models).engine
+            self._lasting_models = LastingModels(outer, ledgers.models)
+            outer = self._lasting_models.engine
         outer = busy_poll.engine(outer, settings.busy_poll_micros)
         self.service = Service(outer, seats[index].door.inside, sharing, settings.exit_timeout_secs)
         # Whose place others can take meanwhile is not asked before it can answer.
@@ -117,6 +119,8 @@ class _EngineProcess:
         self.service.start()
         if self._joined and self._is_new:
             await self._joined.started()
+        if self._lasting_models:
+            await self._lasting_models.started()
 
 
 def _for_the_engine(settings: Settings, seats: Sequence[Seat], index: int) -> Settings:

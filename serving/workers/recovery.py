@@ -7,8 +7,7 @@ told. What was counted since and told to nobody, for a second at most, is lost w
 import asyncio
 import logging
 import marshal
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from serving.engine.base import Around, Engine
@@ -44,7 +43,7 @@ class Ledgers:
 
     def models_at_start(self) -> tuple[str, ...] | None:
         """What to load as it lies in the repositories; None if no client has changed that."""
-        written = _read(self.models)
+        written = _models(self.models)
         if written is None:
             return None
         names, overrides = written
@@ -121,39 +120,73 @@ class LastingCounts(Around):
 
 
 class LastingModels(Around):
-    """`inner`, whose successor is to load again what clients have had loaded."""
+    """`inner`, whose successor is to load again what clients have had loaded.
 
-    def __init__(self, inner: Engine, ledger: Ledger) -> None:
+    `inner` is an embedded engine, or is made of some.
+    """
+
+    def __init__(self, inner: Any, ledger: Ledger) -> None:
         super().__init__(inner)
         self._ledger = ledger
+        self._in_force: Callable[[str, LoadOverride], LoadOverride | None] = inner.in_force
+        written = _models(ledger)
         # What came with the loads of models that clients have asked for.
-        self._overrides = _overrides(ledger)
+        names, self._overrides = written or ((), {})
+        # What the engine before this one served, while this one may have yet to load it.
+        self._awaited = set(names)
+        # What a start from the repositories alone comes to, nobody knows before its end.
+        self._is_open_ended = written is None
+        self._is_due = False
+
+    async def started(self) -> None:
+        """The inner engine has loaded what it begins with."""
+        self._awaited.clear()
+        self._is_open_ended = False
+        if self._is_due:
+            await self._save()
 
     async def load(self, model: str, override: LoadOverride) -> None:
         """As the inner engine, and of the next one as well."""
         await self._inner.load(model, override)
         if override != LoadOverride():
             self._overrides[model] = override
-        elif known := self._overrides.get(model):
-            # A configuration holds on; files are those of the repository again.
-            self._overrides[model] = replace(known, files={})
         await self._save()
 
     async def unload(self, model: str, dependents: bool = False) -> None:
         """As the inner engine, and of the next one as well."""
         await self._inner.unload(model, dependents)
-        self._overrides.pop(model, None)
+        self._awaited.discard(model)
         await self._save()
 
     async def _save(self) -> None:
-        ready = {entry.name for entry in await self._inner.index(ready_only=True)}
-        content = sorted(ready), records.to_plain(self._overrides)
+        if self._is_open_ended:
+            self._is_due = True
+            return
+        try:
+            ready = await self._inner.index(ready_only=True)
+        except ServingError as error:
+            # As with a ledger that cannot be written: that costs nobody an answer.
+            logger.warning("cannot write down which models are loaded: %s", error.message)
+            return
+        names = self._awaited.union(entry.name for entry in ready)
+        # A later load may have put an end to them, also one of what is made of the model; and what
+        # went out of service with a part comes back with neither.
+        self._overrides = {
+            model: kept
+            for model, given in self._overrides.items()
+            if model in names and (kept := self._still(model, given)) is not None
+        }
+        content = sorted(names), records.to_plain(self._overrides)
         self._ledger.write(marshal.dumps(content, _FORMAT))
+
+    def _still(self, model: str, given: LoadOverride) -> LoadOverride | None:
+        return given if model in self._awaited else self._in_force(model, given)
 
 
 async def restore_models(engine: Engine, ledger: Ledger) -> None:
     """Have `engine`, which has just started, load what clients had brought to the one before it."""
-    loads = (engine.load(*item) for item in _overrides(ledger).items())
+    _, overrides = _models(ledger) or ((), {})
+    loads = (engine.load(*item) for item in overrides.items())
     for outcome in await asyncio.gather(*loads, return_exceptions=True):
         if isinstance(outcome, Elsewhere):
             continue
@@ -169,10 +202,10 @@ def read_counts(ledger: Ledger) -> Sequence[VersionStatistics]:
     return counted
 
 
-def _overrides(ledger: Ledger) -> dict[str, LoadOverride]:
-    _, overrides = _read(ledger) or ((), {})
-    found: dict[str, LoadOverride] = records.from_plain(overrides)
-    return found
+def _models(ledger: Ledger) -> tuple[Sequence[str], dict[str, LoadOverride]] | None:
+    """The names of all models that were served, and what some were loaded with; None at first."""
+    written = _read(ledger)
+    return None if written is None else (written[0], records.from_plain(written[1]))
 
 
 def _read(ledger: Ledger) -> Any:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf.json_format import MessageToJson
 
 from serving.dtypes import Datatype
-from serving.engine.base import Around, Engine
+from serving.engine.base import Around
 from serving.engine.embedded import EmbeddedEngine
 from serving.settings import ModelControlMode, Settings
 from serving.statistics import VersionStatistics
@@ -22,35 +23,146 @@ from tests import adders
 MODELS = 50
 
 
-async def answer(engine: Engine) -> float:
+class Processes:
+    """Engine processes, of which each begins in the place of the one before it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.ledgers = Ledgers()
+        self._engines: list[EmbeddedEngine] = []
+
+    async def begin(self, loading: str = "") -> LastingModels:
+        """The next one: all models at first, and later those that were served.
+
+        A client has it load the model `loading` amid its start.
+        """
+        served = self.ledgers.models_at_start()
+        inner = EmbeddedEngine(
+            Settings(
+                model_repository=(self._root,),
+                model_control_mode=ModelControlMode.EXPLICIT,
+                load_model=("*",) if served is None else served,
+            )
+        )
+        self._engines.append(inner)
+        lasting = LastingModels(inner, self.ledgers.models)
+        if loading:
+            await lasting.load(loading, LoadOverride())
+        await inner.start()
+        await restore_models(inner, self.ledgers.models)
+        await lasting.started()
+        return lasting
+
+    async def close(self) -> None:
+        for engine in self._engines:
+            await engine.close()
+        self.ledgers.close()
+
+
+@pytest.fixture
+async def processes(tmp_path: Path) -> AsyncIterator[Processes]:
+    made = Processes(tmp_path)
+    yield made
+    await made.close()
+
+
+async def ready(lasting: LastingModels) -> set[str]:
+    return {entry.name for entry in await lasting.engine.index(ready_only=True)}
+
+
+async def answer(lasting: LastingModels) -> float:
     one = Tensor("x", Datatype.FP32, np.ones((1, 1), np.float32))
-    response = await engine.infer(InferenceRequest("a", (one,)))
+    response = await lasting.engine.infer(InferenceRequest("a", (one,)))
     return float(response.outputs[0].array.item())
 
 
-async def test_files_that_a_plain_load_has_replaced_are_not_loaded_again(tmp_path: Path) -> None:
+async def most_rows(lasting: LastingModels) -> int:
+    config = await lasting.engine.model_config("a")
+    return int(config.max_batch_size)
+
+
+async def test_what_a_model_was_loaded_with_is_so_again(
+    tmp_path: Path, processes: Processes
+) -> None:
     adders.add(tmp_path, "a", 1)
-    settings = Settings(model_repository=(tmp_path,), model_control_mode=ModelControlMode.EXPLICIT)
-    ledgers = Ledgers()
-    inner = EmbeddedEngine(settings)
-    await inner.start()
-    engine = LastingModels(inner, ledgers.models).engine
-    await engine.load(
-        "a", LoadOverride(adders.config_json(max_batch_size=2), {"1/model.onnx": adders.graph(5)})
-    )
-    assert await answer(engine) == 6
-    await engine.load("a", LoadOverride())
-    assert await answer(engine) == 2
-    await engine.close()
+    before = await processes.begin()
+    given = {"1/model.onnx": adders.graph(5)}
+    await before.load("a", LoadOverride(adders.config_json(max_batch_size=2), given))
+    assert (await answer(before), await most_rows(before)) == (6, 2)
 
-    inner = EmbeddedEngine(settings)
-    await inner.start()
-    await restore_models(inner, ledgers.models)
+    after = await processes.begin()
 
-    assert await answer(inner) == 2
-    assert (await inner.model_config("a")).max_batch_size == 2
-    await inner.close()
-    ledgers.close()
+    assert (await answer(after), await most_rows(after)) == (6, 2)
+
+
+async def test_what_a_plain_load_has_replaced_is_not_loaded_again(
+    tmp_path: Path, processes: Processes
+) -> None:
+    adders.add(tmp_path, "a", 1)
+    before = await processes.begin()
+    given = {"1/model.onnx": adders.graph(5)}
+    await before.load("a", LoadOverride(adders.config_json(max_batch_size=2), given))
+    await before.load("a", LoadOverride())
+    assert (await answer(before), await most_rows(before)) == (2, 4)
+
+    after = await processes.begin()
+
+    assert (await answer(after), await most_rows(after)) == (2, 4)
+
+
+async def test_a_configuration_is_loaded_again_until_a_load_finds_the_folder_changed(
+    tmp_path: Path, processes: Processes
+) -> None:
+    folder = adders.add(tmp_path, "a", 1)
+    first = await processes.begin()
+    await first.load("a", LoadOverride(adders.config_json(max_batch_size=2)))
+    await first.load("a", LoadOverride())
+    second = await processes.begin()
+    assert await most_rows(first) == await most_rows(second) == 2
+
+    adders.publish(folder, 1, 7)
+    await second.load("a", LoadOverride())
+    third = await processes.begin()
+
+    assert await most_rows(second) == await most_rows(third) == 4
+
+
+async def test_what_went_with_a_part_does_not_bring_the_part_back(
+    tmp_path: Path, processes: Processes
+) -> None:
+    adders.add(tmp_path, "a", 1)
+    adders.chain(tmp_path, "outer", "a")
+    before = await processes.begin()
+    # As it is, but given by a client.
+    config = MessageToJson(await before.engine.model_config("outer"))
+    await before.load("outer", LoadOverride(config))
+    await before.unload("a")
+    assert await ready(before) == set()
+
+    after = await processes.begin()
+
+    assert await ready(after) == set()
+
+
+async def test_a_load_amid_a_start_does_not_have_the_rest_forgotten(
+    tmp_path: Path, processes: Processes
+) -> None:
+    for name in ("a", "b"):
+        adders.add(tmp_path, name, 1)
+    for _ in range(2):
+        await processes.begin(loading="a")
+        assert processes.ledgers.models_at_start() == ("a", "b")
+
+
+async def test_a_repository_that_cannot_be_listed_costs_no_load_its_answer(
+    tmp_path: Path, processes: Processes
+) -> None:
+    adders.add(tmp_path, "b", 1)
+    lasting = await processes.begin()
+    await asyncio.to_thread(tmp_path.rename, tmp_path.with_name("away"))
+    given = {"1/model.onnx": adders.graph(5)}
+    await lasting.load("a", LoadOverride(adders.config_json(), given))
+    assert await answer(lasting) == 6
 
 
 class Counted(Around):
@@ -102,11 +214,11 @@ async def test_what_was_told_while_counts_are_written_down_is_not_followed_by_le
     ledgers = Ledgers()
     versions = [VersionStatistics(f"m{number}", "1") for number in range(MODELS)]
     async with saving(versions, ledgers.counts, monkeypatch) as lasting:
-        for _ in range(3 * MODELS):
+        for _ in range(12):
             # Before the place where the saving is by now, as a rule.
             versions[0].inference_count += 1
             told = sum(version.inference_count for version in await lasting.counted())
             for _ in range(MODELS // 2):
                 await asyncio.sleep(0)
-                assert rows(ledgers.counts) >= told
+            assert rows(ledgers.counts) >= told
     ledgers.close()
