@@ -16,6 +16,7 @@ from export import (
     generated,
     graph_config,
     intake,
+    maps,
     model_config,
     onnx_gates,
     parity,
@@ -49,6 +50,9 @@ def import_model(job: ImportJob, on_step: Callable[[str], None] = lambda _: None
         folder = Path(scratch)
         on_step(next(steps))
         graph, names = intake.take(job.source, folder)
+        sha256 = passports.file_sha256(folder / intake.MODEL)
+        if classes := maps.take_out(graph):
+            (folder / intake.MODEL).write_bytes(graph.SerializeToString())
 
         on_step(next(steps))
         model = onnx_gates.check(folder / intake.MODEL, graph, job.source)
@@ -58,9 +62,9 @@ def import_model(job: ImportJob, on_step: Callable[[str], None] = lambda _: None
 
         on_step(next(steps))
         described = graph_config.describe(
-            job.repository, name, model, rows.largest(tried), str(job.source), tried.reason
+            job.repository, name, model, rows.largest(tried), str(job.source), tried.reason, classes
         )
-        seal = partial(_passport, job, name, onnx_gates.opset(graph), tried)
+        seal = partial(_passport, job, name, sha256, onnx_gates.opset(graph), tried)
         place = publish(described, {each: folder / each for each in names}, seal, job.version)
     return Published(place, passports.read(place / passports.FILENAME))
 
@@ -99,7 +103,8 @@ def _no_batches(signature: Signature, wanted: int) -> str:
     fixed = unbatched(signature)
     if fixed:
         first = fixed[0]
-        return f"'{first.name}' is {list(first.dims)}, whose first dimension is fixed"
+        lacks = "whose first dimension is fixed" if first.dims else "without a dimension"
+        return f"'{first.name}' is {list(first.dims)}, {lacks}"
     return "" if wanted else "max_batch_size is 0"
 
 
@@ -134,6 +139,7 @@ def _try_whole(
 def _passport(
     job: ImportJob,
     name: str,
+    sha256: str,
     opset: int | None,
     tried: RowsProof,
     version: int,
@@ -143,7 +149,7 @@ def _passport(
         model=name,
         version=version,
         files=files,
-        source=SourceProof(kind="onnx", name=_text(job.source.name), sha256=files[intake.MODEL]),
+        source=SourceProof(kind="onnx", name=_text(job.source.name), sha256=sha256),
         task="unstated",
         rows=tried,
         opset=opset,

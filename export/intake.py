@@ -22,6 +22,7 @@ from serving import passport
 MODEL: Final = "model.onnx"
 _RESERVED: Final = frozenset({MODEL, passport.FILENAME})
 _LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+_RUNTIME_FORMAT: Final = b"ORTM"  # from the fourth byte on
 
 
 def take(source: Path, folder: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -53,6 +54,8 @@ def _no_model(path: Path) -> str:
         start = file.read(len(_LFS_POINTER))
     if start == _LFS_POINTER:
         return "it is a pointer of Git LFS in place of the model: run git lfs pull"
+    if start[4:8] == _RUNTIME_FORMAT:
+        return "it is of ONNX Runtime's own format: import the ONNX file that it was made of"
     size = path.stat().st_size
     return f"it is no ONNX model, or not a whole one ({size} bytes): export or copy it again"
 

@@ -124,7 +124,7 @@ def held(datatype: Datatype) -> "np.dtype[Any]":
 
 def _words(floats: Array) -> Any:
     """The upper halves of float32, which is what BF16 is."""
-    words = (floats.view(np.uint32) >> 16).astype(np.uint16)
+    words = np.asarray(floats.view(np.uint32) >> 16, np.uint16)  # a scalar is no array otherwise
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(words, _BFLOAT16)
 
 
@@ -137,12 +137,9 @@ def _floats(value: Any) -> Array:
 def _spec(node: Any, optional: bool = False) -> TensorSpec:
     datatype = dtypes.from_onnx(node.type)
     if datatype is None:
-        maps = "map(" in node.type  # as converters of scikit-learn's classifiers make them
-        cure = (
-            "convert it with options={'zipmap': False}" if maps else "export it with tensors only"
-        )
         raise GateRefused(
-            f"'{node.name}' is of type {node.type}, which the protocol cannot carry; {cure}"
+            f"'{node.name}' is of type {node.type}, which the protocol cannot carry; "
+            f"{dtypes.cure(node.type)}"
         )
     dims = tuple(dim if isinstance(dim, int) else -1 for dim in node.shape)
     return TensorSpec(node.name, datatype, dims, optional)

@@ -111,7 +111,7 @@ def check(model: Model, version: int | None) -> None:
 
 
 def _check_labels(model: Model) -> None:
-    if broken := [label for label in model.labels if not _is_one_line(label)]:
+    if broken := [label for label in model.labels if not is_label(label)]:
         raise Incompatible(f"the label {broken[0]!r} does not fit on one line of a label file")
     path = model.folder / model_config.LABELS
     try:
@@ -127,7 +127,8 @@ def _check_labels(model: Model) -> None:
         )
 
 
-def _is_one_line(label: str) -> bool:
+def is_label(label: str) -> bool:
+    """Whether it is one line of a label file."""
     readable = label.encode(errors="replace").decode()  # unlike half of a surrogate pair
     return readable.splitlines() == [label]
 

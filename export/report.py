@@ -11,6 +11,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from rich.table import Table
 
 from export import speed
+from export.model_config import MODEL
 from export.publish import Dropped, Published
 from serving.passport import (
     BatchParity,
@@ -66,6 +67,12 @@ class Report:
             show(_table("torch and ONNX Runtime", passport.parity, passport.parity.batches))
         if passport.rows:
             self._rows(passport.rows)
+        source = passport.source
+        if source and source.kind == "onnx" and source.sha256 != passport.files[MODEL]:
+            show(
+                "Changed    maps by class became tensors, of a column for each class",
+                style="yellow",
+            )
         if passport.accuracy or passport.error:
             show(_accuracy(passport))
         if passport.translation:

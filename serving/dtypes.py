@@ -71,6 +71,13 @@ def from_onnx(name: str) -> Datatype | None:
     return _BY_ONNX.get(name)
 
 
+def cure(name: str) -> str:
+    """What to do about a type of ONNX Runtime that `from_onnx` has nothing for."""
+    if name.startswith("tensor("):  # of fewer bits than 8, of FP8 or complex
+        return "have the graph cast it to or from one that it can, such as FP32 or INT8"
+    return "export it with tensors only"
+
+
 def from_config(name: str) -> Datatype | None:
     """The datatype of config.pbtxt's name, such as `TYPE_FP32`; None for TYPE_INVALID."""
     return _BY_CONFIG.get(name)

@@ -58,6 +58,7 @@ _SPLIT: Final = """\
 # Run a request of more rows as several and join the answers, rather than refuse it. Penstock's own.
 #parameters { key: "split_large_requests" value { string_value: "true" } }
 """
+_LABELS: Final = '  #label_filename: "labels.txt"'
 _FINITE: Final = """\
 # Refuse requests that hold NaN or infinity. Penstock's own: Triton ignores it.
 #parameters { key: "reject_non_finite_inputs" value { string_value: "true" } }
@@ -165,7 +166,8 @@ def _tensor(kind: str, tensor: Any, max_batch_size: int, symbols: Sequence[str])
         yield "  reshape { shape: [ ] }  # one value a row, which clients see as one element"
     if kind == "output":
         yield "  # Names of the classes, one a line, for the classification extension."
-        yield '  #label_filename: "labels.txt"'
+        label_file = tensor.label_filename
+        yield f"  label_filename: {_quoted(label_file)}" if label_file else _LABELS
     elif layout := _layout(tensor.dims):
         yield "  # An image, whose layout clients may want to know."
         yield f"  #format: {layout}"

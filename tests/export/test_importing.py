@@ -228,15 +228,27 @@ def of_unknown_elements() -> onnx.ModelProto:
     return made
 
 
-def maps_of_probabilities() -> onnx.ModelProto:
-    """What skl2onnx makes of a classifier where nothing else is asked for."""
-    made = model(
-        [node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2])],
-        opsets=(("", 18), ("ai.onnx.ml", 1)),
-    )
+def maps_of_probabilities(**classes: Any) -> onnx.ModelProto:
+    """What converters make of a classifier: a map of each row, by class."""
+    ml = {"domain": "ai.onnx.ml"}
+    nodes = [
+        node("Normalizer", ["x"], ["normal"], norm="L1", **ml),
+        node("ZipMap", ["normal"], ["y"], **ml, **classes),
+    ]
+    made = model(nodes, opsets=(("ai.onnx.ml", 1),))
     pairs = made.graph.output[0].type.sequence_type.elem_type.map_type
-    pairs.key_type = TensorProto.INT64
+    pairs.key_type = TensorProto.INT64 if "classlabels_int64s" in classes else TensorProto.STRING
     pairs.value_type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    return made
+
+
+def of_maps() -> onnx.ModelProto:
+    """One that is given maps."""
+    vectors = node("DictVectorizer", ["x"], ["y"], domain="ai.onnx.ml", int64_vocabulary=[0, 1])
+    made = model([vectors], opsets=(("ai.onnx.ml", 1),))
+    kind = made.graph.input[0].type.map_type
+    kind.key_type = TensorProto.INT64
+    kind.value_type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, []))
     return made
 
 
@@ -277,7 +289,16 @@ UNFIT: dict[str, tuple[onnx.ModelProto, str]] = {
     "a new file format": (single("Relu", ir=60), "is of IR version 60; ONNX Runtime .* reads "),
     "shapes that contradict each other": (linear(x=("N", 4)), "is not valid ONNX: "),
     "elements of an unknown type": (of_unknown_elements(), "is not valid ONNX: .*999"),
-    "maps": (maps_of_probabilities(), r"cannot carry; convert it with options=\{'zipmap': False\}"),
+    "maps": (of_maps(), "'x' is of type map.*, which the protocol cannot carry; export it with te"),
+    "integers of 4 bits": (
+        model(
+            [node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)],
+            y=("N", 3),
+            kind=TensorProto.INT4,
+            opsets=(("", 21),),
+        ),
+        r"'x' is of type tensor\(int4\), which the protocol cannot carry; have the graph cast it",
+    ),
     "an input larger than memory": (
         single("Relu", x=("N", 2**40), y=("N", 2**40)),
         "a row of its inputs cannot be held in memory",
@@ -313,6 +334,7 @@ def test_a_model_that_onnx_runtime_cannot_execute_is_refused_by_the_reason(
         (linear().SerializeToString()[:-20], "no ONNX model, or not a whole one"),
         (b"<html>404</html>", "no ONNX model, or not a whole one"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "run git lfs pull"),
+        (b"\x1c\0\0\0ORTM\0\0\0\0", "of ONNX Runtime's own format: import the ONNX file"),
     ],
 )
 def test_a_file_that_is_no_whole_model_is_refused(
@@ -418,6 +440,45 @@ def test_an_output_that_states_no_shape_has_the_one_that_follows(take: Take) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("classes", "labels"),
+    [
+        ({"classlabels_int64s": [7, 0, 1]}, ["7", "0", "1"]),
+        ({"classlabels_strings": ["cat", "dog", "Ähre"]}, ["cat", "dog", "Ähre"]),
+        ({"classlabels_strings": ["cat", "", "two\nlines"]}, None),
+    ],
+)
+def test_maps_by_class_become_a_tensor_with_labels(
+    tmp_path: Path, take: Take, classes: dict[str, Any], labels: list[str] | None
+) -> None:
+    made = maps_of_probabilities(**classes)
+    source = written(tmp_path / "source", made)
+
+    published = take(source)
+
+    tried = OnnxModel(published.folder / "model.onnx")({"x": np.array([[1, 1, 2]], np.float32)})
+    np.testing.assert_allclose(tried["y"], [[0.25, 0.25, 0.5]])
+    assert published.passport.rows is not None
+    assert published.passport.rows.independent
+    assert published.passport.source is not None
+    assert published.passport.source.sha256 == passport.file_sha256(source)
+    assert passport.mismatches(published.passport, published.folder) == []
+    file = published.folder.parent / "labels.txt"
+    assert (file.read_text("utf-8").splitlines() if file.exists() else None) == labels
+    assert ('  label_filename: "labels.txt"' in config(published).splitlines()) == bool(labels)
+
+
+def test_the_report_says_that_maps_became_tensors(tmp_path: Path) -> None:
+    source = written(tmp_path, maps_of_probabilities(classlabels_int64s=[0, 1, 2]))
+
+    changed = run(source, "--repository", tmp_path / "models")
+    unchanged = run(written(tmp_path, linear()), "--repository", tmp_path / "models", "--name", "b")
+
+    assert (changed.exit_code, unchanged.exit_code) == (0, 0)
+    assert "Changed    maps by class became tensors" in changed.stdout
+    assert "Changed" not in unchanged.stdout
+
+
 def optimised(operator: str, **more: Any) -> onnx.ModelProto:
     """A norm as ONNX Runtime's optimisers write it into a graph of an older opset."""
     weights = [numpy_helper.from_array(np.ones(3, np.float32), "weights")]
@@ -463,6 +524,8 @@ def test_one_number_without_dimensions_is_an_input_and_an_answer(take: Take) -> 
 
     assert "max_batch_size: 0" in config(published)
     assert "dims: [ 1 ]" in config(published)
+    assert published.passport.rows is not None
+    assert published.passport.rows.reason == "'x' is [], without a dimension"
 
 
 def test_a_model_of_bf16_is_tried_by_numbers_of_that_kind(take: Take) -> None:
@@ -486,6 +549,15 @@ def test_a_model_of_bf16_is_tried_by_numbers_of_that_kind(take: Take) -> None:
         {"x": np.array([[1.5, -2.0, 0.25]], np.float32)}
     )
     np.testing.assert_array_equal(tried["y"], np.array([[3.0, -4.0, 0.5]], np.float32))
+
+
+def test_a_scalar_of_bf16_is_a_number_as_well(take: Take) -> None:
+    cast = node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+
+    published = take(model([cast], x=(), y=(), kind=TensorProto.BFLOAT16))
+
+    tried = OnnxModel(published.folder / "model.onnx")({"x": np.array(1.5, np.float32)})
+    assert tried["y"] == 1.5
 
 
 def test_a_model_without_operators_of_onnx_itself_is_of_no_opset(take: Take) -> None:

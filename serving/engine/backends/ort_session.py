@@ -18,6 +18,10 @@ from serving.types import Array, Signature, TensorSpec
 # How a node of the operator Loop is written: NodeProto.op_type is field 4, a text of 4 bytes. The
 # runtime does not tell the nodes of a graph. What only looks like one runs in a thread, no more.
 _LOOP: Final = b"\x22\x04Loop"
+_IMPORT: Final = (
+    "penstock import makes tensors of such maps, or convert the model without ZipMap "
+    "(options={'zipmap': False}, or zipmap=False)"
+)
 _BFLOAT16: Final = 16  # onnx.TensorProto.BFLOAT16
 
 
@@ -183,9 +187,10 @@ def _described(session: Any, path: Path) -> tuple[Signature, dict[str, tuple[str
 def _spec(node: Any, path: Path, optional: bool = False) -> TensorSpec:
     datatype = dtypes.from_onnx(node.type)
     if datatype is None:
+        # Of maps by class, as converters of classifiers make them.
+        cure = _IMPORT if node.type.startswith("seq(map(") else dtypes.cure(node.type)
         raise LoadFailed(
-            f"{path}: '{node.name}' is of type {node.type}, which the protocol cannot carry; "
-            "export the model with tensors only"
+            f"{path}: '{node.name}' is of type {node.type}, which the protocol cannot carry; {cure}"
         )
     dims = tuple(dim if isinstance(dim, int) else -1 for dim in node.shape)
     return TensorSpec(node.name, datatype, dims, optional)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
 
 from serving.dtypes import Datatype
@@ -38,6 +38,43 @@ def with_operator(name: str, domain: str = "") -> Any:
     made.graph.node.append(helper.make_node(name, ["x"], ["z"], domain=domain))
     if domain:
         made.opset_import.append(helper.make_opsetid(domain, 1))
+    return made
+
+
+def for_other_types() -> Any:
+    made = small()
+    made.graph.node.append(helper.make_node("Cast", ["x"], ["short"], to=TensorProto.INT16))
+    made.graph.node.append(helper.make_node("Max", ["short", "short"], ["z"], name="largest"))
+    made.graph.output.append(helper.make_tensor_value_info("z", TensorProto.INT16, ["n", 4]))
+    return made
+
+
+def with_texts(locale: str) -> Any:
+    made = small()
+    how = {"locale": locale, "case_change_action": "LOWER"}
+    made.graph.node.append(helper.make_node("StringNormalizer", ["t"], ["z"], **how))
+    for texts, name in ((made.graph.input, "t"), (made.graph.output, "z")):
+        texts.append(helper.make_tensor_value_info(name, TensorProto.STRING, ["n"]))
+    return made
+
+
+def with_maps() -> Any:
+    made = small()
+    classes = {"classlabels_int64s": [0, 1], "domain": "ai.onnx.ml"}
+    made.graph.node.append(helper.make_node("ZipMap", ["y"], ["z"], **classes))
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    maps = made.graph.output.add(name="z").type.sequence_type.elem_type.map_type
+    maps.key_type = TensorProto.INT64
+    maps.value_type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    return made
+
+
+def with_short_integers() -> Any:
+    made = small()
+    made.opset_import[0].version = 21
+    made.graph.node.append(helper.make_node("Cast", ["s"], ["z"], to=TensorProto.FLOAT))
+    made.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT4, ["n"]))
+    made.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n"]))
     return made
 
 
@@ -74,6 +111,8 @@ def failure_of(folder: Path) -> str:
         (lambda: of_ir_version(99), "its file is of IR version 99, and this runtime reads up to "),
         (lambda: with_operator("Bogus"), "opset 17 has no operator Bogus"),
         (lambda: with_operator("Add", "my.ops"), "its operator my.ops:Add is a custom one"),
+        (for_other_types, "it cannot execute the operator Max of node 'largest' here, at least "),
+        (lambda: with_texts("xx_YY.UTF-8"), "localedef -i xx_YY -f UTF-8 xx_YY.UTF-8"),
         (lambda: weighed("gone"), "1/gone, which does not exist: copy it beside the model"),
         (lambda: weighed("../weights"), "in the file ../weights, which leaves the version's"),
         (lambda: weighed("link"), "in the file link, which leaves the version's folder"),
@@ -94,12 +133,28 @@ def test_a_model_that_the_runtime_refuses_is_explained(
 
 
 @pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (with_maps, "cannot carry; penstock import makes tensors of such maps, or convert the"),
+        (with_short_integers, "tensor(int4), which the protocol cannot carry; have the graph cast"),
+    ],
+)
+def test_a_type_that_cannot_be_carried_is_told_with_its_cure(
+    folder: Path, make: Callable[[], Any], message: str
+) -> None:
+    write(make(), folder / "model.onnx")
+
+    assert message in failure_of(folder)
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "it is empty: export or copy the model again"),
         (b"PK\3\4 a checkpoint", "it is no ONNX model, or not a whole one (17 bytes)"),
         (small().SerializeToString()[:-9], "it is no ONNX model, or not a whole one ("),
         (b"version https://git-lfs.github.com/spec/v1\noid", "run git lfs pull"),
+        (b"\x1c\0\0\0ORTM\0\0\0\0", "of ONNX Runtime's own format, which it takes for such by"),
     ],
 )
 def test_a_file_that_is_no_model_is_told_apart(folder: Path, content: bytes, message: str) -> None:
