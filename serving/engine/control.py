@@ -98,7 +98,9 @@ class ModelControl:
             changed()
 
     async def _load_given(self, name: str, given: LoadOverride) -> None:
-        override = await self._rollout.in_thread(_override, name, given)
+        override = None
+        if given != AS_IT_LIES:
+            override = await self._rollout.in_thread(_override, name, given)
         if not given.files:
             await self._load(self._repository, name, override, by_name=True)
             return

@@ -54,6 +54,10 @@ class Rollout:
         self._assemble = assemble
         # Not the loop's own threads: those serve requests, and a load may take them for minutes.
         self._pool = ThreadPoolExecutor(threads, "penstock-load")
+        # What is opened is put in place before the next is: thousands at a time would have the loop
+        # do nothing else for seconds.
+        self._opening = asyncio.Semaphore(threads)
+        self._budget = processors().for_models
         self._builder = Builder()
         self._drains: set[asyncio.Task[None]] = set()
         self._stopped = False
@@ -152,8 +156,9 @@ class Rollout:
             return {}
         record.begin(versions)
         try:
-            ascending = sorted(map(int, versions))
-            return self._assembled(await self.in_thread(self._loader.open, plan, ascending))
+            async with self._opening:
+                ascending = sorted(map(int, versions))
+                return self._assembled(await self.in_thread(self._loader.open, plan, ascending))
         except VersionFailed as error:
             record.fail(error.message, error.version)
             raise InvalidArgument(
@@ -192,9 +197,9 @@ class Rollout:
 
     def _tell(self, name: str, opened: Mapping[str, Servable], seconds: float) -> None:
         """Log what was loaded, and how much of the processors it takes."""
-        budget, versions = processors().for_models, [each.opened for each in opened.values()]
+        versions = [each.opened for each in opened.values()]
         plans = {
-            told_of(each.config, budget, each.acceleration is not None)
+            told_of(each.config, self._budget, each.acceleration is not None)
             for each in versions
             if not each.config.is_ensemble
         }

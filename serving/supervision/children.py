@@ -21,7 +21,7 @@ logger = logging.getLogger("penstock.server")
 
 FORWARDED: Final = (signal.SIGINT, signal.SIGTERM)
 _CAUGHT: Final = (*FORWARDED, signal.SIGCHLD)
-# Has a child write to standard error where each of its threads is, and go on.
+# Has a child write to standard error where its event loop is, and go on.
 WHERE: Final = signal.SIGUSR2
 # What fits into one datagram everywhere.
 _MAX_TEXT: Final = 60_000
@@ -110,7 +110,8 @@ def _detach(parent: int) -> None:
     for number in _CAUGHT:
         signal.signal(number, signal.SIG_DFL)
     if sys.stderr is not None:
-        faulthandler.register(WHERE)
+        # Signals go to the main thread, whose event loop it is about.
+        faulthandler.register(WHERE, all_threads=False)
 
 
 def _run(name: str, role: Role, reports: Reports, pulse: Pulse) -> NoReturn:
