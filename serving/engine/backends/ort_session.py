@@ -2,22 +2,19 @@
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from serving import dtypes
+from serving.config import has_node
 from serving.dtypes import Datatype
 from serving.engine.backends.ort_errors import explain
 from serving.engine.backends.runtime import CPU
 from serving.errors import Internal, LoadFailed
 from serving.types import Array, Signature, TensorSpec
 
-# How a node of the operator Loop is written: NodeProto.op_type is field 4, a text of 4 bytes. The
-# runtime does not tell the nodes of a graph. What only looks like one runs in a thread, no more.
-_LOOP: Final = b"\x22\x04Loop"
 _IMPORT: Final = (
     "penstock import makes tensors of such maps, or convert the model without ZipMap "
     "(options={'zipmap': False}, or zipmap=False)"
@@ -41,7 +38,8 @@ class OrtSession:
         self._steady = (
             session.get_providers() == [CPU]
             and all(size >= 0 for spec in self._signature.inputs for size in spec.dims[1:])
-            and not _loops(path)
+            # Which goes round as often as its inputs say, and so perhaps for ever.
+            and not has_node(path, "Loop")
         )
         given, returned = set(self._inputs.values()), set(self._outputs.values())
         self._plain = not (given | returned) & {Datatype.BYTES, Datatype.BF16}
@@ -135,12 +133,6 @@ class HostSession(OrtSession):
         # In this order, and that of `run`, none is left stopped that nobody takes back.
         self._run_options.terminate = True
         self._is_stopped = True
-
-
-def _loops(path: Path) -> bool:
-    """Whether the graph goes round as often as its inputs say, which may be without an end."""
-    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-        return content.find(_LOOP) >= 0
 
 
 def _aligned(array: Array) -> Array:
