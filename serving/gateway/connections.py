@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
-from httptools import HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.responses import Response
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
@@ -29,6 +29,7 @@ logger = logging.getLogger("penstock.server")
 
 # What the head of a request, what follows its body, or gRPC's metadata may have in bytes.
 MAX_HEAD: Final = 64 * 1024
+_INVALID: Final = "Invalid HTTP request received."
 # What the process has open beside connections: models, libraries, logs.
 _OTHER_FILES: Final = 256
 # What an answer of HTTP/1.0 says, unless its connection ends with it.
@@ -189,14 +190,50 @@ class Guarded(HttpToolsProtocol):
         if self._is_over or self.transport.is_closing():
             return
         self._head_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._head_bytes > MAX_HEAD:
             self._refuse_head()
         elif not self._is_in_head and not self._is_answered():
             self._others.wait_for(self)
 
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn does, but for requests that would rather speak another protocol.
+
+        Which is for the server to choose (RFC 9110, 7.8): they are answered as if they had not
+        said so. The parser takes what follows such a head for the other protocol's.
+        """
+        self._unset_keepalive_if_required()
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserError:
+                self.logger.warning(_INVALID)
+                self.send_400_response(_INVALID)
+            except HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = HttpRequestParser(self)
+                continue
+            return
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head that has just been parsed, for another parser."""
+        parser = self.parser
+        fields = [field for field in self.headers if field[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (
+            parser.get_method(),
+            self.url,
+            parser.get_http_version().encode(),
+            b"".join(b"%b: %b\r\n" % field for field in fields),
+        )
+
+    def _wants_upgrade(self) -> bool:
+        """Whether what is parsed comes again; a tunnel (CONNECT) is no other protocol."""
+        return bool(self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT")
+
     def on_headers_complete(self) -> None:
         """Begin with a request whose head is not too large."""
+        if self._wants_upgrade():
+            return
         # Few heads come together with so much else that they must be measured.
         if self._head_bytes > MAX_HEAD and self._head_size() > MAX_HEAD:
             raise ValueError("too large a head ends the parsing")
@@ -220,6 +257,8 @@ class Guarded(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        if self._wants_upgrade():
+            return
         self._head_follows()
         super().on_message_complete()
 

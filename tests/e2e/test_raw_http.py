@@ -49,6 +49,12 @@ def sized(body: bytes) -> str:
 CHUNKED: Final = "Transfer-Encoding: chunked"
 CLOSE: Final = "Connection: close"
 STAYS: Final = "Connection: keep-alive"
+# As the HTTP client of Java begins on a plain port, and curl with --http2.
+H2C: Final = (
+    "Connection: Upgrade, HTTP2-Settings",
+    "Upgrade: h2c",
+    "HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA",
+)
 CASES: Final[dict[str, tuple[bytes, list[int]]]] = {
     "a request of HTTP 1.0": (request(READY, version="1.0"), [200]),
     "an infer request of HTTP 1.0": (
@@ -60,6 +66,20 @@ CASES: Final[dict[str, tuple[bytes, list[int]]]] = {
         + request(READY, version="1.0"),
         [400, 400, 200],
     ),
+    "requests that would rather speak HTTP/2": (
+        request(READY, *H2C)
+        + request(INFER, *H2C, sized(BODY), body=BODY) * 2
+        # In pieces, which are no other protocol's either.
+        + request(INFER, *H2C, CHUNKED, body=b"2\r\n{}\r\n0\r\n\r\n")
+        + request(READY, CLOSE),
+        [200, 400, 400, 400, 200],
+    ),
+    "a WebSocket": (
+        request("GET /v2/models/digits-mlp", "Connection: Upgrade", "Upgrade: websocket")
+        + request(READY, CLOSE),
+        [200, 200],
+    ),
+    "a tunnel": (request("CONNECT other:80"), [400]),
     "HEAD": (request("HEAD /v2/health/ready", CLOSE), [200]),
     "HEAD where only POST is": (request(INFER.replace("POST", "HEAD"), CLOSE), [405]),
     "OPTIONS": (request("OPTIONS /v2/models/digits-mlp/infer", CLOSE), [405]),

@@ -121,3 +121,16 @@ async def test_a_server_that_stops_answers_what_came_before(target: str) -> None
         assert await ids(client, 1) == ["0"]
         assert (await client.answer()).status == 400
         assert await client.reader.read() == b""
+
+
+async def test_who_would_rather_speak_http_2_is_answered_however_the_request_comes() -> None:
+    headers = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    request = post(JSON, headers=headers)
+    async with serving(m=echo) as (server, _), server.client() as client:
+        for size in (len(request), len(request) - len(JSON), len(request) - 1, 7):
+            for begin in range(0, len(request), size):
+                client.writer.write(request[begin : begin + size])
+                await turns()
+            answer = await client.answer()
+            assert json.loads(answer.body)["outputs"][0]["data"] == [3.5]
+        assert server.elsewhere == 0
