@@ -54,6 +54,29 @@ def role(report, pulse):
 
 Supervisor({"engine": role}, lambda: None, print, patience=3).run()
 """
+# All processes are stopped, for longer than any is waited for, and go on, the supervisor first.
+_SUSPENDED: Final = """
+import asyncio, logging, os, signal, subprocess, time
+from serving.supervision.supervisor import Supervisor
+
+logging.basicConfig(level=logging.INFO)
+
+async def suspend():
+    all = f"{os.getppid()} {os.getpid()}"
+    await asyncio.sleep(1.7)
+    subprocess.Popen(["sh", "-c", f"kill -STOP {all}; sleep 5; kill -CONT {all}"])
+    await asyncio.sleep(7)
+
+def role(report, pulse):
+    report("live", "")
+    report("ready", "")
+    # Its beats come half-way between two looks at them, and the stop behind a look.
+    time.sleep(0.5)
+    asyncio.run(pulse.during(suspend()))
+    os.kill(os.getppid(), signal.SIGTERM)
+
+Supervisor({"engine": role}, lambda: None, print, patience=4).run()
+"""
 
 
 def supervised(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -80,3 +103,10 @@ def test_a_process_that_hangs_says_where_and_is_replaced() -> None:
     assert len(re.findall(r"has not turned its event loop for \d s: killing it", done.stderr)) == 1
     assert len(re.findall(r"ended: signal SIGKILL; starting another", done.stderr)) == 1
     assert re.search(r'File "<string>", line \d+ in hang\n', done.stderr)
+
+
+def test_while_all_processes_are_suspended_nothing_counts() -> None:
+    done = supervised(_SUSPENDED)
+    assert done.returncode == 0, done.stderr
+    assert "stopped" in done.stderr
+    assert "has not turned" not in done.stderr
