@@ -62,9 +62,10 @@ from serving.supervision.supervisor import Supervisor
 logging.basicConfig(level=logging.INFO)
 
 async def suspend():
-    all = f"{os.getppid()} {os.getpid()}"
+    own, parent = os.getpid(), os.getppid()
+    stop_all = f"kill -STOP {own} {parent}; sleep 5; kill -CONT {parent}; sleep 0.5; kill -CONT {own}"
     await asyncio.sleep(1.7)
-    subprocess.Popen(["sh", "-c", f"kill -STOP {all}; sleep 5; kill -CONT {all}"])
+    subprocess.Popen(["sh", "-c", stop_all])
     await asyncio.sleep(7)
 
 def role(report, pulse):
