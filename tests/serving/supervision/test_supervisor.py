@@ -63,9 +63,9 @@ logging.basicConfig(level=logging.INFO)
 
 async def suspend():
     own, parent = os.getpid(), os.getppid()
-    stop_all = f"kill -STOP {own} {parent}; sleep 5; kill -CONT {parent}; sleep 0.5; kill -CONT {own}"
     await asyncio.sleep(1.7)
-    subprocess.Popen(["sh", "-c", stop_all])
+    go_on = f"kill -CONT {parent}; sleep 0.5; kill -CONT {own}"
+    subprocess.Popen(["sh", "-c", f"kill -STOP {own} {parent}; sleep 5; {go_on}"])
     await asyncio.sleep(7)
 
 def role(report, pulse):
