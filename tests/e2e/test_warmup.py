@@ -51,6 +51,15 @@ def test_a_model_whose_samples_run_is_ready_and_shows_them(repository: Path) -> 
     assert sample["inputs"]["index"]["input_data_file"] == "index.raw"
 
 
+def test_samples_are_not_counted_as_requests(repository: Path) -> None:
+    put_index(repository, 3)
+    with penstock_server(repository=repository) as server:
+        document = httpx.get(f"{server.url}/v2/models/lookup/stats").json()
+    [counted] = document["model_stats"]
+    assert (counted["inference_count"], counted["execution_count"]) == (0, 0)
+    assert counted["inference_stats"]["success"]["count"] == 0
+
+
 def test_a_model_with_a_sample_that_fails_does_not_load(repository: Path) -> None:
     put_index(repository, 9)
     log = failed_start(repository=repository)

@@ -226,6 +226,12 @@ def test_labels_are_one_a_line(model: Path, content: str, labels: tuple[str, ...
     assert find(model).labels("labels.txt") == labels
 
 
+def test_labels_that_are_no_text_are_refused(model: Path) -> None:
+    write(model / "labels.txt", "zwölf".encode("latin-1"))
+    with pytest.raises(LoadFailed, match=r"labels\.txt: byte 2 is not UTF-8"):
+        find(model).labels("labels.txt")
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../../secret", "a\0b"])
 def test_a_label_file_stays_in_the_models_folder(model: Path, name: str) -> None:
     write(model.parent / "secret", "s")
