@@ -10,7 +10,7 @@ import numpy as np
 
 from export.errors import GateRefused
 from serving import dtypes
-from serving.config import LEFT_OUT, left_out
+from serving.config import LEFT_OUT, left_out, traits
 from serving.dtypes import Datatype
 from serving.types import Array, Signature, TensorSpec
 
@@ -36,7 +36,7 @@ class OnnxModel:
         options.intra_op_num_threads = threads
         # torch takes turns with it: threads that wait for work must leave the cores to torch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry(LEFT_OUT, left_out(model, provider == CPU))
+        options.add_session_config_entry(LEFT_OUT, left_out(traits(model), provider == CPU))
         data = model if isinstance(model, bytes) else os.fspath(model)
         if provider == CUDA and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA's libraries from their wheels

@@ -16,12 +16,12 @@
     paths       whether a file's name stays in its folder
     parameters  the free-form parameters that mean something
     accelerators  the options of ONNX Runtime's providers for GPUs
-    nodes       whether a graph has nodes of an operator
     optimisers  which of ONNX Runtime's optimisers a session goes without
     placement   which device each session executes on
     splitting   whether large requests may be split
     complete    resolve (before the model is opened), complete (from its graph), validate
     graph       configuration against graph
+    graph_traits  what a file says of its nodes
     commented   a text to start from, made from a graph
     model       ModelConfig, what the engine reads
 
@@ -39,8 +39,8 @@ from serving.config.complete import (
 )
 from serving.config.ensemble import Step, dependencies, is_ensemble
 from serving.config.ensemble_steps import step_faults
+from serving.config.graph_traits import Traits, traits
 from serving.config.model import ModelConfig, Reshape, choose, likely_batch_sizes
-from serving.config.nodes import has_node
 from serving.config.optimisers import LEFT_OUT, left_out
 from serving.config.parameters import RuntimeOptions, runtime_options
 from serving.config.placement import CPU, Placement, instance_sessions, placements, within
@@ -69,6 +69,7 @@ __all__ = [
     "Source",
     "State",
     "Step",
+    "Traits",
     "WarmupData",
     "WarmupInput",
     "WarmupSample",
@@ -78,7 +79,6 @@ __all__ = [
     "dependencies",
     "fill_tensors",
     "from_json",
-    "has_node",
     "instance_sessions",
     "is_ensemble",
     "left_out",
@@ -90,6 +90,7 @@ __all__ = [
     "runtime_options",
     "step_faults",
     "to_text",
+    "traits",
     "validate",
     "within",
 ]

@@ -1,21 +1,26 @@
-"""The optimiser of ONNX Runtime that a session goes without, lest the process ends as it is opened.
+"""The optimiser of ONNX Runtime that a session goes without, lest the process ends by it.
 
 MatmulTransposeFusion takes a Cast that stands between a Transpose and a MatMul to the front, and
 NchwcTransformer then reads memory that is not there any more; so it is with releases from 1.20 to
 1.31 at least. Casts stand there in any graph of half precision, which a CPU computes in FP32, such
 as one of torch's own attention. Without convolutions the latter has nothing to do, and with them
 the former next to nothing.
+
+What NchwcTransformer makes of a pool divides by zero where nothing is left of a small image. So
+graphs of such pools go without it if they take images of any size; whose dims are stated in
+config.pbtxt have it.
 """
 
-from pathlib import Path
 from typing import Final
 
-from serving.config.nodes import has_node
+from serving.config.graph_traits import Traits
 
 LEFT_OUT: Final = "optimization.disable_specified_optimizers"  # of a session's entries
 
 
-def left_out(model: bytes | Path, on_cpu: bool = True) -> str:
-    """What LEFT_OUT is to say of the graph in a file, or in memory."""
-    convolves = on_cpu and has_node(model, "Conv", "FusedConv")
-    return "MatmulTransposeFusion" if convolves else "NchwcTransformer"
+def left_out(traits: Traits, on_cpu: bool = True, sizes_stated: bool = False) -> str:
+    """What LEFT_OUT is to say of a graph; `sizes_stated` where no others than stated come."""
+    small = traits.pools_away and not sizes_stated
+    return (
+        "MatmulTransposeFusion" if on_cpu and traits.convolves and not small else "NchwcTransformer"
+    )

@@ -160,7 +160,7 @@ class ModelVersion(OneResponse):
             self._successes.clear()
 
     def _record_batch(self, report: BatchReport) -> None:
-        if report.error is not None:
+        if report.error is not None and report.error.code is not Code.INVALID_ARGUMENT:
             self._faults.tell(report.error)
             return
         if report.has_run:

@@ -10,9 +10,11 @@ from serving.config import (
     LEFT_OUT,
     Placement,
     RuntimeOptions,
+    Traits,
     left_out,
     likely_batch_sizes,
     runtime_options,
+    traits,
 )
 from serving.config.parameters import ARENA_SHRINKAGE, DEVICE_ALLOCATOR
 from serving.engine.backends import cuda_errors
@@ -53,7 +55,10 @@ class OrtBackend:
         wanted = runtime_options(config)
         share = thread_plan(config, self._threads).share
         options = _session_options(runtime, wanted, share)
-        options.add_session_config_entry(LEFT_OUT, left_out(path, placement.gpu is None))
+        found = traits(path)
+        options.add_session_config_entry(
+            LEFT_OUT, left_out(found, placement.gpu is None, _sizes_stated(config))
+        )
         chosen = providers(runtime, wanted, placement, path)
         if placement.gpu is not None:
             options.add_session_config_entry(RECORDS, "1")
@@ -78,12 +83,30 @@ class OrtBackend:
             ) from error
         run_options = partial(_run_options, runtime, wanted, placement)
         if placement.gpu is None:
-            return HostSession(runtime, session, path, run_options())
+            takes_nothing = _takes_nothing(found, config)
+            return HostSession(runtime, session, path, run_options(), takes_nothing)
         refuse_fallback(runtime, session, chosen, placement, path)
         memory = device_memory(config, placement.gpu)
         return DeviceSession(
             runtime, session, path, run_options, memory, cuda_graphs(config, placement)
         )
+
+
+def _sizes_stated(config: Any) -> bool:
+    """Whether no client may send anything but one size of each input, by the configuration."""
+    rows = 0 if config.max_batch_size else 1
+    return bool(config.input) and all(
+        size > 0 for tensor in config.input for size in tensor.dims[rows:]
+    )
+
+
+def _takes_nothing(found: Traits, config: Any) -> bool:
+    """Whether the graph can be given inputs without elements.
+
+    The runtime's GRU ends the process by those, as RNN did before 1.31, and LSTM where there are no
+    rows, which a model that batches always has."""
+    recurrent = found.recurrent
+    return not recurrent or (recurrent == {b"LSTM"} and config.max_batch_size > 0)
 
 
 def device_memory(config: Any, gpu: int) -> Memory:

@@ -8,12 +8,12 @@ from typing import Any, Final
 import numpy as np
 
 from serving import dtypes
-from serving.config import has_node
+from serving.config import traits
 from serving.dtypes import Datatype
 from serving.engine.backends.ort_errors import explain
 from serving.engine.backends.runtime import CPU
-from serving.errors import Internal, LoadFailed
-from serving.types import Array, Signature, TensorSpec
+from serving.errors import Internal, InvalidArgument, LoadFailed
+from serving.types import Array, Signature, TensorSpec, shown
 
 _IMPORT: Final = (
     "penstock import makes tensors of such maps, or convert the model without ZipMap "
@@ -38,8 +38,7 @@ class OrtSession:
         self._steady = (
             session.get_providers() == [CPU]
             and all(size >= 0 for spec in self._signature.inputs for size in spec.dims[1:])
-            # Which goes round as often as its inputs say, and so perhaps for ever.
-            and not has_node(path, "Loop")
+            and not traits(path).loops
         )
         given, returned = set(self._inputs.values()), set(self._outputs.values())
         self._plain = not (given | returned) & {Datatype.BYTES, Datatype.BF16}
@@ -117,12 +116,24 @@ class OrtSession:
 class HostSession(OrtSession):
     """One whose runs, on the CPU alone, can be ended between two nodes of the graph."""
 
-    def __init__(self, runtime: Any, session: Any, path: Path, run_options: Any = None) -> None:
+    def __init__(
+        self,
+        runtime: Any,
+        session: Any,
+        path: Path,
+        run_options: Any = None,
+        takes_nothing: bool = True,
+    ) -> None:
+        """Without `takes_nothing` the runtime must not be given an input without elements."""
         super().__init__(runtime, session, path, run_options or runtime.RunOptions())
+        self._takes_nothing = takes_nothing
         self._is_stopped = False
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """Execute one batch; raises Internal with the runtime's own words."""
+        """Execute one batch; raises Internal with the runtime's own words, and InvalidArgument for
+        what would end the process."""
+        if not self._takes_nothing:
+            _refuse_nothing(inputs)
         if self._is_stopped:  # the run before this one
             self._is_stopped = False
             self._run_options.terminate = False
@@ -133,6 +144,15 @@ class HostSession(OrtSession):
         # In this order, and that of `run`, none is left stopped that nobody takes back.
         self._run_options.terminate = True
         self._is_stopped = True
+
+
+def _refuse_nothing(inputs: Mapping[str, Array]) -> None:
+    for name, array in inputs.items():
+        if not array.size:
+            raise InvalidArgument(
+                f"input '{name}' has the shape {shown(array.shape)} and so no elements, of which "
+                "the recurrent layers of the model make nothing"
+            )
 
 
 def _aligned(array: Array) -> Array:

@@ -1,0 +1,212 @@
+"""What an ONNX file says of its nodes, of which ONNX Runtime tells nothing.
+
+The file is read as protobuf writes it, without ONNX's own package, which a server does not need; of
+weights nothing but their size is read.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+_Content: TypeAlias = bytes | mmap
+_MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
+_GRAPH_NODE, _GRAPH_INPUT, _FUNCTION_NODE = 1, 11, 7
+_NODE_OPERATOR, _NODE_ATTRIBUTE = 4, 5
+_ATTRIBUTE_NAME, _ATTRIBUTE_TEXT, _ATTRIBUTE_GRAPH = 1, 4, 6
+_ATTRIBUTE_INTEGERS, _ATTRIBUTE_GRAPHS = 8, 11
+# From the type of an input down to the size of a dimension.
+_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_SIZE = 2, 1, 2, 1, 1
+_DEEPEST: Final = 32  # of graphs in graphs
+# Files that are read once: a model is opened once for each of its instances.
+_MOST: Final = 256
+
+_CONVOLUTIONS: Final = frozenset({b"Conv", b"FusedConv"})
+_POOLS: Final = frozenset({b"MaxPool", b"AveragePool"})
+_RECURRENT: Final = frozenset({b"GRU", b"LSTM", b"RNN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """`operators` that the graph has; `pools_away` where a pool gives nothing of a small image,
+    and images may be of any size. `known` is False of a file that is no graph of ONNX."""
+
+    operators: frozenset[bytes] = frozenset()
+    pools_away: bool = False
+    known: bool = True
+
+    @property
+    def convolves(self) -> bool:
+        return not self.operators.isdisjoint(_CONVOLUTIONS)
+
+    @property
+    def loops(self) -> bool:
+        """Whether it may go round as often as its inputs say, and so perhaps for ever."""
+        return b"Loop" in self.operators or not self.known
+
+    @property
+    def recurrent(self) -> frozenset[bytes]:
+        """The recurrent ones of its operators; all there are, where they are not known."""
+        return self.operators & _RECURRENT if self.known else _RECURRENT
+
+
+def traits(model: bytes | Path) -> Traits:
+    """Those of the graph in a file, or in memory."""
+    try:
+        if isinstance(model, bytes):
+            return _traits(model)
+        found = model.stat()
+        return _of_file(model, (found.st_ino, found.st_size, found.st_mtime_ns))
+    except (OSError, ValueError, IndexError):  # of what the runtime tells more
+        return Traits(known=False)
+
+
+@lru_cache(_MOST)
+def _of_file(path: Path, _: tuple[int, int, int]) -> Traits:
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return _traits(content)
+
+
+class _Field(NamedTuple):
+    """A field of a message: an integer, or where its bytes begin and end."""
+
+    number: int
+    integer: int
+    begin: int
+    end: int
+
+
+def _traits(content: _Content) -> Traits:
+    operators, pools_away, sizes_vary = set(), False, False
+    for field in _fields(content, 0, len(content)):
+        if field.number == _MODEL_GRAPH:
+            sizes_vary = _sizes_vary(content, field)
+            nodes = _nodes(content, field, _GRAPH_NODE, _DEEPEST)
+        elif field.number == _MODEL_FUNCTION:
+            nodes = _nodes(content, field, _FUNCTION_NODE, _DEEPEST)
+        else:
+            continue
+        for operator, attributes in nodes:
+            operators.add(operator)
+            pools_away |= operator in _POOLS and _pools_away(content, attributes)
+    return Traits(frozenset(operators), pools_away and sizes_vary)
+
+
+def _nodes(
+    content: _Content, outer: _Field, number: int, deepest: int
+) -> Iterator[tuple[bytes, list[_Field]]]:
+    """The operator of each node, those of graphs inside as well, and its attributes."""
+    for node in _fields(content, outer.begin, outer.end):
+        if node.number != number:
+            continue
+        operator, attributes = b"", []
+        for field in _fields(content, node.begin, node.end):
+            if field.number == _NODE_OPERATOR:
+                operator = content[field.begin : field.end]
+            elif field.number == _NODE_ATTRIBUTE:
+                attributes.append(field)
+        yield operator, attributes
+        for attribute in attributes:
+            for field in _fields(content, attribute.begin, attribute.end):
+                if field.number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+                    if not deepest:
+                        raise ValueError("graphs in graphs without end")
+                    yield from _nodes(content, field, _GRAPH_NODE, deepest - 1)
+
+
+def _pools_away(content: _Content, attributes: list[_Field]) -> bool:
+    """Whether a pool of these attributes gives nothing of one pixel."""
+    integers: dict[bytes, list[int]] = {}
+    for attribute in attributes:
+        name, numbers, pads_itself = b"", [], False
+        for field in _fields(content, attribute.begin, attribute.end):
+            if field.number == _ATTRIBUTE_NAME:
+                name = content[field.begin : field.end]
+            elif field.number == _ATTRIBUTE_TEXT:
+                pads_itself = content[field.begin : field.end].startswith(b"SAME")
+            elif field.number == _ATTRIBUTE_INTEGERS:
+                numbers += _integers(content, field)
+        if name == b"auto_pad" and pads_itself:
+            return False
+        integers[name] = numbers
+    kernel = integers.get(b"kernel_shape", [])
+    pads = integers.get(b"pads") or [0] * (2 * len(kernel))
+    dilations = integers.get(b"dilations") or [1] * len(kernel)
+    return any(
+        dilation * (size - 1) > before + after
+        for size, dilation, before, after in zip(
+            kernel, dilations, pads, pads[len(kernel) :], strict=False
+        )
+    )
+
+
+def _sizes_vary(content: _Content, graph: _Field) -> bool:
+    """Whether an input has a dimension beyond the first that may be of any size."""
+    for field in _fields(content, graph.begin, graph.end):
+        if field.number == _GRAPH_INPUT:
+            dims = list(
+                _within(content, field, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM)
+            )
+            if not all(any(_within(content, dim, _DIM_SIZE)) for dim in dims[1:]):
+                return True
+    return False
+
+
+def _within(content: _Content, outer: _Field, *path: int) -> Iterator[_Field]:
+    """The fields at the end of a path of numbers."""
+    for field in _fields(content, outer.begin, outer.end):
+        if field.number == path[0]:
+            if len(path) == 1:
+                yield field
+            else:
+                yield from _within(content, field, *path[1:])
+
+
+def _integers(content: _Content, field: _Field) -> list[int]:
+    """Of a field of many, which may be written as one or one by one."""
+    if field.begin == field.end:
+        return [field.integer]
+    found, at = [], field.begin
+    while at < field.end:
+        value, at = _varint(content, at)
+        found.append(value)
+    return found
+
+
+def _fields(content: _Content, at: int, end: int) -> Iterator[_Field]:
+    """The fields of a message; ValueError or IndexError for what is none."""
+    while at < end:
+        key, at = _varint(content, at)
+        integer, begin = 0, at
+        match key & 7:
+            case 0:
+                integer, at = _varint(content, at)
+                begin = at
+            case 1:
+                at += 8
+            case 2:
+                size, begin = _varint(content, at)
+                at = begin + size
+            case 5:
+                at += 4
+            case kind:
+                raise ValueError(f"a field of the kind {kind}")
+        if at > end:
+            raise ValueError("a field that goes on behind its message")
+        yield _Field(key >> 3, integer, begin, at)
+
+
+def _varint(content: _Content, at: int) -> tuple[int, int]:
+    """An integer, and where what follows it begins."""
+    value = shift = 0
+    while True:
+        byte = content[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("an integer without end")

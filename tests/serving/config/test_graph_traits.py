@@ -1,0 +1,139 @@
+"""What is read out of an ONNX file without ONNX's own package is what that reads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from serving.config import Traits, left_out, traits
+
+
+def info(name: str, dims: list[Any], kind: int = TensorProto.FLOAT) -> Any:
+    return helper.make_tensor_value_info(name, kind, dims)
+
+
+def graph(nodes: list[Any], dims: list[Any]) -> Any:
+    weights = [numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")]
+    return helper.make_graph(nodes, "g", [info("x", dims)], [info("y", [])], weights)
+
+
+def written(nodes: list[Any], dims: list[Any], functions: Any = ()) -> bytes:
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    made = helper.make_model(graph(nodes, dims), opset_imports=opsets, functions=functions)
+    return bytes(made.SerializeToString())
+
+
+def pool(**how: Any) -> list[Any]:
+    return [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("MaxPool", ["c"], ["y"], **how),
+    ]
+
+
+def test_operators_are_those_of_inner_graphs_and_functions_as_well() -> None:
+    body = helper.make_graph([helper.make_node("GRU", ["x"], ["z"])], "b", [], [info("z", [])])
+    nodes = [
+        helper.make_node("If", ["x"], ["c"], then_branch=body, else_branch=body),
+        helper.make_node("Twice", ["c"], ["y"], domain="own"),
+    ]
+    inner = [helper.make_node("Add", ["a", "a"], ["b"])]
+    twice = helper.make_function("own", "Twice", ["a"], ["b"], inner, [helper.make_opsetid("", 17)])
+
+    found = traits(written(nodes, ["n", 3], [twice]))
+
+    assert found.operators == {b"If", b"GRU", b"Twice", b"Add"}
+    assert found.recurrent == {b"GRU"}
+    assert not found.convolves
+    assert not found.loops
+    assert traits(written([helper.make_node("Loop", ["x"], ["y"])], ["n"])).loops
+
+
+SMALL = ["n", 3, "h", "w"]
+
+
+@pytest.mark.parametrize(
+    ("how", "dims", "expected"),
+    [
+        ({"kernel_shape": [2, 2], "strides": [2, 2]}, SMALL, True),
+        ({"kernel_shape": [1, 2]}, SMALL, True),
+        ({"kernel_shape": [3, 3], "pads": [1, 0, 1, 1]}, SMALL, True),
+        ({"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "dilations": [1, 2]}, SMALL, True),
+        ({"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, SMALL, False),
+        ({"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"}, SMALL, False),
+        ({"kernel_shape": [3, 3], "auto_pad": "VALID"}, SMALL, True),
+        ({"kernel_shape": [1, 1]}, SMALL, False),
+        ({"kernel_shape": [2, 2]}, ["n", 3, 32, 32], False),
+    ],
+)
+def test_a_pool_may_give_nothing_of_a_small_image(
+    how: dict[str, Any], dims: list[Any], expected: bool
+) -> None:
+    found = traits(written(pool(**how), dims))
+
+    assert found.pools_away is expected
+    assert found.convolves
+    small = "NchwcTransformer" if expected else "MatmulTransposeFusion"
+    assert left_out(found) == small
+    assert left_out(found, sizes_stated=True) == "MatmulTransposeFusion"
+    assert left_out(found, on_cpu=False) == "NchwcTransformer"
+
+
+def test_a_file_gives_what_its_bytes_give(tmp_path: Path) -> None:
+    made = written(pool(kernel_shape=[2, 2]), SMALL)
+    (tmp_path / "model.onnx").write_bytes(made)
+
+    assert traits(tmp_path / "model.onnx") == traits(made)
+
+    (tmp_path / "model.onnx").write_bytes(written([helper.make_node("Relu", ["x"], ["y"])], ["n"]))
+    assert traits(tmp_path / "model.onnx").operators == {b"Relu"}
+
+
+def message(number: int, content: bytes) -> bytes:
+    """A field of many bytes, as protobuf writes it."""
+    size, length = len(content), b""
+    while size > 0x7F:
+        size, length = size >> 7, length + bytes([size & 0x7F | 0x80])
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+def nested(depth: int) -> bytes:
+    """Graphs in graphs, as only a hostile file has so many of."""
+    inner = b""
+    for _ in range(depth):
+        inner = message(1, message(5, message(6, inner)))
+    return message(7, inner)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x3a\xff",
+        b"\x3a\x02\x0a\x7f",
+        b"\x0f",
+        b"\x80" * 20,
+        b"version https://git-lfs",
+        nested(1000),
+    ],
+)
+def test_of_what_is_no_graph_the_worst_is_taken(content: bytes) -> None:
+    found = traits(content)
+
+    assert found == Traits(known=False)
+    assert found.recurrent == {b"GRU", b"LSTM", b"RNN"}
+    assert found.loops
+    assert left_out(found) == "NchwcTransformer"
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_runtime(tmp_path: Path) -> None:
+    (tmp_path / "empty.onnx").touch()
+
+    assert traits(tmp_path / "empty.onnx") == traits(tmp_path / "gone.onnx") == Traits(known=False)
+
+
+def test_graphs_and_weights_of_any_kind_are_read_as_onnx_reads_them() -> None:
+    for case in onnx.defs.get_all_schemas()[:50]:
+        node = helper.make_node(case.name, ["x"], ["y"], domain=case.domain, ints=[1, -2, 3], f=1.5)
+        assert traits(written([node], ["n"])).operators == {case.name.encode()}

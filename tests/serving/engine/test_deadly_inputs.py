@@ -1,0 +1,97 @@
+"""Inputs by which ONNX Runtime would end the process are refused, or answered without that.
+
+Each is sent in a process of its own, as its end would be that of all tests.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+SENT = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from serving.config import parse
+from serving.engine.backends.ort import OrtBackend
+from serving.errors import ServingError
+
+folder, text, shapes = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+session = OrtBackend(threads=1).open(parse(text, "c"), folder)
+for shape in shapes:
+    try:
+        [y] = session.run({"x": np.ones(shape, np.float32)}, ["y"])
+        print(list(y.shape))
+    except ServingError as error:
+        print(error.code.name, error.message.replace("\\n", " "))
+"""
+
+
+def send(folder: Path, nodes: list[Any], weights: list[Any], x: list[Any], text: str,
+         *shapes: list[int]) -> list[str]:  # fmt: skip
+    """What a model of these nodes says to inputs of these shapes, line by line."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "model.onnx")
+    ended = subprocess.run(
+        [sys.executable, "-c", SENT, str(folder), text, json.dumps(shapes)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+def recurrent(folder: Path, operator: str, gates: int, text: str, *shapes: list[int]) -> list[str]:
+    weights = [("w", np.ones((1, gates * 2, 3))), ("r", np.ones((1, gates * 2, 2)))]
+    node = helper.make_node(operator, ["x", "w", "r"], ["y"], hidden_size=2)
+    return send(folder, [node], weights, ["time", "batch", 3], text, *shapes)
+
+
+@pytest.mark.parametrize(("operator", "gates"), [("GRU", 3), ("RNN", 1), ("LSTM", 4)])
+@pytest.mark.parametrize("shape", [[1, 0, 3], [0, 1, 3], [0, 0, 3]])
+def test_a_recurrent_model_is_not_run_on_nothing(
+    tmp_path: Path, operator: str, gates: int, shape: list[int]
+) -> None:
+    told = recurrent(tmp_path, operator, gates, "", shape, [2, 1, 3])
+
+    sizes = ",".join(map(str, shape))
+    assert told == [
+        f"INVALID_ARGUMENT input 'x' has the shape [{sizes}] and so no elements, of which the "
+        "recurrent layers of the model make nothing",
+        "[2, 1, 1, 2]",
+    ]
+
+
+def test_an_lstm_whose_batch_has_rows_takes_texts_of_no_token(tmp_path: Path) -> None:
+    assert recurrent(tmp_path, "LSTM", 4, "max_batch_size: 4", [0, 1, 3]) == ["[0, 1, 1, 2]"]
+
+
+def test_an_image_that_is_too_small_for_the_pools_is_an_error_and_no_end(tmp_path: Path) -> None:
+    weights = [("first", np.ones((16, 3, 3, 3))), ("second", np.ones((16, 16, 1, 1)))]
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["c"], strides=[2, 2]),
+        helper.make_node("MaxPool", ["c"], ["p"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("Conv", ["p", "second"], ["y"]),
+    ]
+
+    small, large = send(
+        tmp_path, nodes, weights, ["batch", 3, "height", "width"], "", [1, 3, 3, 3], [1, 3, 32, 32]
+    )
+
+    assert small.startswith("INTERNAL onnx runtime error: ")
+    assert large == "[1, 16, 7, 7]"
