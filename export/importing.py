@@ -27,7 +27,7 @@ from export.errors import FileRefused, GateRefused, RowsRefused
 from export.job import MAX_BATCH_SIZE, ImportJob
 from export.limited import limited
 from export.onnx_model import Feed, OnnxModel, Outputs
-from export.publish import Published, check_name, publish
+from export.publish import Published, check_name, check_version, publish
 from serving import passport as passports
 from serving.config.complete import unbatched
 from serving.passport import Passport, RowsProof, SourceProof
@@ -46,6 +46,7 @@ def import_model(job: ImportJob, on_step: Callable[[str], None] = lambda _: None
     steps = iter(STEPS)
     name = job.name or job.source.stem
     check_name(name)
+    check_version(job.repository / name, job.version)  # rather than when all has been tried
     with TemporaryDirectory(prefix="penstock-import-") as scratch:
         folder = Path(scratch)
         on_step(next(steps))

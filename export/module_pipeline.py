@@ -29,7 +29,7 @@ from export.errors import ConversionFailed, ModuleRefused
 from export.generated import Feeds
 from export.job import MAX_BATCH_SIZE, ModuleJob, Tolerance
 from export.onnx_model import Feed, OnnxModel, Outputs
-from export.publish import Published, check_name, publish
+from export.publish import Published, check_name, check_version, publish
 from serving import passport as passports
 from serving.config.complete import unbatched
 from serving.passport import ParityProof, Passport, SourceProof
@@ -52,6 +52,7 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
     steps = iter(STEPS)
     name = job.name or job.reference.partition(":")[0].rpartition(".")[2]
     check_name(name)
+    check_version(job.repository / name, job.version)  # rather than when all has been tried
     stated = model_config.stated_rows(job.repository / name / model_config.FILENAME)
     count = job.max_batch_size or stated or MAX_BATCH_SIZE
     _check_names(job, job.outputs)

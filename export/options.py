@@ -1,5 +1,6 @@
 """The options that `penstock export` and `penstock import` share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,12 +26,25 @@ def _model_name(context: click.Context, option: click.Parameter, name: str | Non
     return name
 
 
+class _Repository(click.Path):
+    """A folder; what stands behind a URL can be served from, and not be published to."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if "://" in os.fspath(value):
+            self.fail(
+                f"{value!r} is a URL: publish into a folder, and copy that to where it leads",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 def place(default_name: str) -> Callable[[Command], Command]:
     """Where to publish: --repository, --name (by default as said) and --version."""
     options = (
         click.option(
             "--repository",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=_Repository(file_okay=False, path_type=Path),
             default=REPOSITORY,
             show_default=True,
             help="Model repository to publish into; made where it does not exist.",

@@ -92,14 +92,19 @@ def check_name(name: str) -> None:
         )
 
 
+def check_version(folder: Path, version: int | None) -> None:
+    """VersionExists if a model's folder has it already."""
+    if version is not None and (folder / str(version)).exists():
+        raise VersionExists(
+            f"{folder / str(version)}: exists, and a published version is never overwritten; the "
+            f"next free one is {next_version(folder)}"
+        )
+
+
 def check(model: Model, version: int | None) -> None:
     """Raises PublishFailed if the repository as it is now cannot take this version."""
     check_name(model.config.name)
-    if version is not None and (model.folder / str(version)).exists():
-        raise VersionExists(
-            f"{model.folder / str(version)}: exists, and a published version is never "
-            f"overwritten; the next free one is {next_version(model.folder)}"
-        )
+    check_version(model.folder, version)
     path = model.folder / model_config.FILENAME
     existing = model_config.read(path)
     if existing is not None and (faults := model_config.differences(existing, model.config)):

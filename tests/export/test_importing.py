@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 from export import importing
-from export.errors import FileRefused, GateRefused, Incompatible, RowsRefused
+from export.errors import FileRefused, GateRefused, Incompatible, RowsRefused, VersionExists
 from export.import_command import import_
 from export.job import ImportJob
 from export.onnx_model import OnnxModel
@@ -67,6 +67,17 @@ def test_the_next_import_is_the_next_version_and_keeps_the_batch_size(take: Take
     assert published.passport.version == 2
     assert published.passport.rows is not None
     assert published.passport.rows.batches[-1].batch_size == 5
+
+
+def test_a_version_that_exists_is_refused_before_anything_is_tried(
+    tmp_path: Path, take: Take
+) -> None:
+    take(linear())
+    broken = tmp_path / "made.onnx"
+    broken.write_bytes(b"none")
+
+    with pytest.raises(VersionExists, match="the next free one is 2"):
+        take(broken, version=1)
 
 
 def test_a_model_that_does_not_fit_its_folder_is_refused(take: Take) -> None:
@@ -726,6 +737,14 @@ def test_a_refusal_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {source}: ONNX Runtime ")
     assert "Traceback" not in result.output
+
+
+def test_a_url_is_no_folder_to_publish_into(tmp_path: Path) -> None:
+    result = run(written(tmp_path, linear()), "--repository", "s3://bucket/models")
+
+    assert result.exit_code == 2
+    assert "'s3://bucket/models' is a URL: publish into a folder" in result.stderr
+    assert not Path("s3:").exists()
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
