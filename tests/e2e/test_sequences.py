@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc.aio
@@ -105,6 +106,13 @@ async def test_sequences_on_one_stream_get_their_own_sums(server: Server) -> Non
             assert error is None
             totals.append(float(result.as_numpy("total")[0, 0]))
     assert totals == [sequence * place for place in range(1, 11) for sequence in (1, 2, 3)]
+
+
+def test_generate_takes_the_steps_of_a_sequence_too(server: Server) -> None:
+    url = f"{server.url}/v2/models/direct/generate"
+    flags = [{"sequence_start": True}, {}, {"sequence_end": True}]
+    answers = [httpx.post(url, json={"x": 2, "sequence_id": 9, **each}).json() for each in flags]
+    assert [answer["total"] for answer in answers] == [2, 4, 6]
 
 
 async def test_a_silent_sequence_gives_its_slot_to_the_next(server: Server) -> None:
