@@ -67,6 +67,7 @@ FLOORS: Final = (
     (
         "serving.engine.cache",
         "serving.engine.classification",
+        "serving.engine.dependents",
         "serving.engine.ensemble_flow",
         "serving.engine.raw_data",
         "serving.engine.repository",
@@ -88,7 +89,7 @@ FLOORS: Final = (
     ("serving.engine.opening", "serving.engine.override", "serving.engine.snapshot"),
     ("serving.engine.loading",),
     ("serving.engine.agreement", "serving.engine.survey"),
-    ("serving.engine.dependents", "serving.engine.registry"),
+    ("serving.engine.registry",),
     ("serving.engine.rollout",),
     ("serving.engine.control",),
     ("serving.engine.polling",),

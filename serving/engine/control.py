@@ -173,7 +173,7 @@ class ModelControl:
         except ServingError as error:
             # It would not fit what its parts answer now.
             logger.error("%s goes out of service with its parts: %s", record.name, error)
-            await self._withdraw(record, error.message)
+            await self._take_out(record, error.message)
         for user in dependents.direct_users(record.name, self._parts()):
             await self._reload(self._registry.record(user))
 
@@ -181,27 +181,45 @@ class ModelControl:
         record = self._registry.get(name)
         if record is None:
             return
-        for user in map(self._registry.record, dependents.users(name, self._parts())):
-            await self._withdraw(user, note=user.suspend)
-        await self._withdraw(record, note=record.dismiss)
+        await self._take_out(record, note=record.dismiss)
         if with_parts and record.plan:
             for part in map(self._registry.record, record.plan.parts):
                 used = dependents.direct_users(part.name, self._parts())
                 if not part.explicit and not any(map(self._registry.serves, used)):
                     await self._unload(part.name, with_parts)
 
-    async def _withdraw(
+    async def _take_out(
         self, record: Record, reason: str = UNLOADED, note: Callable[[], None] = lambda: None
     ) -> None:
+        """As `_withdraw`, after all that is made of the model, which comes back with it."""
+        is_out = False
+        while not is_out:
+            for user in self._users(record):
+                if not await self._withdraw(user, note=user.suspend):
+                    break
+            else:
+                is_out = await self._withdraw(record, reason, note)
+
+    async def _withdraw(
+        self, record: Record, reason: str = UNLOADED, note: Callable[[], None] = lambda: None
+    ) -> bool:
         """Out of service, as `note` notes; what is made of others, which it needs, closed as well.
 
         What is being loaded at the moment is noted and taken out of service once it has been.
+        False if it stays, as something that is made of it has begun to serve by then.
         """
         async with self._lock(record.name):
+            if any(user.serving for user in self._users(record)):
+                return False
             note()
             drains = self._rollout.withdraw(record, reason)
         if drains and record.plan and record.plan.parts:
             await asyncio.wait(drains)
+        return True
+
+    def _users(self, record: Record) -> list[Record]:
+        """All models made of that one, each before those that it is made of."""
+        return [*map(self._registry.record, dependents.users(record.name, self._parts()))]
 
     def _parts(self) -> dependents.Parts:
         return {

@@ -17,6 +17,7 @@ from msgspec import structs
 from serving.config import ModelConfig, Step, refuse, step_faults
 from serving.config.source import Fault
 from serving.engine.classification import answer
+from serving.engine.dependents import Circle
 from serving.engine.ensemble_flow import Flow, Value
 from serving.engine.servable import Find, OneResponse, Opened
 from serving.engine.validation import Admitted, Validator
@@ -221,6 +222,7 @@ def _find_models(config: ModelConfig, find: FindOpened) -> list[Opened]:
     for index, step in enumerate(config.steps):
         try:
             models.append(_find_model(config.name, step, find))
+            _refuse_circle(config.name, models[-1], find)
         except ServingError as error:
             path = f"ensemble_scheduling.step[{index}].model_name"
             faults.append(Fault(path, error.message))
@@ -249,6 +251,20 @@ def _find_model(ensemble: str, step: Step, find: FindOpened) -> Opened:
             f"ensemble '{ensemble}' depends on '{step.model}' whose required version "
             f"{step.version} is not loaded"
         ) from None
+
+
+def _refuse_circle(ensemble: str, part: Opened, find: FindOpened) -> None:
+    """LoadFailed if the part, as it serves now, is made of the ensemble, as that was before."""
+    names: set[str] = set()
+    parts = [part]
+    while parts:
+        one = parts.pop()
+        if one.config.name in names:
+            continue
+        names.add(one.config.name)
+        parts += [find(step.model, step.version) for step in one.config.steps]
+    if ensemble in names:
+        raise Circle((ensemble, part.config.name))
 
 
 def _labels(opened: Opened, models: list[Opened]) -> Mapping[str, tuple[str, ...]]:

@@ -163,6 +163,40 @@ async def test_what_no_longer_fits_its_part_goes_out_of_service(folders: Folders
         assert "output y" in reason
 
 
+async def test_what_is_made_of_what_no_longer_fits_goes_and_comes_back_with_it(
+    folders: Folders,
+) -> None:
+    config = folders.root / "a" / "config.pbtxt"
+    as_it_was = config.read_text()
+    async with engine_over(folders.root, load_model=("outer",)) as engine:
+        config.write_text(as_it_was.replace('"y"', '"z"'))
+        await engine.load("a", PLAIN)
+        assert await serving(engine) == {"a", "b", "c"}
+
+        config.write_text(as_it_was)
+        await engine.load("a", PLAIN)
+        assert await ask(engine, "outer") == ("1", 1)
+
+
+async def test_what_has_come_back_before_its_part_goes_goes_with_it(
+    folders: Folders, backend: Numbers
+) -> None:
+    async with engine_over(folders.root, backend=backend, load_model=("outer",)) as engine:
+        folders.put("a", 2, "broken")
+        backend.opening.shut()
+        before = backend.opening.arrived
+        loading = asyncio.create_task(engine.load("a", PLAIN))
+        await backend.opening.reached(before + 1)
+        unloading = asyncio.create_task(engine.unload("a"))  # which waits for the load
+        while "inner" in await serving(engine):
+            pass
+        await engine.load("b", PLAIN)  # what is made of it follows
+        assert "inner" in await serving(engine)
+        backend.opening.open()
+        await asyncio.gather(loading, unloading, return_exceptions=True)
+        assert await serving(engine) == {"b", "c"}
+
+
 async def test_a_load_that_an_unload_overtakes_has_the_last_word(
     folders: Folders, backend: Numbers
 ) -> None:
@@ -217,6 +251,16 @@ async def test_a_model_that_contains_itself_is_refused(folders: Folders) -> None
             outcomes = await asyncio.gather(*loads, return_exceptions=True)
         assert all(isinstance(outcome, InvalidArgument) for outcome in outcomes)
         assert await serving(engine) <= {"c"}
+
+
+@pytest.mark.parametrize("part", ["inner", "outer"])
+async def test_what_serves_does_not_come_to_contain_itself(folders: Folders, part: str) -> None:
+    async with engine_over(folders.root, load_model=("outer",)) as engine:
+        folders.ensemble("inner", part)
+        with pytest.raises(InvalidArgument, match=f"inner -> ... -> {part} -> inner"):
+            await engine.load("inner", PLAIN)
+        assert await ask(engine, "outer") == ("1", 1)
+        assert await ask(engine, "inner") == ("1", 1)
 
 
 async def test_an_ensemble_may_be_given_with_the_load(folders: Folders) -> None:
