@@ -96,8 +96,9 @@ def encode_infer(response: InferenceResponse, places: Places | None = None) -> A
 
 def set_request_parameter(message: Any, name: str, value: Parameter) -> None:
     """Let the parameter `name` of a `ModelInferRequest` hold `value`, as Triton takes it."""
-    if name in _UNSIGNED and type(value) is int and value > _MAX_INT64:
-        value -= 2**64
+    if type(value) is int and value > _MAX_INT64 and name != "priority":
+        # What is not the protocol's is a double then, as Triton's own REST has it.
+        value = value - 2**64 if name in _UNSIGNED else float(value)
     set_parameter(message.parameters[name], value)
 
 

@@ -31,7 +31,7 @@ VALUES: dict[Datatype, Array] = {
 PARAMETERS = st.dictionaries(
     st.text(min_size=1, max_size=9).filter(lambda name: not name.startswith("triton_")),
     st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
+    | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False)
     | st.text(max_size=9),
     max_size=3,
@@ -66,6 +66,13 @@ def test_a_large_integer_of_the_protocol_goes_as_triton_takes_it(name: str, valu
     message = proto_client.encode_request(InferenceRequest("m", (), parameters={name: value}))
     assert message.parameters[name].WhichOneof("parameter_choice") == "int64_param"
     assert proto.decode_infer(message).parameters == {name: value}
+
+
+def test_a_large_integer_of_the_models_own_goes_as_the_double_that_triton_makes_of_it() -> None:
+    given = InferenceRequest("m", (), parameters={"mine": 2**63, "priority": 2**63})
+    message = proto_client.encode_request(given)
+    assert message.parameters["mine"].double_param == 2**63
+    assert message.parameters["priority"].uint64_param == 2**63
 
 
 def test_a_stream_is_asked_to_tell_its_end_whatever_the_client_wants() -> None:
