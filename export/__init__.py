@@ -26,7 +26,7 @@ torch_module  a callable and a file of weights -> the module, and what it gives
 
 `penstock import`, of an ONNX file (import_command, importing); needs no torch:
 intake        the file and those of its weights -> a folder of our own
-maps          a classifier's maps by class -> tensors
+classifiers   a classifier's maps by class -> tensors, its label -> one for each row
 onnx_gates    gates: versions, operators (operators), what ONNX itself checks (validity)
 generated     inputs for a model of which nothing is known but its signature
 rows          gate: may its rows share batches

@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from export import (
+    classifiers,
     generated,
     graph_config,
     intake,
-    maps,
     model_config,
     onnx_gates,
     parity,
@@ -52,7 +52,8 @@ def import_model(job: ImportJob, on_step: Callable[[str], None] = lambda _: None
         on_step(next(steps))
         graph, names = intake.take(job.source, folder)
         sha256 = passports.file_sha256(folder / intake.MODEL)
-        if classes := maps.take_out(graph):
+        mended = classifiers.mend(graph)
+        if mended.changed:
             (folder / intake.MODEL).write_bytes(graph.SerializeToString())
 
         on_step(next(steps))
@@ -63,7 +64,13 @@ def import_model(job: ImportJob, on_step: Callable[[str], None] = lambda _: None
 
         on_step(next(steps))
         described = graph_config.describe(
-            job.repository, name, model, rows.largest(tried), str(job.source), tried.reason, classes
+            job.repository,
+            name,
+            model,
+            rows.largest(tried),
+            str(job.source),
+            tried.reason,
+            mended.classes,
         )
         seal = partial(_passport, job, name, sha256, onnx_gates.opset(graph), tried)
         place = publish(described, {each: folder / each for each in names}, seal, job.version)

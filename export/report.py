@@ -70,7 +70,8 @@ class Report:
         source = passport.source
         if source and source.kind == "onnx" and source.sha256 != passport.files[MODEL]:
             show(
-                "Changed    maps by class became tensors, of a column for each class",
+                "Changed    the classifier's outputs: a tensor with a column for each class in the "
+                "place of maps, a label for each row",
                 style="yellow",
             )
         if passport.accuracy or passport.error:

@@ -479,6 +479,55 @@ def test_maps_by_class_become_a_tensor_with_labels(
     assert ('  label_filename: "labels.txt"' in config(published).splitlines()) == bool(labels)
 
 
+def labelled(rows: str | int) -> onnx.ModelProto:
+    """What onnxmltools makes of LightGBM: one label is stated, and each row has one."""
+    weights = {"coefficients": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], "intercepts": [0.0, 0.0]}
+    nodes = [
+        node("LinearClassifier", ["x"], ["best", "scores"], domain="ai.onnx.ml", **weights,
+             classlabels_ints=[4, 5]),
+        node("Identity", ["best"], ["same"]),
+        node("Cast", ["same"], ["label"], to=TensorProto.INT64),
+        node("Identity", ["scores"], ["y"]),
+    ]  # fmt: skip
+    made = model(nodes, x=(rows, 3), y=(rows, 2), opsets=(("", 18), ("ai.onnx.ml", 1)))
+    made.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, [1]))
+    return made
+
+
+def test_one_label_that_is_stated_for_any_number_of_rows_is_one_for_each(take: Take) -> None:
+    published = take(labelled("N"))
+
+    rows = np.array([[1, 0, 0], [0, 1, 0], [2, 1, 0]], np.float32)
+    tried = OnnxModel(published.folder / "model.onnx")({"x": rows})
+    assert tried["label"].tolist() == [4, 5, 4]
+    assert published.passport.rows is not None
+    assert published.passport.rows.independent
+    assert "max_batch_size: 64" in config(published)
+
+
+def test_one_label_of_one_row_stays_what_it_is(take: Take) -> None:
+    made = labelled(1)
+
+    assert (take(made).folder / "model.onnx").read_bytes() == made.SerializeToString()
+
+
+def in_a_circle() -> onnx.ModelProto:
+    made = model([node("Identity", ["b"], ["a"]), node("Identity", ["a"], ["b"])], y=("N", 3))
+    made.graph.output.append(helper.make_tensor_value_info("a", TensorProto.INT64, [1]))
+    return made
+
+
+def of_nothing() -> onnx.ModelProto:
+    zip_map = node("ZipMap", [], [], domain="ai.onnx.ml", classlabels_int64s=[0])
+    return model([zip_map, node("Cast", [], ["y"], to=1)], y=(1,))
+
+
+@pytest.mark.parametrize("made", [in_a_circle(), of_nothing()])
+def test_nodes_that_lead_nowhere_are_followed_no_further(take: Take, made: onnx.ModelProto) -> None:
+    with pytest.raises(FileRefused, match="is not valid ONNX"):
+        take(made)
+
+
 def test_the_report_says_that_maps_became_tensors(tmp_path: Path) -> None:
     source = written(tmp_path, maps_of_probabilities(classlabels_int64s=[0, 1, 2]))
 
@@ -486,7 +535,7 @@ def test_the_report_says_that_maps_became_tensors(tmp_path: Path) -> None:
     unchanged = run(written(tmp_path, linear()), "--repository", tmp_path / "models", "--name", "b")
 
     assert (changed.exit_code, unchanged.exit_code) == (0, 0)
-    assert "Changed    maps by class became tensors" in changed.stdout
+    assert "Changed    the classifier's outputs: a tensor with a column" in changed.stdout
     assert "Changed" not in unchanged.stdout
 
 
