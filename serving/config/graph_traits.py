@@ -25,7 +25,7 @@ _MOST: Final = 256
 
 _CONVOLUTIONS: Final = frozenset({b"Conv", b"FusedConv"})
 _POOLS: Final = frozenset({b"MaxPool", b"AveragePool"})
-_RECURRENT: Final = frozenset({b"GRU", b"LSTM", b"RNN"})
+_RECURRENT: Final = frozenset({b"DynamicQuantizeLSTM", b"GRU", b"LSTM", b"RNN"})
 
 
 @dataclass(frozen=True, slots=True)

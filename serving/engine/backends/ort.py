@@ -35,6 +35,7 @@ from serving.engine.backends.thread_plan import thread_plan
 from serving.errors import LoadFailed
 
 DEFAULT_FILENAME: Final = "model.onnx"
+_NEEDS_ROWS: Final = frozenset({b"LSTM", b"DynamicQuantizeLSTM"})
 
 
 class OrtBackend:
@@ -106,7 +107,7 @@ def _takes_nothing(found: Traits, config: Any) -> bool:
     The runtime's GRU ends the process by those, as RNN did before 1.31, and LSTM where there are no
     rows, which a model that batches always has."""
     recurrent = found.recurrent
-    return not recurrent or (recurrent == {b"LSTM"} and config.max_batch_size > 0)
+    return not recurrent or (recurrent <= _NEEDS_ROWS and config.max_batch_size > 0)
 
 
 def device_memory(config: Any, gpu: int) -> Memory:

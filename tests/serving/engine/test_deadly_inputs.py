@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
 
 SENT = """
 import json, sys
@@ -45,6 +46,11 @@ def send(folder: Path, nodes: list[Any], weights: list[Any], x: list[Any], text:
     )
     opsets = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "model.onnx")
+    return sent(folder, text, *shapes)
+
+
+def sent(folder: Path, text: str, *shapes: list[int]) -> list[str]:
+    """What the model in this folder says to inputs of these shapes, line by line."""
     ended = subprocess.run(
         [sys.executable, "-c", SENT, str(folder), text, json.dumps(shapes)],
         check=False,
@@ -75,6 +81,20 @@ def test_a_recurrent_model_is_not_run_on_nothing(
         "recurrent layers of the model make nothing",
         "[2, 1, 1, 2]",
     ]
+
+
+def test_a_quantised_lstm_is_not_run_on_nothing_either(tmp_path: Path) -> None:
+    weights = [("w", np.ones((1, 8, 3))), ("r", np.ones((1, 8, 2)))]
+    node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=2)
+    send(tmp_path, [node], weights, ["time", "batch", 3], "")
+    quantised = tmp_path / "quantised"
+    quantised.mkdir()
+    quantize_dynamic(tmp_path / "model.onnx", quantised / "model.onnx")
+
+    nothing, something = sent(quantised, "", [1, 0, 3], [2, 1, 3])
+
+    assert nothing.startswith("INVALID_ARGUMENT input 'x' has the shape [1,0,3] and so no elements")
+    assert something == "[2, 1, 1, 2]"
 
 
 def test_an_lstm_whose_batch_has_rows_takes_texts_of_no_token(tmp_path: Path) -> None:
