@@ -177,7 +177,8 @@ class ModelControl:
         for user in dependents.direct_users(record.name, self._parts()):
             await self._reload(self._registry.record(user))
 
-    async def _unload(self, name: str, with_parts: bool) -> None:
+    async def _unload(self, name: str, with_parts: bool, above: tuple[str, ...] = ()) -> None:
+        """As `unload`; of a circle of models, those `above` are being unloaded already."""
         record = self._registry.get(name)
         if record is None:
             return
@@ -185,8 +186,9 @@ class ModelControl:
         if with_parts and record.plan:
             for part in map(self._registry.record, record.plan.parts):
                 used = dependents.direct_users(part.name, self._parts())
-                if not part.explicit and not any(map(self._registry.serves, used)):
-                    await self._unload(part.name, with_parts)
+                is_used = part.explicit or any(map(self._registry.serves, used))
+                if not is_used and part.name not in (*above, name):
+                    await self._unload(part.name, with_parts, (*above, name))
 
     async def _take_out(
         self, record: Record, reason: str = UNLOADED, note: Callable[[], None] = lambda: None

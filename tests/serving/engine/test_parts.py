@@ -9,7 +9,15 @@ from serving.engine.dependents import direct_users, users, users_first
 from serving.engine.embedded import EmbeddedEngine
 from serving.errors import InvalidArgument, NotFound
 from serving.types import LoadOverride
-from tests.serving.engine.numbered import PLAIN, Folders, Numbers, ask, engine_over, index
+from tests.serving.engine.numbered import (
+    PLAIN,
+    Folders,
+    Numbers,
+    ask,
+    engine_over,
+    index,
+    refusal,
+)
 
 PARTS = {"outer": ["inner", "c"], "inner": ["a", "b"], "other": ["a"], "a": [], "b": [], "c": []}
 
@@ -251,6 +259,16 @@ async def test_a_model_that_contains_itself_is_refused(folders: Folders) -> None
             outcomes = await asyncio.gather(*loads, return_exceptions=True)
         assert all(isinstance(outcome, InvalidArgument) for outcome in outcomes)
         assert await serving(engine) <= {"c"}
+
+
+async def test_of_models_that_contain_each_other_an_unload_with_parts_comes_to_an_end(
+    folders: Folders,
+) -> None:
+    folders.ensemble("inner", "outer")
+    async with engine_over(folders.root) as engine:
+        assert "circular" in (await refusal(engine, "outer")).message
+        await engine.unload("outer", dependents=True)
+        assert await engine.ready()
 
 
 @pytest.mark.parametrize("part", ["inner", "outer"])
