@@ -55,6 +55,7 @@ _WORDS: Final[tuple[tuple[str, _Kind], ...]] = (
     ("doesn't support models with decoupled transaction policy", Decoupled),
     ("Exceeds maximum queue size", Overloaded),
     ("Request timeout expired", DeadlineExceeded),
+    ("is not at ready state", Unavailable),
     (_UNKNOWN_MODEL, NotFound),
 )
 # gRPC's own words where there is no connection: nothing of the call was sent.
@@ -115,7 +116,8 @@ def _pushback(failure: grpc.aio.AioRpcError) -> float | None:
 
 
 def _judged(error: ServingError) -> ServingError | Untouched:
-    if isinstance(error, NotFound) and error.message.startswith(_UNKNOWN_MODEL):
+    unserved = isinstance(error, NotFound | Unavailable)
+    if unserved and error.message.startswith(_UNKNOWN_MODEL):
         # A server that stops, or begins, says so of all its models.
         return Untouched(error)
     return error

@@ -163,6 +163,18 @@ async def test_a_model_that_one_server_does_not_have_is_asked_of_another() -> No
     assert servers[1].begun == ["0", "1"]
 
 
+async def test_a_version_that_one_server_does_not_serve_yet_is_asked_of_another() -> None:
+    told = "Request for unknown model: 'm' version 1 is not at ready state"
+    servers = ScriptedEngine(m=failing(Unavailable(told))), ScriptedEngine(m=echo)
+    async with asking(*servers) as asked:
+        for number in range(2):
+            await asked.engine.infer(request(str(number)))
+    assert servers[1].begun == ["0", "1"]
+    async with asking(servers[0]) as asked:
+        with pytest.raises(Unavailable, match=told):
+            await asked.engine.infer(request("alone"))
+
+
 @pytest.mark.parametrize(
     "error",
     [
