@@ -196,7 +196,6 @@ DIFFERENCES: Final = (
             "binary: a length that ends in letters",
             "binary: a packed body that ends early",
             "grpc: more raw contents than inputs",
-            "grpc*: a negative timeout",
             "logging: a list",
             "logging: an unknown setting*",
             "tracing: an unknown setting*",
