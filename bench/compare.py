@@ -43,11 +43,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench import cases, machine, record, report, starts
-from bench.contestants import RAW, Contestant
+from bench.contestants import RAW, Contestant, Over
 from bench.lineup import (
     BASE,
     COMMITTED,
     FASTAPI,
+    FEW_CONNECTIONS,
+    MANY_CONNECTIONS,
     OTHERS,
     OTHERWISE,
     OURS,
@@ -165,7 +167,10 @@ def in_windows(
                     running[one.name] = one
 
         def asked(case: cases.Case) -> list[Contestant]:
-            return [one for one in running.values() if case.kind in one.kinds]
+            able = [one for one in running.values() if case.kind in one.kinds]
+            if case.kind in cases.SMALL and case.connections == MANY_CONNECTIONS:
+                able.insert(1, Over(running[OURS], FEW_CONNECTIONS))
+            return able
 
         add((*otherwise, *told.against))
         steps = sum(len(asked(case)) * (told.rounds + 1) for case in todo(told))

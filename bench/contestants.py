@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.client import HTTPException
 from typing import Any, Final, Protocol
@@ -143,6 +143,29 @@ class Server:
                 yield request
         else:
             yield self.peer.request(case.kind, subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """Another contestant, asked over so many connections whatever the case says: so it can stand
+    beside itself, its windows between those of the case."""
+
+    inner: Contestant
+    connections: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.inner.name}, {self.connections} connections"
+
+    @property
+    def kinds(self) -> Collection[str]:
+        return self.inner.kinds
+
+    def check(self, case: Case) -> None:
+        self.inner.check(replace(case, connections=self.connections))
+
+    def window(self, case: Case, seconds: int) -> Window:
+        return self.inner.window(replace(case, connections=self.connections), seconds)
 
 
 @dataclass(slots=True)

@@ -6,10 +6,20 @@ from typing import Final
 
 from bench import cases
 from bench.contestants import RAW, Window
-from bench.lineup import COMMITTED, FASTAPI, MANY, MAPPED, OURS, TRITON
+from bench.lineup import (
+    COMMITTED,
+    FASTAPI,
+    FEW,
+    FEW_CONNECTIONS,
+    MANY,
+    MANY_CONNECTIONS,
+    MAPPED,
+    OURS,
+    TRITON,
+)
 from bench.windows import Result, Spread
 
-FAIR: Final = (32, 128, 256)  # connections
+FAIR: Final = (FEW_CONNECTIONS, 128, MANY_CONNECTIONS)
 
 Results = Mapping[tuple[str, int], Result]
 
@@ -98,11 +108,10 @@ def _latency(measured: Results) -> Iterator[Outcome]:
 
 def _scale(measured: Results) -> Iterator[Outcome]:
     for kind in cases.SMALL:
-        few, many = measured.get((kind, 32)), measured.get((kind, 256))
-        if few and many and OURS in few.windows:
-            pairs = zip(many.windows[OURS], few.windows[OURS], strict=True)
-            grown = Spread.of([one.cost / other.cost for one, other in pairs])
-            yield Outcome(f"{kind}: cost at 256 over 32 connections", 1.1, False, grown)
+        result = measured.get((kind, MANY_CONNECTIONS))
+        if result and {OURS, FEW} <= result.windows.keys():
+            goal = f"{kind}: cost at {MANY_CONNECTIONS} over {FEW_CONNECTIONS} connections"
+            yield Outcome(goal, 1.1, False, result.ratio(OURS, FEW, cost))
     for (kind, _), result in measured.items():
         if kind == cases.MODELS and {OURS, MANY} <= result.windows.keys():
             grown = result.ratio(MANY, OURS, cost)

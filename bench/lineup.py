@@ -14,11 +14,15 @@ from bench.peers.base import ROOT, Peer
 
 OURS: Final = "ours"
 BASE: Final = "base"
+# What a request costs over many connections is held against what it costs over few.
+FEW_CONNECTIONS: Final = 32
+MANY_CONNECTIONS: Final = 256
+FEW: Final = f"ours, {FEW_CONNECTIONS} connections"
 MANY: Final = "ours, 100 models"
 MAPPED: Final = "ours, mapped memory"
 COMMITTED: Final = "ours, committed models"
 # If one of these ends while it is measured, that is an error, where others are left out.
-PENSTOCK: Final = frozenset({OURS, BASE, MANY, MAPPED})
+PENSTOCK: Final = frozenset({OURS, BASE, FEW, MANY, MAPPED})
 FASTAPI: Final = "fastapi"
 TRITON: Final = "triton"
 

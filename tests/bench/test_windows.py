@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bench.cases import BINARY, Case
-from bench.contestants import Window
+from bench.contestants import Over, Window
 from bench.load import Wrong
 from bench.windows import WARM_UP_SECONDS, Result, Spread, measure
 from tests.bench.windows import window
@@ -23,6 +23,7 @@ class Played:
     windows: Iterator[Window]
     calls: list[str] = field(default_factory=list)
     kinds: tuple[str, ...] = (BINARY,)
+    connections: list[int] = field(default_factory=list)
 
     def check(self, case: Case) -> None:
         self.calls.append(f"check {self.name}")
@@ -32,6 +33,7 @@ class Played:
             self.calls.append(f"warm up {self.name}")
             return window()
         self.calls.append(f"window {self.name}")
+        self.connections.append(case.connections)
         return next(self.windows)
 
 
@@ -45,6 +47,15 @@ def test_answers_are_checked_before_the_first_window_and_windows_are_taken_in_tu
         *("check A", "warm up A", "check B", "warm up B"),
         *("window A", "window B", "window A", "window B"),
     ]
+
+
+def test_one_can_stand_beside_itself_with_fewer_connections() -> None:
+    played = Played("A", iter([window(10), window(20), window(10), window(20)]))
+
+    result = measure(CASE, [played, Over(played, 8)], rounds=2, seconds=SECONDS)
+
+    assert played.connections == [32, 8, 32, 8]
+    assert result.ratio("A, 8 connections", "A", lambda one: one.requests).median == 2
 
 
 def test_a_wrong_answer_ends_the_run_before_anything_is_measured() -> None:
