@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Final
 
 from export.errors import RunTooLong
-from export.onnx_model import Feed, OnnxModel, Outputs
+from export.onnx_model import Feed, OnnxModel, Outputs, described
 
 # In seconds: what the runtime may take to notice that a run is to end, which it does at each node.
 _PATIENCE: Final = 10.0
@@ -24,10 +24,10 @@ def limited(model: OnnxModel, source: Path, seconds: float) -> Callable[[Feed], 
         try:
             return outputs.result(seconds)
         except TimeoutError:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
             raise RunTooLong(
-                f"{source}: the model takes longer than {seconds:g} s for {shapes}; give it real "
-                "inputs by --sample, fewer rows by --max-batch-size, or more time by --run-timeout"
+                f"{source}: the model takes longer than {seconds:g} s for {described(feed)}; give "
+                "it real inputs by --sample, fewer rows by --max-batch-size, or more time by "
+                "--run-timeout"
             ) from None
         finally:
             if not outputs.done():

@@ -91,8 +91,9 @@ class OnnxModel:
         try:
             results = self._run(feed)
         except Exception as error:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
-            raise GateRefused(f"ONNX Runtime cannot run the model on {shapes}: {error}") from error
+            raise GateRefused(
+                f"ONNX Runtime cannot run the model on {described(feed)}: {error}"
+            ) from error
         return {
             name: np.asarray(result) for name, result in zip(self.outputs, results, strict=True)
         }
@@ -115,6 +116,11 @@ class OnnxModel:
             _floats(result) if name in self._bfloat16 else result.numpy()
             for name, result in zip(self.outputs, results, strict=True)
         ]
+
+
+def described(feed: Feed) -> str:
+    """Its inputs by name, with their shapes."""
+    return ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
 
 
 def held(datatype: Datatype) -> "np.dtype[Any]":

@@ -359,18 +359,6 @@ class Exposition:
     def _of(self, version: VersionStatistics) -> bytes:
         return generate_latest(_ModelMetrics((version,), None, (), self._config, self._objective))
 
-    def render(
-        self,
-        versions: Iterable[VersionStatistics],
-        cache: CacheStatistics | None = None,
-        unloaded: Iterable[str] = (),
-    ) -> bytes:
-        """The metrics in Prometheus' text format (`CONTENT_TYPE`), at one go."""
-        page = self.page(cache, unloaded)
-        for version in versions:
-            page.add(version)
-        return page.content()
-
 
 class Page:
     """One answer to a scrape, made version by version, as there may be thousands of them.

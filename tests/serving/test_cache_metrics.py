@@ -2,8 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.metrics import Exposition
 from serving.statistics import CacheStatistics, VersionStatistics
+from tests.serving.exposed import exposed
 
 CACHE = (
     "nv_cache_num_hits_per_model",
@@ -15,7 +15,7 @@ CACHE = (
 
 def samples(*versions: VersionStatistics) -> dict[str, list[tuple[dict[str, str], float]]]:
     """Of the cache's families, in microseconds where they are times."""
-    text = Exposition().render(versions).decode()
+    text = exposed(versions)
     # The reader gives every counter the ending that OpenMetrics asks for.
     return {
         family.name: [(sample.labels, sample.value) for sample in family.samples]
@@ -47,7 +47,7 @@ def test_series_exist_from_the_start_and_for_nobody_else() -> None:
 
 def test_without_such_a_model_nothing_is_said_of_the_cache() -> None:
     assert samples(VersionStatistics("m", "1")) == {}
-    assert "nv_cache" not in Exposition().render([]).decode()
+    assert "nv_cache" not in exposed()
 
 
 def test_the_cache_as_a_whole_is_told_by_the_names_of_tritons_gauges() -> None:
@@ -62,7 +62,7 @@ def test_the_cache_as_a_whole_is_told_by_the_names_of_tritons_gauges() -> None:
         insertion_ns=4_000,
     )
 
-    text = Exposition().render([], cache).decode()
+    text = exposed(cache=cache)
 
     found = {
         family.name: (family.type, family.samples[0].value)

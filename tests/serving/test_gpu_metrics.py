@@ -12,10 +12,10 @@ from serving.config import CPU, Placement
 from serving.doctor import runtime
 from serving.engine import gpu_memory
 from serving.gpu_metrics import GpuMetrics, gpu_metrics
-from serving.metrics import Exposition
 from serving.metrics_settings import MetricsSettings
 from serving.nvml import Gpu, NoNvml, Nvml, visible
 from tests.serving import drivers
+from tests.serving.exposed import exposed
 
 pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
 
@@ -108,7 +108,7 @@ def test_the_memory_that_this_process_holds_is_told(monkeypatch: pytest.MonkeyPa
 
 
 def test_metrics_name_the_counter_as_triton_does() -> None:
-    text = Exposition().render(()).decode()
+    text = exposed()
     assert "# TYPE nv_energy_consumption counter\n" in text
     assert 'nv_energy_consumption{gpu_uuid="GPU-a"} 0.0\n' in text
     assert 'nv_gpu_utilization{gpu_uuid="GPU-a"} 0.25\n' in text
@@ -117,10 +117,10 @@ def test_metrics_name_the_counter_as_triton_does() -> None:
 def test_there_are_none_where_nobody_wants_them_or_no_driver_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert b"nv_gpu" not in Exposition(MetricsSettings(allow_gpu_metrics=False)).render(())
+    assert "nv_gpu" not in exposed(settings=MetricsSettings(allow_gpu_metrics=False))
     monkeypatch.delenv("FAKE_GPUS")
     assert gpu_metrics(0.0) is None
-    assert b"nv_gpu" not in Exposition().render(())
+    assert "nv_gpu" not in exposed()
 
 
 def test_without_a_driver_nvml_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,11 @@ from typing import Final
 
 import pytest
 
-from serving.metrics import Exposition
 from serving.metrics_settings import MetricsSettings
 from serving.statistics import BuildState, Histogram, VersionStatistics
 from serving.summaries import Summaries
 from serving.types import Timing
+from tests.serving.exposed import exposed
 
 # The queries of the dashboards that come with Triton (deploy/k8s-onprem and deploy/aws of its
 # server), those of metrics that it no longer has aside.
@@ -33,8 +33,7 @@ def scrape(
     *versions: VersionStatistics, config: tuple[str, ...] = (), **settings: bool
 ) -> dict[tuple[str, str], float]:
     """Each sample by its name and labels."""
-    exposition = Exposition(MetricsSettings(metrics_config=config, **settings))
-    text = exposition.render(versions).decode()
+    text = exposed(versions, settings=MetricsSettings(metrics_config=config, **settings))
     return {(name, labels): float(value) for name, labels, value in _SAMPLE.findall(text)}
 
 
@@ -52,10 +51,10 @@ def answered(**changes: object) -> VersionStatistics:
 
 
 def test_a_model_whose_load_failed_has_a_series_and_others_have_none() -> None:
-    text = Exposition().render([answered()], unloaded=["b", "c"]).decode()
+    text = exposed([answered()], unloaded=["b", "c"])
     found = [line for line in text.splitlines() if line.startswith("penstock_model_load_failed")]
     assert found == [f'penstock_model_load_failed{{model="{name}"}} 1.0' for name in "bc"]
-    assert b"penstock_model_load_failed" not in Exposition().render([answered()])
+    assert "penstock_model_load_failed" not in exposed([answered()])
 
 
 @pytest.mark.parametrize("query", DASHBOARDS)

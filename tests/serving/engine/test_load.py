@@ -11,10 +11,10 @@ from serving.config import Source, complete, parse, resolve
 from serving.engine.model import ModelVersion
 from serving.engine.scheduling import schedule
 from serving.engine.servable import Opened
-from serving.metrics import Exposition
 from serving.metrics_settings import MetricsSettings
 from serving.statistics import VersionStatistics
 from tests.serving.engine.test_model import GRAPH, PLAIN, FunctionSession, Gate, request
+from tests.serving.exposed import exposed
 
 MS = 1_000_000
 OBJECTIVE = 'parameters { key: "latency_objective_ms" value { string_value: "50" } }'
@@ -37,7 +37,7 @@ async def served(
 
 
 def load_of(*versions: VersionStatistics, objective_ms: float = 100) -> list[float]:
-    text = Exposition(MetricsSettings(load_objective_ms=objective_ms)).render(versions).decode()
+    text = exposed(versions, settings=MetricsSettings(load_objective_ms=objective_ms))
     return [float(value) for value in re.findall(r"^penstock_load\{.*\} (\S+)$", text, re.M)]
 
 

@@ -81,13 +81,18 @@ async def most_rows(lasting: LastingModels) -> int:
     return int(config.max_batch_size)
 
 
+async def load_otherwise(lasting: LastingModels) -> None:
+    """Model `a` with a file and a configuration that its folder has not."""
+    given = {"1/model.onnx": adders.graph(5)}
+    await lasting.load("a", LoadOverride(adders.config_json(max_batch_size=2), given))
+
+
 async def test_what_a_model_was_loaded_with_is_so_again(
     tmp_path: Path, processes: Processes
 ) -> None:
     adders.add(tmp_path, "a", 1)
     before = await processes.begin()
-    given = {"1/model.onnx": adders.graph(5)}
-    await before.load("a", LoadOverride(adders.config_json(max_batch_size=2), given))
+    await load_otherwise(before)
     assert (await answer(before), await most_rows(before)) == (6, 2)
 
     after = await processes.begin()
@@ -100,8 +105,7 @@ async def test_what_a_plain_load_has_replaced_is_not_loaded_again(
 ) -> None:
     adders.add(tmp_path, "a", 1)
     before = await processes.begin()
-    given = {"1/model.onnx": adders.graph(5)}
-    await before.load("a", LoadOverride(adders.config_json(max_batch_size=2), given))
+    await load_otherwise(before)
     await before.load("a", LoadOverride())
     assert (await answer(before), await most_rows(before)) == (2, 4)
 
