@@ -29,5 +29,6 @@ intake        the file and those of its weights -> a folder of our own
 classifiers   a classifier's maps by class -> tensors, its label -> one for each row
 onnx_gates    gates: versions, operators (operators), what ONNX itself checks (validity)
 generated     inputs for a model of which nothing is known but its signature
+limited       its runs, which may never come to an end
 rows          gate: may its rows share batches
 """
