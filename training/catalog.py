@@ -244,12 +244,12 @@ RECIPES: Mapping[str, Recipe] = {
         task="text",
     ),
     "imdb-transformer": Recipe(
-        summary="the same, the encoder of a Transformer",
+        summary="the same, a convolution and the encoder of a Transformer",
         dataset="imdb",
         architecture="encoder",
         architecture_config={
             "vocabulary": 10_000, "width": 64, "heads": 2, "layers": 1, "classes": 2,
-            "dropout": 0.2, "word_dropout": 0.3,
+            "dropout": 0.2, "word_dropout": 0.3, "kernel": 3,
         },
         config=TrainConfig(
             epochs=4, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0
@@ -262,7 +262,7 @@ RECIPES: Mapping[str, Recipe] = {
         architecture="encoder",
         architecture_config={
             "vocabulary": 10_000, "width": 48, "heads": 4, "layers": 1, "classes": 4,
-            "dropout": 0.1, "word_dropout": 0.1,
+            "dropout": 0.1, "word_dropout": 0.1, "kernel": 0,
         },
         config=TrainConfig(
             epochs=2, batch_size=64, lr=0.002, optimizer="adamw", weight_decay=0.1, clip_norm=1.0

@@ -57,7 +57,7 @@ SPACES: Mapping[str, Mapping[str, Choice | Range]] = {
     "dense": {"hidden": Choice((4, 8, 16, 32, 64)), "activation": _ACTIVATION},
     "encoder": {
         "width": Choice((32, 48, 64, 96)), "heads": Choice((2, 4)), "layers": Choice((1, 2)),
-        "dropout": _DROPOUT, "word_dropout": Range(0.0, 0.3),
+        "dropout": _DROPOUT, "word_dropout": Range(0.0, 0.3), "kernel": Choice((0, 3, 5)),
     },
     "lstm-forecast": {"hidden": Choice((32, 64, 128)), "dropout": _DROPOUT},
     "mlp": {

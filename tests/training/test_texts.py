@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase
-from torch import nn
+from torch import Tensor, nn
 
 from training import batches
 from training.data import ag_news, sst2, tokens
@@ -26,6 +26,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         for directions in (1, 2)
     },
     "encoder": partial(Encoder, VOCABULARY, 16, 2, 2, 3, 0.5, 0.5),
+    "encoder with a convolution": partial(Encoder, VOCABULARY, 16, 2, 2, 3, 0.5, 0.5, 3),
 }
 
 
@@ -130,6 +131,23 @@ def test_numbers_of_no_token_are_unknown_and_nothing_at_all_is_answered(net: nn.
     odd = torch.tensor([[VOCABULARY, -1, 2**62]])
     torch.testing.assert_close(net(odd), net(torch.full_like(odd, UNKNOWN)))
     assert net(torch.full((1, 4), PADDING)).isfinite().all()
+
+
+@torch.no_grad()
+def test_a_convolution_reads_what_stands_around_a_token_and_no_further() -> None:
+    net = Encoder(VOCABULARY, 16, 2, 2, 3, 0.0, kernel=3).eval()
+    assert net.phrases is not None
+    read: list[Tensor] = []
+    net.phrases.register_forward_hook(lambda layer, given, made: read.append(made))
+    net(torch.tensor([[5, 6, 7, 8, 9], [5, 6, 7, 8, 10]]))
+    one, other = read[0].mT
+    torch.testing.assert_close(one[:3], other[:3])
+    assert not torch.allclose(one[3], other[3], atol=1e-4)
+
+
+def test_a_kernel_without_a_middle_is_refused() -> None:
+    with pytest.raises(ValueError, match="a kernel of 4 tokens has no token in its middle"):
+        Encoder(VOCABULARY, 16, 2, 2, 3, 0.0, kernel=4)
 
 
 def test_columns_of_padding_alone_are_trimmed() -> None:

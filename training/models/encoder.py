@@ -1,7 +1,7 @@
 """The encoder of a Transformer over the tokens of a text, and a head over their mean.
 
-What it says of a text does not depend on the padding behind it: no token attends to padding, and
-the mean is taken over the tokens alone.
+What it says of a text does not depend on the padding behind it: no token attends to padding, a
+convolution meets zeros there as beyond the end, and the mean is taken over the tokens alone.
 """
 
 import math
@@ -25,10 +25,16 @@ class Encoder(nn.Module):
         classes: int,
         dropout: float,
         word_dropout: float = 0.0,
+        kernel: int = 0,
     ) -> None:
+        """`kernel`: tokens side by side that a convolution reads as one before any attention, that
+        "not" and "good" are met together; odd, or 0 for none."""
         super().__init__()
+        if kernel and kernel % 2 == 0:
+            raise ValueError(f"a kernel of {kernel} tokens has no token in its middle")
         self.embedding = Embedding(vocabulary, width)
         self.words = nn.Dropout1d(word_dropout)  # whole tokens, that no word alone decides
+        self.phrases = nn.Conv1d(width, width, kernel, padding=kernel // 2) if kernel else None
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, classes))
@@ -36,7 +42,10 @@ class Encoder(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         real = ids != PADDING  # (B, T)
         x = self.embedding(ids)
-        x = self.words(x * math.sqrt(x.shape[2])) + positions(x)  # (B, T, C)
+        x = self.words(x * math.sqrt(x.shape[2]))  # (B, T, C)
+        if self.phrases is not None:
+            x = x + self.phrases((x * real[:, :, None]).mT).relu().mT
+        x = x + positions(x)
         # A text of no token at all attends to its first place: of nothing there is no mean.
         first = torch.arange(ids.shape[1], device=ids.device) == 0
         attended = (real | first)[:, None, None]  # (B, 1, 1, T)
