@@ -73,10 +73,9 @@ class JoinedEngine(Around):
 
     async def counted(self) -> Sequence[VersionStatistics]:
         """The sums of what all have counted."""
-        counts = await asyncio.gather(
-            self._inner.counted(), *(peer.counted() for peer in self._peers)
-        )
-        return _sums(counts)
+        counts = await asyncio.gather(*(peer.counted() for peer in self._peers))
+        # Last: no more may be told of its own than it has written down by now.
+        return _sums((await self._inner.counted(), *counts))
 
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         """The sums for those versions that any engine knows by these names."""

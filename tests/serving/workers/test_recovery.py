@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from serving.settings import ModelControlMode, Settings
 from serving.statistics import VersionStatistics
 from serving.types import InferenceRequest, LoadOverride, Tensor
 from serving.workers import recovery
+from serving.workers.joined import JoinedEngine, Peer
 from serving.workers.ledger import Ledger
 from serving.workers.recovery import LastingCounts, LastingModels, Ledgers, restore_models
 from tests import adders
@@ -225,4 +227,21 @@ async def test_what_was_told_while_counts_are_written_down_is_not_followed_by_le
             for _ in range(MODELS // 2):
                 await asyncio.sleep(0)
             assert rows(ledgers.counts) >= told
+    ledgers.close()
+
+
+async def test_no_more_is_told_of_several_engines_than_they_have_written_down() -> None:
+    ledgers = Ledgers()
+    own = VersionStatistics("m", "1")
+
+    class Other(Counted):
+        async def counted(self) -> Sequence[VersionStatistics]:
+            own.inference_count += 1  # Requests are answered here meanwhile.
+            return await super().counted()
+
+    lasting = LastingCounts(Counted([own]).engine, ledgers.counts)
+    other: Any = Other([VersionStatistics("m", "1")])
+    joined = JoinedEngine(lasting.engine, [Peer(other, ledgers.counts)])
+    told = sum(version.inference_count for version in await joined.counted())
+    assert told <= rows(ledgers.counts)
     ledgers.close()
