@@ -362,8 +362,10 @@ class VersionStatistics:
             self.batches.setdefault(rows, BatchStatistics()).merge(batch)
         for place, response in other.responses.items():
             self.responses.setdefault(place, ResponseStatistics()).merge(response)
-        if self.first_response is not None and other.first_response is not None:
-            self.first_response.merge(other.first_response)
+        # Of another configuration, which asked for other buckets, nothing can be told in these.
+        mine, theirs = self.first_response, other.first_response
+        if mine is not None and theirs is not None and mine.bounds == theirs.bounds:
+            mine.merge(theirs)
         _merge(self, other, _MERGED)
 
     def add(self, other: "VersionStatistics") -> None:

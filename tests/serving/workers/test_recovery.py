@@ -14,7 +14,7 @@ from serving.dtypes import Datatype
 from serving.engine.base import Around
 from serving.engine.embedded import EmbeddedEngine
 from serving.settings import ModelControlMode, Settings
-from serving.statistics import VersionStatistics
+from serving.statistics import Histogram, VersionStatistics
 from serving.types import InferenceRequest, LoadOverride, Tensor
 from serving.workers import recovery
 from serving.workers.joined import JoinedEngine, Peer
@@ -244,4 +244,22 @@ async def test_no_more_is_told_of_several_engines_than_they_have_written_down() 
     joined = JoinedEngine(lasting.engine, [Peer(other, ledgers.counts)])
     told = sum(version.inference_count for version in await joined.counted())
     assert told <= rows(ledgers.counts)
+    ledgers.close()
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 2.0), (1.0, 2.0, 3.0)])
+async def test_an_engine_starts_whatever_buckets_the_one_before_it_counted_in(
+    bounds: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledgers = Ledgers()
+    before = VersionStatistics("m", "1", inference_count=3, first_response=Histogram(bounds))
+    before.record_first_response(1_000_000)
+    async with saving([before], ledgers.counts, monkeypatch) as lasting:
+        await lasting.counted()
+    # Its configuration has changed on the disk by the time it starts.
+    after = VersionStatistics("m", "1", first_response=Histogram((5.0, 10.0)))
+    async with saving([after], ledgers.counts, monkeypatch):
+        assert after.inference_count == 3
+        assert after.first_response is not None
+        assert after.first_response.counts == [0, 0, 0]
     ledgers.close()
