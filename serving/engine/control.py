@@ -22,6 +22,7 @@ from serving.engine.rollout import Rollout
 from serving.errors import (
     Elsewhere,
     InvalidArgument,
+    LoadFailed,
     NotFound,
     ServingError,
     Unavailable,
@@ -104,7 +105,7 @@ class ModelControl:
         if not given.files:
             await self._load(self._repository, name, override, by_name=True)
             return
-        scratch = await self._rollout.in_thread(_scratch_folder)
+        scratch = await self._rollout.in_thread(_scratch_folder, name)
         try:
             folder = Path(scratch.name)
             await self._rollout.in_thread(unpack, given.files, folder / name)
@@ -269,5 +270,11 @@ def _circle(name: str, error: BaseException | None) -> str | None:
     return None
 
 
-def _scratch_folder() -> "TemporaryDirectory[str]":
-    return TemporaryDirectory(prefix="penstock-load-")
+def _scratch_folder(name: str) -> "TemporaryDirectory[str]":
+    try:
+        return TemporaryDirectory(prefix="penstock-load-")
+    except OSError as error:  # such as in a container whose file system is read-only
+        raise LoadFailed(
+            f"failed to load '{name}': there is no place for the files that it was given: "
+            f"{error.strerror}; start the server with TMPDIR naming a folder that it may write to"
+        ) from error

@@ -25,8 +25,10 @@ def check_files(files: Mapping[str, bytes], has_config: bool) -> None:
 
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write checked `files` below `folder`, which is made; UnfitOverride where two collide."""
-    folder.mkdir()
+    """Write checked `files` below `folder`, which is made; UnfitOverride where that cannot be.
+
+    Such as where two collide, for the length of a name, or as the disk is full.
+    """
     for path, content in files.items():
         target = folder / path
         try:

@@ -106,6 +106,27 @@ async def test_given_files_can_be_a_model_of_their_own(folders: Folders) -> None
         assert await index(engine) == []
 
 
+async def test_given_files_of_a_model_whose_name_no_folder_can_have_are_refused(
+    folders: Folders,
+) -> None:
+    async with engine_over(folders.root) as engine:
+        given = LoadOverride(config(), {"1/number": b"7"})
+        error = await refusal(engine, "n" * 300, given)
+        assert error.code is Code.UNFIT_OVERRIDE
+        assert "File name too long" in error.message
+        assert await index(engine) == []
+
+
+async def test_given_files_for_which_the_server_has_no_place_say_where_it_may_get_one(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    async with engine_over(folders.root) as engine:
+        error = await refusal(engine, "new", LoadOverride(config(), {"1/number": b"7"}))
+        assert error.code is Code.LOAD_FAILED
+        assert "TMPDIR" in error.message
+
+
 async def test_given_files_that_do_not_load_leave_what_serves(folders: Folders) -> None:
     folders.add("a", 1)
     async with engine_over(folders.root, load_model=("a",)) as engine:
