@@ -8,6 +8,8 @@ import click
 from serving.flags import flag
 
 DEFAULT_MAX_BATCH_SIZE: Final = 4
+# What config.pbtxt has for it: 32 bits with a sign.
+_MOST: Final = 2**31 - 1
 
 # What says nothing to a server whose backends are built in.
 _ELSEWHERE: Final = ("backend-directory", "min-compute-capability", "auto-complete-config")
@@ -70,8 +72,8 @@ def default_max_batch_size(options: tuple[str, ...]) -> int:
                 "there is no such setting for all models; say it in their config.pbtxt, as a "
                 "parameter",
             )
-        if not value.isdecimal():
-            raise _refusal(option, "expected a whole number")
+        if not (value.isdecimal() and len(value) <= len(str(_MOST)) and int(value) <= _MOST):
+            raise _refusal(option, f"expected a whole number up to {_MOST}")
         sizes[backend] = int(value)
     return sizes.get("onnxruntime", sizes[""])
 

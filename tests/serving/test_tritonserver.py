@@ -191,6 +191,7 @@ def test_the_document_has_the_table() -> None:
         ("--metrics-config=summary_quantiles=0.5", "'0.5' is not <quantile>:<error>"),
         ("--metrics-config=summary_quantiles=1.5:0.1", "a quantile is between 0 and 1"),
         ("--backend-config=default-max-batch-size=many", "expected a whole number"),
+        ("--backend-config=default-max-batch-size=2147483648", "up to 2147483647"),
         ("--backend-config=onnxruntime,threads=2", "say it in their config.pbtxt"),
         ("--backend-config=nonsense", "expected [BACKEND,]SETTING=VALUE"),
         ("--backend-config=,x=1", "expected [BACKEND,]SETTING=VALUE"),
