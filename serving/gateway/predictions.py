@@ -81,8 +81,15 @@ def _picture(response: InferenceResponse) -> Tensor:
 
 
 def _pictures(response: InferenceResponse) -> list[dict[str, Any]]:
+    """Each picture, and whatever else there is of it: of a model that does not batch, other
+    outputs may be of all pictures together."""
     picture = _picture(response)
-    others = [tensor for tensor in response.outputs if tensor is not picture]
+    rows = len(picture.array)
+    others = [
+        tensor
+        for tensor in response.outputs
+        if tensor is not picture and tensor.array.shape[:1] == (rows,)
+    ]
     return [
         {picture.name: "data:image/png;base64," + base64.b64encode(images.encode(row)).decode()}
         | {tensor.name: _told(tensor, tensor.array[index, ...]) for tensor in others}
@@ -125,7 +132,7 @@ def _translations(response: InferenceResponse, tokenizer: str) -> list[dict[str,
     others = {
         name: array[:, 0]
         for name, array in outputs.items()
-        if array.shape[1:] == (1,) and array.dtype != object
+        if array.shape == (len(ids), 1) and array.dtype != object
     }
     return [
         {TRANSLATION: text} | {name: values[row].item() for name, values in others.items()}

@@ -61,6 +61,12 @@ def test_json_has_each_picture_as_a_data_url_beside_the_other_outputs() -> None:
     assert second["latent"].tolist() == [3, 4]
 
 
+@pytest.mark.parametrize("other", [np.float32(7), np.zeros(3, np.float32)])
+def test_what_is_of_all_pictures_together_is_not_told_of_each(other: Array) -> None:
+    given = response(image=np.ones((2, 1, 2, 2), np.float32), other=np.asarray(other))
+    assert [list(each) for each in answer(given, predictions.IMAGE)] == [["image"], ["image"]]
+
+
 def test_a_model_without_a_picture_cannot_answer_with_one() -> None:
     with pytest.raises(InvalidArgument, match=r"no output of the shape .*scores \[1, 4\]"):
         predictions.png(response(scores=np.zeros((1, 4), np.float32)))
