@@ -217,7 +217,19 @@ def _compare(
 
 
 def write_choice(folder: Path, config: Proto, candidate: Candidate, objective: str) -> None:
-    """Put the choice into the model's configuration; what somebody wrote there stays beside it."""
+    """Put the choice into the model's configuration; what somebody wrote there stays beside it.
+
+    ClickException where the folder cannot be written into.
+    """
+    try:
+        _write_choice(folder, config, candidate, objective)
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename}: cannot be written: {error.strerror}; the choice is in the table"
+        ) from error
+
+
+def _write_choice(folder: Path, config: Proto, candidate: Candidate, objective: str) -> None:
     path, untuned = folder / _CONFIG, folder / _UNTUNED
     if path.is_file():
         text = path.read_text(encoding="utf-8")

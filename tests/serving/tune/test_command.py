@@ -1,12 +1,16 @@
-"""What `penstock tune --write` leaves in a model's folder."""
+"""What `penstock tune` leaves: in a model's folder, with --write, and of the server it had."""
 
 from pathlib import Path
 
+import click
 import pytest
 
 from serving.config import Proto, parse
+from serving.tune import bench_server
+from serving.tune.bench_server import serving
 from serving.tune.candidates import Candidate
 from serving.tune.command import write_choice
+from tests import adders
 
 TEXT = 'name: "m" # by hand\nplatform: "onnxruntime_onnx" max_batch_size: 8\n'
 
@@ -31,3 +35,24 @@ def test_nothing_is_said_to_be_kept_where_nothing_was(
     assert chosen(tmp_path, 1).max_batch_size == 8
     assert capsys.readouterr().err == f"written: {tmp_path / 'config.pbtxt'}\n"
     assert [each.name for each in tmp_path.iterdir()] == ["config.pbtxt"]
+
+
+def test_a_choice_that_cannot_be_written_is_told_of_and_leaves_what_was_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.pbtxt").write_text(TEXT)
+    (tmp_path / "config.pbtxt.untuned").mkdir()
+    with pytest.raises(click.ClickException, match=r"untuned: cannot be written: Is a directory"):
+        chosen(tmp_path, 1)
+    assert (tmp_path / "config.pbtxt").read_text() == TEXT
+
+
+def test_a_server_that_does_not_stop_in_time_ends_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adders.add(tmp_path, "a", 1)
+    monkeypatch.setattr(bench_server, "_STOP_SECONDS", 0)
+    with serving(str(tmp_path), "a") as server:
+        assert server.config().max_batch_size == 4
+    with pytest.raises(bench_server.Failed, match="does not answer"):
+        server.config()
