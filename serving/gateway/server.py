@@ -195,10 +195,10 @@ async def _listen(
 ) -> Addresses:
     """Open every allowed port; the stack closes them before it closes the engine."""
     http = grpc = metrics = None
+    settings = connections.allowed_files(settings)
     security = Security.of(settings)
     inflight = Inflight(-(-settings.max_inflight_bytes // max(1, settings.workers)))
     stack.callback(asyncio.create_task(security.follow()).cancel)
-    connections.allow_files(settings)
     if settings.allow_metrics:
         address = settings.metrics_address or settings.http_address
         listener = sockets.listen(address, settings.metrics_port, "--metrics-port")

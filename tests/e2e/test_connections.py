@@ -3,11 +3,13 @@
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import httpx
@@ -18,7 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tests.e2e.clients import CLIENTS, connect
 from tests.e2e.repositories import add_identity
-from tests.e2e.server import Server, penstock_server
+from tests.e2e.server import READY, Server, command, environment, penstock_server
 
 LIMIT: Final = 4
 HEAD: Final = b"POST /v2/models/echo/infer HTTP/1.1\r\nHost: test\r\n"
@@ -79,6 +81,30 @@ def test_idle_connections_make_room_for_new_ones(server: Server, beginning: byte
         assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
         # The one that was idle for longest.
         assert until_closed(idle[0]) == b""
+
+
+def test_where_the_system_allows_few_files_idle_connections_make_room_as_well(
+    repository: Path,
+) -> None:
+    files = 160
+    limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", sys.executable, "-m", "penstock"]
+    process: Any = subprocess.Popen(
+        limited + command(repositories=[repository]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    running = Server(process)
+    try:
+        running.wait_live()
+        running.wait_for(READY)
+        with held(running.http, *[b""] * files):
+            for address in (running.http, running.metrics):
+                assert httpx.get(f"http://{address}/v2/health/ready").status_code == 200
+        running.wait_for(rf"may open {files} files, .*: each port takes \d+ connections")
+    finally:
+        running.close()
 
 
 def test_where_none_is_idle_a_new_connection_is_refused_and_the_others_go_on(
