@@ -5,8 +5,12 @@ import io
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 import click
@@ -101,6 +105,32 @@ def _warn_of_variables() -> None:
         click.echo(f"Warning: {sentence}", err=True)
 
 
+@contextmanager
+def _interrupted_by_sigterm(terminated: threading.Event) -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does, so that no command leaves behind what is half made.
+
+    Servers and measurements have handlers of their own once they run.
+    """
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        terminated.set()
+        handler = signal.getsignal(signal.SIGINT)
+        # Ignored where a shell has started the command in the background.
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class _Penstock(click.Group):
     """Lists all commands without importing any: `--help` is quick and needs no extra."""
 
@@ -137,12 +167,14 @@ class _Penstock(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         _warn_of_variables()
+        terminated = threading.Event()
         try:
-            return super().invoke(ctx)
+            with _interrupted_by_sigterm(terminated):
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("\nAborted!", err=True)
             # As shells have it; click's 1 is what a measurement says of a missed objective.
-            ctx.exit(128 + signal.SIGINT)
+            ctx.exit(128 + (signal.SIGTERM if terminated.is_set() else signal.SIGINT))
         except ModuleNotFoundError as error:
             # What a command imports only once it runs may be missing as well.
             if ctx.invoked_subcommand is None:

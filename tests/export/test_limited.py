@@ -38,9 +38,15 @@ def test_a_loop_that_ends_is_imported(tmp_path: Path) -> None:
     assert import_model(job).passport.rows is not None
 
 
-def test_ctrl_c_ends_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_and_leaves_no_copy(tmp_path: Path, number: signal.Signals) -> None:
     command = (*IMPORT, written(tmp_path, looping(FOR_EVER)), "--repository", tmp_path / "models")
-    with subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True) as process:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    environment = os.environ | {"TMPDIR": str(copies)}
+    with subprocess.Popen(
+        command, stdout=PIPE, stderr=STDOUT, text=True, env=environment
+    ) as process:
         try:
             assert process.stdout is not None
             while "Run it" not in process.stdout.readline():
@@ -48,12 +54,14 @@ def test_ctrl_c_ends_a_run(tmp_path: Path) -> None:
             began = computed(process.pid)
             while computed(process.pid) < began + 1:
                 pass
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 130
+            assert list(copies.glob("penstock-*"))
+            process.send_signal(number)
+            assert process.wait(60) == 128 + number
         finally:
             process.kill()
         assert "Aborted!" in process.stdout.read()
     assert not (tmp_path / "models").exists()
+    assert not list(copies.glob("penstock-*"))
 
 
 def computed(pid: int) -> float:
