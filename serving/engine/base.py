@@ -20,9 +20,6 @@ class Engine(Protocol):
     `version` "" always means: the version that the model's policy prefers.
     """
 
-    async def live(self) -> bool:
-        """True while the engine can answer at all."""
-
     async def ready(self) -> bool:
         """True once every model it was told to serve answers, until it begins to close."""
 

@@ -157,10 +157,6 @@ class EmbeddedEngine:
         limit, find = self._settings.max_queue_size, self._registry.find
         return assemble(opened, limit, find, self._cache, self._loop_time, self._settings.metrics)
 
-    async def live(self) -> bool:
-        """Always: whoever gets an answer knows."""
-        return True
-
     async def ready(self) -> bool:
         """True once every model that is wanted answers (`strict_readiness`), or else what can.
 

@@ -27,8 +27,8 @@ class Lifecycle:
         self._announce()
 
     async def live(self) -> bool:
-        """True while the process can answer at all, also while models load or requests drain."""
-        return await self._engine.live()
+        """Always, also while models load or requests drain: whoever gets an answer knows."""
+        return True
 
     async def ready(self) -> bool:
         """True while new requests are welcome: models answer and the server is not stopping."""

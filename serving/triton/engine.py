@@ -68,10 +68,6 @@ class TritonEngine:
                 ", ".join(self._servers),
             )
 
-    async def live(self) -> bool:
-        """Always: whoever gets an answer knows."""
-        return True
-
     async def ready(self) -> bool:
         """True while one of the servers is ready."""
         return self._fleet.is_ready and not self._closing

@@ -53,10 +53,6 @@ class RemoteEngine:
         await self._link.is_up.wait()
         await self._ask("started")
 
-    async def live(self) -> bool:
-        """Always: whoever gets an answer knows."""
-        return True
-
     async def ready(self) -> bool:
         """True while the engine is there and says so."""
         with suppress(Unavailable):

@@ -81,10 +81,6 @@ class SpreadEngine(Around):
         self._members = [_Member(engine) for engine in engines]
         self._turns = count(1)
 
-    async def live(self) -> bool:
-        """Always: whoever gets an answer knows."""
-        return True
-
     async def ready(self) -> bool:
         """True while any engine is there, and all that are say so."""
         there = [engine for engine in self._engines if engine.is_up]

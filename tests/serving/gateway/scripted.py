@@ -93,9 +93,6 @@ class ScriptedEngine:
     async def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
         return ModelMetadata(model, "1", ("1",), "scripted", 0, (SPEC,), (SPEC,))
 
-    async def live(self) -> bool:
-        return True
-
     async def ready(self) -> bool:
         return True
 
