@@ -14,7 +14,7 @@ import numpy as np
 from export.errors import FileRefused, GateRefused
 from export.onnx_model import Feed, held
 from serving.passport import SampleKind
-from serving.types import Array, TensorSpec
+from serving.types import Array, TensorSpec, fits
 
 SEED: Final = 0
 SIZES: Final = (8, 32, 224, 1)  # of variable dimensions
@@ -143,11 +143,8 @@ def sample(path: Path, specs: Sequence[TensorSpec], count: int) -> tuple[Feeds, 
 
 def _fits(array: Array, spec: TensorSpec) -> bool:
     """Whether rows of `spec` can be made of the array without another meaning."""
-    row = array.shape[1:]
-    return (
-        len(row) == len(spec.dims)
-        and all(wanted in (-1, size) for size, wanted in zip(row, spec.dims, strict=True))
-        and np.can_cast(array.dtype, held(spec.datatype), "same_kind")
+    return fits(array.shape[1:], spec.dims) and np.can_cast(
+        array.dtype, held(spec.datatype), "same_kind"
     )
 
 

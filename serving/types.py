@@ -46,6 +46,13 @@ def fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
     )
 
 
+def may_be_alike(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether there is a shape of both dimensions, of which -1 are of any size."""
+    return len(first) == len(second) and all(
+        one == other or -1 in (one, other) for one, other in zip(first, second, strict=True)
+    )
+
+
 def shown(dims: Iterable[int]) -> str:
     """A shape as Triton's messages show it: [4,-1]."""
     return f"[{','.join(map(str, dims))}]"

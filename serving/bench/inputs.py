@@ -14,7 +14,7 @@ import orjson
 from serving.bench.model import Model, Unsuitable
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
-from serving.types import Array, Tensor, TensorSpec
+from serving.types import Array, Tensor, TensorSpec, fits
 from serving.wire import json_tensors, raw_tensors
 from serving.wire.fields import TensorHeader
 
@@ -171,7 +171,7 @@ def _rows(arrays: Mapping[str, Array], spec: TensorSpec) -> Array:
     array = arrays[spec.name]
     if array.ndim == len(spec.dims):
         array = array[np.newaxis]
-    if not _fits(array.shape[1:], spec):
+    if not fits(array.shape[1:], spec.dims):
         raise ValueError(
             f"'{spec.name}': expected rows of the shape {list(spec.dims)}, got an array of "
             f"{list(array.shape)}"
@@ -181,12 +181,6 @@ def _rows(arrays: Mapping[str, Array], spec: TensorSpec) -> Array:
     if not np.can_cast(array.dtype, spec.datatype.numpy, "same_kind"):
         raise ValueError(f"'{spec.name}': {array.dtype} is not {spec.datatype.wire}")
     return array.astype(spec.datatype.numpy, copy=False)
-
-
-def _fits(shape: Sequence[int], spec: TensorSpec) -> bool:
-    return len(shape) == len(spec.dims) and all(
-        dim in (-1, size) for dim, size in zip(spec.dims, shape, strict=True)
-    )
 
 
 def _as_bytes(array: Array) -> Array:
@@ -239,7 +233,7 @@ def _tensor(entry: Mapping[str, Any], spec: TensorSpec, where: str) -> Tensor:
     value = entry[spec.name]
     given: Mapping[str, Any] = value if isinstance(value, dict) else {"content": value}
     shape = given.get("shape", list(spec.dims))
-    if not _is_shape(shape) or not _fits(shape, spec):
+    if not _is_shape(shape) or not fits(shape, spec.dims):
         raise ValueError(
             f"{where}: '{spec.name}' has the shape {list(spec.dims)}; give the one of the data by "
             f'{{"content": […], "shape": […]}} or by --shape'

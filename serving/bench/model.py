@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from serving.dtypes import from_wire
 from serving.errors import InvalidArgument
-from serving.types import TensorSpec
+from serving.types import TensorSpec, fits
 
 DEFAULT_IDLE: Final = 1_000_000_000  # as Triton has it, nanoseconds
 
@@ -132,10 +132,7 @@ def _sized(spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> TensorSpe
     dims = shapes.get(spec.name)
     if dims is None:
         return spec
-    fits = len(dims) == len(spec.dims) and all(
-        own in (-1, dim) for own, dim in zip(spec.dims, dims, strict=True)
-    )
-    if not fits:
+    if not fits(dims, spec.dims):
         raise Unsuitable(
             f"--shape {spec.name}:{','.join(map(str, dims))}: expected {list(spec.dims)}, without "
             "the batch dimension; -1 may be any size"

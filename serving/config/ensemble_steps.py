@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from serving.config.source import Fault
 from serving.config.text import Proto, did_you_mean
-from serving.types import shown
+from serving.types import may_be_alike, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +138,9 @@ def _difference(first: _Kind, second: _Kind) -> str:
             f"inconsistent data type: {named(first.data_type)} is inferred from model "
             f"{first.model} while {named(second.data_type)} is inferred from model {second.model}"
         )
-    if not (_alike(first.dims, second.dims) or _alike(first.shape, second.shape)):
+    if not (may_be_alike(first.dims, second.dims) or may_be_alike(first.shape, second.shape)):
         return (
             f"inconsistent shape: {shown(first.shape)} is inferred from model {first.model} "
             f"while {shown(second.shape)} is inferred from model {second.model}"
         )
     return ""
-
-
-def _alike(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    return len(first) == len(second) and all(
-        one == other or -1 in (one, other) for one, other in zip(first, second, strict=True)
-    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from serving.config.sequences import Control, State, controls, states
 from serving.config.source import Fault
 from serving.config.text import Proto
-from serving.types import Signature, TensorSpec, shown
+from serving.types import Signature, TensorSpec, may_be_alike, shown
 
 
 def sequence_graph_faults(proto: Proto, signature: Signature) -> Iterator[Fault]:
@@ -74,10 +74,7 @@ def _state(
             f"model provides {spec.datatype.config}",
         )
     full = (*batch, *state.dims)
-    if len(full) != len(spec.dims) or any(
-        -1 not in (given, wanted) and given != wanted
-        for given, wanted in zip(full, spec.dims, strict=True)
-    ):
+    if not may_be_alike(full, spec.dims):
         yield Fault(
             path,
             f"{kind} state '{name}': the model expects shape {shown(spec.dims)} but the model "
