@@ -42,6 +42,13 @@ def fault(field: str, expected: str, got: object) -> Malformed:
     return Malformed(f"{field}: expected {expected}, got {show(got)}")
 
 
+def unsigned(value: object, field: str) -> int:
+    """`value`, if it is a whole number from 0 on."""
+    if type(value) is not int or value < 0:
+        raise fault(field, "a non-negative integer", value)
+    return value
+
+
 def tensor_header(
     name: object, datatype: object, shape: object, field: str, seen: Container[str]
 ) -> TensorHeader:

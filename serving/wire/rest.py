@@ -19,7 +19,15 @@ from serving.types import (
 )
 from serving.wire import json_fast, json_tensors, json_text, raw_tensors, shared_memory
 from serving.wire.elements import bytes_array
-from serving.wire.fields import TensorHeader, check_many, fault, show, size_mismatch, tensor_header
+from serving.wire.fields import (
+    TensorHeader,
+    check_many,
+    fault,
+    show,
+    size_mismatch,
+    tensor_header,
+    unsigned,
+)
 from serving.wire.parameters import request_parameters, requested_output
 from serving.wire.rest_answers import ALL_BINARY, ALL_JSON, Buffer, OutputEncoding
 from serving.wire.shared_memory import Place
@@ -223,10 +231,7 @@ def _source(item: dict[str, Any], where: str, regions: Regions | None) -> _Sourc
         )
     if "data" in item:
         return _Json(item["data"])
-    size = parameters["binary_data_size"]
-    if type(size) is not int or size < 0:
-        raise fault(f"{where}.parameters.binary_data_size", "a non-negative integer", size)
-    return size
+    return unsigned(parameters["binary_data_size"], f"{where}.parameters.binary_data_size")
 
 
 def _decode_outputs(

@@ -9,7 +9,7 @@ from serving.errors import InvalidArgument, Unsupported
 from serving.shared_memory import Region, Regions
 from serving.types import Array, Tensor
 from serving.wire import raw_tensors
-from serving.wire.fields import TensorHeader, fault, size_mismatch
+from serving.wire.fields import TensorHeader, fault, size_mismatch, unsigned
 
 _REGION: Final = "shared_memory_region"
 _BYTE_SIZE: Final = "shared_memory_byte_size"
@@ -63,8 +63,8 @@ def place(
     if type(name) is not str:
         raise fault(f"{field}.parameters.{_REGION}", "a string", name)
     region = regions.find(name)
-    offset = _unsigned(parameters.get(_OFFSET, 0), f"{field}.parameters.{_OFFSET}")
-    byte_size = _unsigned(parameters[_BYTE_SIZE], f"{field}.parameters.{_BYTE_SIZE}")
+    offset = unsigned(parameters.get(_OFFSET, 0), f"{field}.parameters.{_OFFSET}")
+    byte_size = unsigned(parameters[_BYTE_SIZE], f"{field}.parameters.{_BYTE_SIZE}")
     region.check(offset, byte_size)
     return Place(region, offset, byte_size)
 
@@ -97,9 +97,3 @@ def deliver(tensors: Sequence[Tensor], places: Places) -> None:
         writes.append((target, data))
     for target, data in writes:
         target.region.write(target.offset, data)
-
-
-def _unsigned(value: object, field: str) -> int:
-    if type(value) is not int or value < 0:
-        raise fault(field, "a non-negative integer", value)
-    return value

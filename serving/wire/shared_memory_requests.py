@@ -9,7 +9,7 @@ from tritonclient.grpc import service_pb2
 from serving.errors import InvalidArgument
 from serving.shared_memory import Region
 from serving.wire import json_text
-from serving.wire.fields import fault
+from serving.wire.fields import fault, unsigned
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ def register_from_json(name: str, body: bytes) -> Registration:
     return Registration(
         name,
         document["key"],
-        _unsigned(document.get("offset", 0), "offset"),
-        _unsigned(document["byte_size"], "byte_size"),
+        unsigned(document.get("offset", 0), "offset"),
+        unsigned(document["byte_size"], "byte_size"),
     )
 
 
@@ -70,9 +70,3 @@ def status_to_proto(regions: Iterable[Region]) -> Any:
         known.name, known.key = region.name, region.key
         known.offset, known.byte_size = region.offset, region.byte_size
     return message
-
-
-def _unsigned(value: object, field: str) -> int:
-    if type(value) is not int or value < 0:
-        raise fault(field, "a non-negative integer", value)
-    return value
