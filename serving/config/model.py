@@ -10,7 +10,6 @@ from serving.config import ensemble, parameters
 from serving.config.accelerators import tolerance
 from serving.config.ensemble import Step
 from serving.config.model_metrics import first_response_bounds
-from serving.config.parameters import RuntimeOptions
 from serving.config.placement import Placement, placements
 from serving.config.ragged import BatchInput, batch_inputs, batch_outputs, ragged_inputs
 from serving.config.sequences import Control, State, controls, states
@@ -119,16 +118,6 @@ class ModelConfig:
     def default_model_filename(self) -> str:
         """The file that the backend opens, relative to the version's folder."""
         return str(self.proto.default_model_filename)
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """All parameters, known to us or not."""
-        return parameters.parameters(self.proto)
-
-    @property
-    def runtime_options(self) -> RuntimeOptions:
-        """What the configuration asks of an ONNX Runtime session."""
-        return parameters.runtime_options(self.proto)
 
     @property
     def latency_objective(self) -> int:

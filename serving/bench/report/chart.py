@@ -47,13 +47,13 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
 
-def linear(label: str, values: Sequence[float], low: float = 0.0) -> Axis:
-    """An axis from `low` to the first tick that no value exceeds."""
-    span = max(max(values, default=0.0) - low, 1e-9)
+def linear(label: str, values: Sequence[float]) -> Axis:
+    """An axis from 0 to the first tick that no value exceeds."""
+    span = max(max(values, default=0.0), 1e-9)
     step = _step(span)
     count = max(math.ceil(span / step - 1e-9), 1)
-    ticks = [(low + index * step, f"{low + index * step:,.10g}") for index in range(count + 1)]
-    return Axis(label, low, low + count * step, ticks)
+    ticks = [(index * step, f"{index * step:,.10g}") for index in range(count + 1)]
+    return Axis(label, 0.0, count * step, ticks)
 
 
 def _step(span: float) -> float:

@@ -8,6 +8,7 @@ from serving.config import (
     choose,
     instance_sessions,
     parse,
+    runtime_options,
 )
 from serving.types import BatchPolicy, QueuePolicy, TimeoutAction
 
@@ -113,8 +114,7 @@ def test_the_session_options_are_read_by_tritons_names() -> None:
         for key, value in values.items()
     )
 
-    assert config_of(text).parameters == values
-    assert config_of(text).runtime_options == RuntimeOptions(
+    assert runtime_options(parse(text, "c")) == RuntimeOptions(
         intra_op_threads=4,
         inter_op_threads=None,
         parallel=True,
@@ -127,7 +127,7 @@ def test_the_session_options_are_read_by_tritons_names() -> None:
 
 
 def test_without_parameters_every_choice_is_left_open() -> None:
-    assert config_of("").runtime_options == RuntimeOptions(None, None, False, None, None, 0)
+    assert runtime_options(parse("", "c")) == RuntimeOptions(None, None, False, None, None, 0)
     assert config_of("").reject_non_finite_inputs is False
 
 
