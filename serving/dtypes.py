@@ -48,6 +48,11 @@ class Datatype(Enum):
     BYTES = "BYTES", "object", "string"
 
     @property
+    def nothing(self) -> Any:
+        """The element that says nothing: zero, or the empty text."""
+        return b"" if self is Datatype.BYTES else 0
+
+    @property
     def is_float(self) -> bool:
         """True where numpy sees a floating-point type, so NaN and infinity can be looked for."""
         return self.numpy.kind == "f"

@@ -38,7 +38,7 @@ def read_initial_states(config: ModelConfig, folder: ModelFolder) -> dict[str, A
             what = str(folder.path / STATE_FOLDER / initial.file)
             array = read_array(data, datatype, initial.dims, what)
         else:
-            array = np.full(initial.dims, _nothing(datatype), datatype.numpy)
+            array = np.full(initial.dims, datatype.nothing, datatype.numpy)
         arrays[state.input_name] = array
     return arrays
 
@@ -213,7 +213,7 @@ def _signal(control: Control, where: _Rows, batches: bool) -> Array:
     """What a control input says of each row."""
     values: list[Any] = [control.false] * where.height
     if control.kind is ControlKind.CORRID:
-        values = [b"" if control.datatype is Datatype.BYTES else 0] * where.height
+        values = [control.datatype.nothing] * where.height
     for row, step in zip(where.rows, where.steps, strict=True):
         values[row] = _said(control, step)
     array = _array(values, control.datatype)
@@ -238,7 +238,3 @@ def _array(values: Sequence[Any], datatype: Datatype) -> Array:
         # An id is 64 bits wide; of a narrower one the model gets the lower bits.
         return np.array(values, np.int64 if min(values) < 0 else np.uint64).astype(datatype.numpy)
     return np.array(values, datatype.numpy)
-
-
-def _nothing(datatype: Datatype) -> Any:
-    return b"" if datatype is Datatype.BYTES else 0

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -193,8 +193,7 @@ def _sample_array(given: WarmupInput, folder: ModelFolder) -> Array:
 
 
 def _nothing(datatype: Datatype, shape: tuple[int, ...]) -> Array:
-    empty: Any = b"" if datatype is Datatype.BYTES else 0
-    return np.full(shape, empty, dtype=datatype.numpy)
+    return np.full(shape, datatype.nothing, dtype=datatype.numpy)
 
 
 def _plausible(datatype: Datatype, shape: tuple[int, ...]) -> Array:

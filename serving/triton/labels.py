@@ -54,8 +54,7 @@ def _zeros(tensor: Any, max_batch_size: int) -> Tensor:
     datatype = from_config(model_config_pb2.DataType.Name(tensor.data_type))
     assert datatype is not None, "no server takes an input without a type"
     shape = [1] * bool(max_batch_size) + [max(dim, 1) for dim in tensor.dims]
-    empty = np.full(shape, b"" if datatype.itemsize == 0 else 0, datatype.numpy)
-    return Tensor(tensor.name, datatype, empty)
+    return Tensor(tensor.name, datatype, np.full(shape, datatype.nothing, datatype.numpy))
 
 
 def _labels(tensor: Tensor) -> tuple[str, ...]:
