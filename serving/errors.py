@@ -27,7 +27,10 @@ total table (`gateway.errors`).
 
 import copy
 from enum import Enum, unique
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
+
+# What a client is told of a bug of ours, by any protocol.
+UNEXPECTED: Final = "internal error; see the server's log"
 
 
 @unique

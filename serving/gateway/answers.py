@@ -6,9 +6,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from serving.errors import Code, Decoupled, ServingError, Unauthenticated, UnknownEncoding
+from serving.errors import (
+    UNEXPECTED,
+    Code,
+    Decoupled,
+    ServingError,
+    Unauthenticated,
+    UnknownEncoding,
+)
 from serving.gateway import body, server_timing
-from serving.gateway.errors import UNEXPECTED, retry_after
+from serving.gateway.errors import retry_after
 from serving.wire import rest_documents as documents
 from serving.wire.rest_answers import Buffer
 

@@ -8,10 +8,10 @@ from typing import Any, Final, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from serving.errors import Code, InvalidArgument, ServingError
+from serving.errors import UNEXPECTED, Code, InvalidArgument, ServingError
 from serving.gateway import server_timing
 from serving.gateway.access import Access, is_logged
-from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses, retry_after
+from serving.gateway.errors import GRPC_STATUS, Statuses, retry_after
 
 logger = logging.getLogger("penstock.grpc")
 

@@ -7,9 +7,6 @@ import grpc
 
 from serving.errors import Code, Overloaded, ServingError, Unavailable
 
-# What a client is told of a bug of ours.
-UNEXPECTED: Final = "internal error; see the server's log"
-
 HTTP_STATUS: Final[dict[Code, int]] = {
     Code.INVALID_ARGUMENT: 400,
     Code.MALFORMED: 400,

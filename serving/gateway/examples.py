@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from fastapi.openapi.models import Example
 
+from serving.errors import UNEXPECTED
 from serving.gateway.schemas import ref
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
@@ -48,7 +49,7 @@ _ANY: Final[Responses] = {
     ),
     401: _failure("The server asks for an API key.", "no API key was sent"),
     403: _failure("The caller may not do this.", "this API is restricted"),
-    500: _failure("The server or the model has failed.", "internal error; see the server's log"),
+    500: _failure("The server or the model has failed.", UNEXPECTED),
     503: _failure(
         "The server, or the model, takes no requests now.",
         "Request for unknown model: 'digits-mlp' version 1 is not at ready state",

@@ -12,10 +12,9 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from serving.engine.base import Engine
-from serving.errors import Cancelled, InvalidArgument, ServingError
+from serving.errors import UNEXPECTED, Cancelled, InvalidArgument, ServingError
 from serving.gateway import body, examples
 from serving.gateway.disconnect import unless_gone
-from serving.gateway.errors import UNEXPECTED
 from serving.gateway.routing import for_model, json
 from serving.gateway.server_timing import failures_since
 from serving.gateway.server_timing import headers as timed

@@ -15,11 +15,11 @@ from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
 from serving.engine.base import Engine
-from serving.errors import Code, Internal, ServingError, Unavailable
+from serving.errors import UNEXPECTED, Code, Internal, ServingError, Unavailable
 from serving.gateway import calls, traced
 from serving.gateway.access import Access
 from serving.gateway.calls import Context
-from serving.gateway.errors import GRPC_STATUS, UNEXPECTED, Statuses
+from serving.gateway.errors import GRPC_STATUS, Statuses
 from serving.gateway.extensions import Extensions
 from serving.inflight import Inflight
 from serving.together import Together

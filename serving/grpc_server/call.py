@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 import grpc
 from grpc import StatusCode
 
+from serving.errors import UNEXPECTED
 from serving.grpc_server import statuses
 from serving.grpc_server.heads import Head, Metadata
 from serving.grpc_server.link import Link
@@ -354,7 +355,7 @@ class Call:
             self._finish(StatusCode.CANCELLED, "the call was cancelled")
         elif isinstance(error, Exception):
             logger.exception("a gRPC call failed", exc_info=error)
-            self._finish(StatusCode.UNKNOWN, "internal error; see the server's log")
+            self._finish(StatusCode.UNKNOWN, UNEXPECTED)
         else:
             raise error
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
+from serving.errors import UNEXPECTED
 from serving.grpc_server.call import Call
 from serving.grpc_server.heads import Head
 from serving.grpc_server.lifetime import Lifetime
@@ -88,7 +89,7 @@ class GrpcProtocol(asyncio.Protocol):
             self._end(fault.fault, fault.message)
         except Exception:
             logger.exception("a gRPC connection failed")
-            self._end(Fault.INTERNAL_ERROR, "internal error; see the server's log")
+            self._end(Fault.INTERNAL_ERROR, UNEXPECTED)
         if connection.sender.paused and self._transport.get_write_buffer_size() > _MAX_UNREAD:
             self.abort()
 

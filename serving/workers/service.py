@@ -10,15 +10,14 @@ from functools import partial
 from typing import Any, Final
 
 from serving.engine.base import Around, Engine
-from serving.errors import Internal, ServingError
+from serving.errors import UNEXPECTED, Internal, ServingError
 from serving.workers import door, failures, inference, records
 from serving.workers.channel import Channel, Message
 from serving.workers.sharing import Change, Sharing
 
 logger = logging.getLogger("penstock.workers")
 
-# What a client is told of a bug of ours, as everywhere.
-_BUG: Final = Internal("internal error; see the server's log")
+_BUG: Final = Internal(UNEXPECTED)
 # The verbs whose arguments and answers are records.
 _PLAIN: Final = (
     "ready",
