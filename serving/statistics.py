@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
+from serving.errors import Code
 from serving.summaries import Summaries
 from serving.types import Timing
 
@@ -34,6 +35,20 @@ class FailureReason(Enum):
     CANCELED = "CANCELED"
     BACKEND = "BACKEND"
     OTHER = "OTHER"
+
+    @classmethod
+    def of(cls, code: Code) -> "FailureReason":
+        """The reason that a failure of this kind is counted by."""
+        return _REASONS.get(code, cls.OTHER)
+
+
+_REASONS: Final = {
+    Code.OVERLOADED: FailureReason.REJECTED,
+    Code.DEADLINE_EXCEEDED: FailureReason.REJECTED,
+    Code.UNAVAILABLE: FailureReason.REJECTED,
+    Code.CANCELLED: FailureReason.CANCELED,
+    Code.INTERNAL: FailureReason.BACKEND,
+}
 
 
 class ServerFailure(Enum):

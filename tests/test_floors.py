@@ -71,6 +71,7 @@ FLOORS: Final = (
         "serving.engine.ensemble_flow",
         "serving.engine.raw_data",
         "serving.engine.repository",
+        "serving.engine.response_counts",
         "serving.engine.responses",
         "serving.engine.servable",
         "serving.engine.validation",

@@ -19,14 +19,15 @@ from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.classification import answer
 from serving.engine.execution import Execution
-from serving.engine.model import LABELLED, REASONS, ModelVersion
+from serving.engine.model import LABELLED, ModelVersion
+from serving.engine.response_counts import ResponseCounts
 from serving.engine.responses import Abandoned, Responses
 from serving.engine.scheduling import schedule
 from serving.engine.servable import Opened, Servable
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Decoupled, LoadFailed, ServingError
 from serving.faults import Faults
-from serving.statistics import FailureReason, ResponseStatistics, VersionStatistics
+from serving.statistics import FailureReason, VersionStatistics
 from serving.types import Array, InferenceRequest, InferenceResponse, Tensor, Timing
 
 
@@ -135,14 +136,14 @@ class DecoupledVersion:
             run.begin(self._submit(request, admitted, run.responses))
             while made := await run.next():
                 yield self._response(request, admitted, made)
-            run.succeeded(admitted.rows)
+            run.counts.succeeded(admitted.rows, run.timing)
         except ServingError as error:
-            run.failed(REASONS.get(error.code, FailureReason.OTHER))
+            run.counts.failed(FailureReason.of(error.code))
             if error.code is LABELLED:
                 raise error.labelled(request.label) from error.__cause__
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            run.cancelled()
+            run.counts.failed(FailureReason.CANCELED)
             raise
         finally:
             run.end()
@@ -241,10 +242,8 @@ class _Run:
     """One request on its way: the task that sees it through the queue, and what is counted."""
 
     def __init__(self, statistics: VersionStatistics) -> None:
+        self.counts = ResponseCounts(statistics)
         self.responses: Responses[_Made] = Responses()
-        self._statistics = statistics
-        self._arrived = self._last = time.monotonic_ns()
-        self._count = 0
         self._task: asyncio.Task[Timing] | None = None
 
     def begin(self, submitted: Coroutine[Any, Any, Timing]) -> None:
@@ -255,47 +254,24 @@ class _Run:
     async def next(self) -> _Made | None:
         """The response that follows; None at the end, unless the request has failed."""
         made = await self.responses.next()
-        now = time.monotonic_ns()
         if made is None:
             assert self._task is not None
             await self._task
         else:
-            if not self._count:
-                self._statistics.record_first_response(now - self._arrived)
-            self._response.succeeded(made.infer, made.output)
-            self._count += 1
-            self._last = now
+            self.counts.responded(made.infer, made.output)
         return made
 
-    def succeeded(self, rows: int) -> None:
-        """All responses were sent; as with Triton, that there are no more is an empty one."""
+    @property
+    def timing(self) -> Timing:
+        """Where its time went, once there are no more responses."""
         assert self._task is not None
-        now = time.monotonic_ns()
-        self._response.empty(now - self._last)
-        self._statistics.record_success(rows, now - self._arrived, self._task.result())
-
-    def failed(self, reason: FailureReason) -> None:
-        """There is an error in the place of the next response."""
-        now = time.monotonic_ns()
-        self._response.failed(now - self._last)
-        self._statistics.record_failure(reason, now - self._arrived)
-
-    def cancelled(self) -> None:
-        """Nobody wants the next response."""
-        now = time.monotonic_ns()
-        self._response.cancel.add(now - self._last)
-        self._statistics.record_failure(FailureReason.CANCELED, now - self._arrived)
+        return self._task.result()
 
     def end(self) -> None:
         """Whatever still runs stops before its next response."""
         self.responses.abandon()
         if self._task is not None:
             self._task.cancel()
-
-    @property
-    def _response(self) -> ResponseStatistics:
-        """What is counted of responses in this place."""
-        return self._statistics.response(self._count)
 
     def _done(self, task: "asyncio.Task[Timing]") -> None:
         if not task.cancelled():

@@ -19,13 +19,6 @@ from serving.statistics import FailureReason, Success, VersionStatistics
 from serving.together import together
 from serving.types import Array, InferenceRequest, InferenceResponse, Tensor
 
-REASONS: Final = {
-    Code.OVERLOADED: FailureReason.REJECTED,
-    Code.DEADLINE_EXCEEDED: FailureReason.REJECTED,
-    Code.UNAVAILABLE: FailureReason.REJECTED,
-    Code.CANCELLED: FailureReason.CANCELED,
-    Code.INTERNAL: FailureReason.BACKEND,
-}
 # What the queue says of a request, which it does not know by its id. A request that has waited too
 # long is not named, as it is not by Triton.
 LABELLED: Final = Code.OVERLOADED
@@ -101,7 +94,7 @@ class ModelVersion(OneResponse):
             if request.outputs:
                 outputs = answer(outputs, request.outputs, self._opened.labels, self._batches)
         except ServingError as error:
-            reason = REASONS.get(error.code, FailureReason.OTHER)
+            reason = FailureReason.of(error.code)
             self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
             if error.code is LABELLED:
                 raise error.labelled(request.label) from error.__cause__

@@ -5,21 +5,12 @@ each tell the same. An execution is a call to a server here, its network and its
 """
 
 import time
-from typing import Final
 
 from serving.errors import Code
 from serving.metrics_settings import MetricsConfig
 from serving.statistics import FailureReason, VersionStatistics
 from serving.summaries import Summaries
 from serving.types import InferenceRequest, InferenceResponse, Timing
-
-_REASONS: Final = {
-    Code.OVERLOADED: FailureReason.REJECTED,
-    Code.DEADLINE_EXCEEDED: FailureReason.REJECTED,
-    Code.UNAVAILABLE: FailureReason.REJECTED,
-    Code.CANCELLED: FailureReason.CANCELED,
-    Code.INTERNAL: FailureReason.BACKEND,
-}
 
 
 class Counting:
@@ -82,7 +73,7 @@ class Counting:
         versions = self._records.get(request.model, {})
         record = versions.get(request.version) or next(reversed(versions.values()), None)
         if record is not None:
-            record.record_failure(_REASONS.get(code, FailureReason.OTHER), elapsed)
+            record.record_failure(FailureReason.of(code), elapsed)
 
     def _record(self, model: str, version: str) -> VersionStatistics:
         versions = self._records.setdefault(model, {})

@@ -1,7 +1,6 @@
 """A version of a model that generates text, token by token, for many requests in one batch."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
@@ -14,12 +13,13 @@ from serving.engine.generation.decoder import Decoder, Step
 from serving.engine.generation.generation import Generation, Piece
 from serving.engine.generation.generator import Generator
 from serving.engine.generation.sampling import read_sampling
-from serving.engine.model import LABELLED, REASONS
+from serving.engine.model import LABELLED
+from serving.engine.response_counts import ResponseCounts
 from serving.engine.servable import Opened
 from serving.engine.validation import Admitted, Validator
 from serving.errors import Decoupled, InvalidArgument, LoadFailed, ServingError
 from serving.faults import Faults
-from serving.statistics import FailureReason, ResponseStatistics, VersionStatistics
+from serving.statistics import FailureReason, VersionStatistics
 from serving.types import InferenceRequest, InferenceResponse, Parameter, Tensor, Timing
 
 
@@ -67,8 +67,7 @@ class GeneratingVersion:
 
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The text as it comes, or in one response for those who want it whole."""
-        arrived = time.monotonic_ns()
-        run = _Run(self._statistics, arrived)
+        counts = ResponseCounts(self._statistics)
         generation: Generation | None = None
         try:
             admitted = self._validator.admit(request)
@@ -78,18 +77,18 @@ class GeneratingVersion:
             while not is_last:
                 next_piece = generation.next if generation.sampling.stream else generation.whole
                 piece = await next_piece()
-                run.responded()
+                counts.responded()
                 is_last = piece.finish is not None
                 timing = _timing(generation) if is_last else None
                 yield self._response(request, admitted, piece, timing)
-            run.succeeded(generation)
+            counts.succeeded(1, _timing(generation))
         except ServingError as error:
-            run.failed(REASONS.get(error.code, FailureReason.OTHER))
+            counts.failed(FailureReason.of(error.code))
             if error.code is LABELLED:
                 raise error.labelled(request.label) from error.__cause__
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            run.failed(FailureReason.CANCELED)
+            counts.failed(FailureReason.CANCELED)
             raise
         finally:
             if generation is not None:
@@ -180,41 +179,3 @@ def _check(opened: Opened) -> None:
             "sequences, a response cache, a queue delay nor an order of the answers; "
             f"change {', '.join(found)}"
         )
-
-
-class _Run:
-    """What is counted of one request."""
-
-    def __init__(self, statistics: VersionStatistics, arrived: int) -> None:
-        self._statistics = statistics
-        self._arrived = self._last = arrived
-        self._count = 0
-
-    def responded(self) -> None:
-        """There is a response, of the time since the last one."""
-        now = time.monotonic_ns()
-        if not self._count:
-            self._statistics.record_first_response(now - self._arrived)
-        self._response.succeeded(now - self._last, 0)
-        self._count += 1
-        self._last = now
-
-    def succeeded(self, generation: Generation) -> None:
-        """All responses were sent; as with Triton, that there are no more is an empty one."""
-        now = time.monotonic_ns()
-        self._response.empty(now - self._last)
-        self._statistics.record_success(1, now - self._arrived, _timing(generation))
-
-    def failed(self, reason: FailureReason) -> None:
-        """There is an error in the place of the next response, or nobody wants it."""
-        now = time.monotonic_ns()
-        if reason is FailureReason.CANCELED:
-            self._response.cancel.add(now - self._last)
-        else:
-            self._response.failed(now - self._last)
-        self._statistics.record_failure(reason, now - self._arrived)
-
-    @property
-    def _response(self) -> ResponseStatistics:
-        """What is counted of responses in this place."""
-        return self._statistics.response(self._count)
