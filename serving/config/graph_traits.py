@@ -1,4 +1,5 @@
-"""What an ONNX file says of its nodes, of which ONNX Runtime tells nothing.
+"""What an ONNX file says of its nodes and of where its weights are, of which ONNX Runtime tells
+nothing.
 
 The file is read as protobuf writes it, without ONNX's own package, which a server does not need; of
 weights nothing but their size is read.
@@ -13,10 +14,16 @@ from typing import Final, NamedTuple, TypeAlias
 
 _Content: TypeAlias = bytes | mmap
 _MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
-_GRAPH_NODE, _GRAPH_INPUT, _FUNCTION_NODE = 1, 11, 7
+_GRAPH_NODE, _GRAPH_INPUT = 1, 11
+_FUNCTION_NODE, _FUNCTION_ATTRIBUTE = 7, 11
 _NODE_OPERATOR, _NODE_ATTRIBUTE = 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_TEXT, _ATTRIBUTE_GRAPH = 1, 4, 6
 _ATTRIBUTE_INTEGERS, _ATTRIBUTE_GRAPHS = 8, 11
+# Where tensors are, in a graph and in an attribute; sparse ones are made of two others.
+_GRAPH_TENSOR, _GRAPH_SPARSE = 5, 15
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_SPARSE = (5, 10), (22, 23)
+_SPARSE_TENSORS = (1, 2)
+_TENSOR_OUTSIDE, _OUTSIDE_KEY, _OUTSIDE_VALUE = 13, 1, 2
 # From the type of an input down to the size of a dimension.
 _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_SIZE = 2, 1, 2, 1, 1
 _DEEPEST: Final = 32  # of graphs in graphs
@@ -31,10 +38,12 @@ _RECURRENT: Final = frozenset({b"DynamicQuantizeLSTM", b"GRU", b"LSTM", b"RNN"})
 @dataclass(frozen=True, slots=True)
 class Traits:
     """`operators` that the graph has; `pools_away` where a pool gives nothing of a small image,
-    and images may be of any size. `known` is False of a file that is no graph of ONNX."""
+    and images may be of any size; `places` of weights outside of the file, as it states them.
+    `known` is False of a file that is no graph of ONNX."""
 
     operators: frozenset[bytes] = frozenset()
     pools_away: bool = False
+    places: frozenset[bytes] = frozenset()
     known: bool = True
 
     @property
@@ -78,42 +87,91 @@ class _Field(NamedTuple):
     end: int
 
 
+# The operator of a node, and its attributes.
+_Node: TypeAlias = tuple[bytes, list[_Field]]
+
+
 def _traits(content: _Content) -> Traits:
     operators, pools_away, sizes_vary = set(), False, False
+    tensors: list[_Field] = []
     for field in _fields(content, 0, len(content)):
         if field.number == _MODEL_GRAPH:
             sizes_vary = _sizes_vary(content, field)
-            nodes = _nodes(content, field, _GRAPH_NODE, _DEEPEST)
+            nodes = _graph(content, field, tensors, _DEEPEST)
         elif field.number == _MODEL_FUNCTION:
-            nodes = _nodes(content, field, _FUNCTION_NODE, _DEEPEST)
+            nodes = _function(content, field, tensors)
         else:
             continue
         for operator, attributes in nodes:
             operators.add(operator)
             pools_away |= operator in _POOLS and _pools_away(content, attributes)
-    return Traits(frozenset(operators), pools_away and sizes_vary)
+    places = frozenset(place for tensor in tensors for place in _places(content, tensor))
+    return Traits(frozenset(operators), pools_away and sizes_vary, places)
 
 
-def _nodes(
-    content: _Content, outer: _Field, number: int, deepest: int
-) -> Iterator[tuple[bytes, list[_Field]]]:
-    """The operator of each node, those of graphs inside as well, and its attributes."""
-    for node in _fields(content, outer.begin, outer.end):
-        if node.number != number:
-            continue
-        operator, attributes = b"", []
-        for field in _fields(content, node.begin, node.end):
-            if field.number == _NODE_OPERATOR:
-                operator = content[field.begin : field.end]
-            elif field.number == _NODE_ATTRIBUTE:
-                attributes.append(field)
-        yield operator, attributes
-        for attribute in attributes:
-            for field in _fields(content, attribute.begin, attribute.end):
-                if field.number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                    if not deepest:
-                        raise ValueError("graphs in graphs without end")
-                    yield from _nodes(content, field, _GRAPH_NODE, deepest - 1)
+def _graph(
+    content: _Content, graph: _Field, tensors: list[_Field], deepest: int
+) -> Iterator[_Node]:
+    """The nodes of a graph and of those inside; `tensors` gets all that they hold."""
+    for field in _fields(content, graph.begin, graph.end):
+        if field.number == _GRAPH_NODE:
+            yield from _node(content, field, tensors, deepest)
+        elif field.number == _GRAPH_TENSOR:
+            tensors.append(field)
+        elif field.number == _GRAPH_SPARSE:
+            tensors += _of_sparse(content, field)
+
+
+def _function(content: _Content, function: _Field, tensors: list[_Field]) -> Iterator[_Node]:
+    for field in _fields(content, function.begin, function.end):
+        if field.number == _FUNCTION_NODE:
+            yield from _node(content, field, tensors, _DEEPEST)
+        elif field.number == _FUNCTION_ATTRIBUTE:
+            yield from _attribute(content, field, tensors, _DEEPEST)
+
+
+def _node(content: _Content, node: _Field, tensors: list[_Field], deepest: int) -> Iterator[_Node]:
+    operator, attributes = b"", []
+    for field in _fields(content, node.begin, node.end):
+        if field.number == _NODE_OPERATOR:
+            operator = content[field.begin : field.end]
+        elif field.number == _NODE_ATTRIBUTE:
+            attributes.append(field)
+    yield operator, attributes
+    for attribute in attributes:
+        yield from _attribute(content, attribute, tensors, deepest)
+
+
+def _attribute(
+    content: _Content, attribute: _Field, tensors: list[_Field], deepest: int
+) -> Iterator[_Node]:
+    for field in _fields(content, attribute.begin, attribute.end):
+        if field.number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+            if not deepest:
+                raise ValueError("graphs in graphs without end")
+            yield from _graph(content, field, tensors, deepest - 1)
+        elif field.number in _ATTRIBUTE_TENSORS:
+            tensors.append(field)
+        elif field.number in _ATTRIBUTE_SPARSE:
+            tensors += _of_sparse(content, field)
+
+
+def _of_sparse(content: _Content, sparse: _Field) -> Iterator[_Field]:
+    fields = _fields(content, sparse.begin, sparse.end)
+    return (field for field in fields if field.number in _SPARSE_TENSORS)
+
+
+def _places(content: _Content, tensor: _Field) -> Iterator[bytes]:
+    """Where a tensor states that its elements are, if it does, whether or not they are there."""
+    for entry in _within(content, tensor, _TENSOR_OUTSIDE):
+        key = value = b""
+        for field in _fields(content, entry.begin, entry.end):
+            if field.number == _OUTSIDE_KEY:
+                key = content[field.begin : field.end]
+            elif field.number == _OUTSIDE_VALUE:
+                value = content[field.begin : field.end]
+        if key == b"location":
+            yield value
 
 
 def _pools_away(content: _Content, attributes: list[_Field]) -> bool:
@@ -176,26 +234,35 @@ def _integers(content: _Content, field: _Field) -> list[int]:
 
 
 def _fields(content: _Content, at: int, end: int) -> Iterator[_Field]:
-    """The fields of a message; ValueError or IndexError for what is none."""
+    """The fields of a message; ValueError or IndexError for what is none.
+
+    What protobuf skips is skipped as well, lest a file say one thing here and another there."""
+    groups = 0
     while at < end:
         key, at = _varint(content, at)
-        integer, begin = 0, at
+        integer, begin = 0, 0
         match key & 7:
             case 0:
                 integer, at = _varint(content, at)
-                begin = at
             case 1:
                 at += 8
             case 2:
                 size, begin = _varint(content, at)
                 at = begin + size
+            case 3:
+                groups += 1
+            case 4:
+                groups -= 1
+                continue
             case 5:
                 at += 4
             case kind:
                 raise ValueError(f"a field of the kind {kind}")
         if at > end:
             raise ValueError("a field that goes on behind its message")
-        yield _Field(key >> 3, integer, begin, at)
+        if not groups:
+            # Of a longer key protobuf heeds 32 bits.
+            yield _Field((key & 0xFFFFFFFF) >> 3, integer, begin or at, at)
 
 
 def _varint(content: _Content, at: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from serving.config import (
     traits,
 )
 from serving.config.parameters import ARENA_SHRINKAGE, DEVICE_ALLOCATOR
-from serving.engine.backends import cuda_errors
+from serving.engine.backends import cuda_errors, weight_files
 from serving.engine.backends.cuda_runtime import CudaRuntime
 from serving.engine.backends.gpus import cuda_major
 from serving.engine.backends.ort_device import DeviceSession, Graphs, Memory
@@ -57,6 +57,7 @@ class OrtBackend:
         share = thread_plan(config, self._threads).share
         options = _session_options(runtime, wanted, share)
         found = traits(path)
+        weight_files.check(path, found.places)
         options.add_session_config_entry(
             LEFT_OUT, left_out(found, placement.gpu is None, _sizes_stated(config))
         )

@@ -10,9 +10,6 @@ from typing import Final
 _MISSING: Final = (
     "its weights are in the file {data}, which does not exist: copy it beside the model"
 )
-_LEAVES: Final = "which leaves the version's folder: save the model with its weights beside it"
-_OUTSIDE: Final = f"its weights are in the file {{data}}, {_LEAVES}"
-_ABSOLUTE: Final = f"its weights are in a file at an absolute path, {_LEAVES}"
 _CURES: Final = tuple(
     (re.compile(pattern, re.DOTALL), cure)
     for pattern, cure in (
@@ -64,8 +61,6 @@ _CURES: Final = tuple(
         ),
         (r"External data path does not exist: \"(?P<data>[^\"]*)\"", _MISSING),
         (r"cannot get file size: No such file or directory \[(?P<data>[^\]]*)\]", _MISSING),
-        (r"External data path escapes .* External data path: \"(?P<data>[^\"]*)\"", _OUTSIDE),
-        (r"Absolute path not allowed for external data location", _ABSOLUTE),
         (
             r"'utf-8' codec can't decode",
             "a name in it is no text, but bytes that are not UTF-8: copy or export the model again",

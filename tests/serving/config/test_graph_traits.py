@@ -91,6 +91,59 @@ def test_a_file_gives_what_its_bytes_give(tmp_path: Path) -> None:
     assert traits(tmp_path / "model.onnx").operators == {b"Relu"}
 
 
+def outside(location: str) -> TensorProto:
+    """A tensor whose elements are in another file."""
+    made = TensorProto(name=location, data_type=TensorProto.FLOAT, dims=[1])
+    made.data_location = TensorProto.EXTERNAL
+    for key, value in (("offset", "0"), ("location", location), ("checksum", "location")):
+        made.external_data.add(key=key, value=value)
+    return made
+
+
+def scattered() -> onnx.ModelProto:
+    """A model with tensors in all places that ONNX has for them."""
+    sparse = [
+        onnx.SparseTensorProto(values=outside(f"values{n}"), indices=outside(f"indices{n}"))
+        for n in range(3)
+    ]
+    body = helper.make_graph([], "b", [], [info("z", [])], [outside("inner")])
+    constant = helper.make_node("Constant", [], ["c"], value=outside("constant"))
+    several = helper.make_node("Own", [], ["d"], domain="own", of=[outside("one"), outside("two")])
+    several.attribute.append(helper.make_attribute("sparse", sparse[0]))
+    several.attribute.append(helper.make_attribute("sparse_ones", [sparse[1]]))
+    nodes = [constant, several, helper.make_node("If", ["x"], ["y"], then_branch=body)]
+    opsets = [helper.make_opsetid("", 17)]
+    function = helper.make_function(
+        "own", "Own", [], ["c"], [constant], opsets, [], [helper.make_attribute("t", outside("f"))]
+    )
+    function.node[0].attribute[0].t.CopyFrom(outside("function"))
+    made = helper.make_model(graph(nodes, ["n"]), opset_imports=opsets, functions=[function])
+    made.graph.initializer.append(outside("weights"))
+    made.graph.sparse_initializer.append(sparse[2])
+    return made
+
+
+def test_the_places_of_weights_are_those_of_all_tensors_there_are() -> None:
+    found = traits(scattered().SerializeToString())
+
+    pairs = {each for n in range(3) for each in (f"values{n}", f"indices{n}")}
+    others = {"inner", "constant", "one", "two", "function", "f", "weights"}
+    assert {place.decode() for place in found.places} == pairs | others
+
+
+def test_what_protobuf_skips_hides_no_place() -> None:
+    """A group or a number in a message's place, whatever they hold, and a key's bits beyond 32."""
+    made = helper.make_model(graph([], ["n"]))
+    made.graph.initializer.append(outside("weights"))
+    plain = message(7, made.graph.SerializeToString())
+    group = b"\x0b" + b"\x3a\x01\xff" + b"\x0c"
+    number = b"\x39" + b"\xff" * 8
+    longer = b"\xba\x80\x80\x80\x10"  # for b"\x3a", as the runtime's protobuf reads it
+
+    for data in (group + plain, number + plain, longer + plain[1:]):
+        assert traits(data).places == {b"weights"}
+
+
 def message(number: int, content: bytes) -> bytes:
     """A field of many bytes, as protobuf writes it."""
     size, length = len(content), b""
