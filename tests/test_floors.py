@@ -95,7 +95,7 @@ FLOORS: Final = (
     ("serving.engine.control",),
     ("serving.engine.polling",),
     ("serving.busy_poll", "serving.engine.embedded", "serving.triton", "serving.workers"),
-    ("serving.gateway.lingering",),
+    ("serving.gateway.lingering", "serving.gateway.unframed"),
     (
         "serving.gateway.aside",
         "serving.gateway.body",

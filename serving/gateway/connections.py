@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from serving.gateway.lingering import Lingering, Outlet
+from serving.gateway.unframed import until_closed
 from serving.settings import Settings
 from serving.wire import rest_documents as documents
 
@@ -184,6 +185,8 @@ class Guarded(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         cycle.transport = Outlet(self.transport, cycle, self.linger)  # type: ignore[assignment]
+        if cycle.scope["http_version"] == "1.0":
+            app = until_closed(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:

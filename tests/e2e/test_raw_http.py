@@ -1,5 +1,6 @@
 """Whatever bytes come over a connection, the answer is one of the protocol's, and others go on."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -28,13 +29,19 @@ def server() -> Iterator[Server]:
 
 def exchange(server: Server, sent: bytes) -> list[int]:
     """Send these bytes; the statuses of what comes back until the server closes the connection."""
+    received = answered(server, sent)
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+
+
+def answered(server: Server, sent: bytes) -> bytes:
+    """Send these bytes; what comes back until the server closes the connection."""
     host, port = server.http.split(":")
     received = b""
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(sent)
         while piece := connection.recv(65536):
             received += piece
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+    return received
 
 
 def request(line: str, *headers: str, body: bytes = b"", version: str = "1.1") -> bytes:
@@ -135,6 +142,21 @@ CASES: Final[dict[str, tuple[bytes, list[int]]]] = {
 @pytest.mark.parametrize(("sent", "statuses"), CASES.values(), ids=CASES.keys())
 def test_every_oddity_has_its_answer(server: Server, sent: bytes, statuses: list[int]) -> None:
     assert exchange(server, sent) == statuses
+
+
+@pytest.mark.parametrize("header", [CLOSE, STAYS])
+def test_a_stream_to_a_client_of_http_1_0_has_no_chunks_and_ends_with_its_connection(
+    server: Server, header: str
+) -> None:
+    body = json.dumps({"features": [0.0] * 64}).encode()
+    line = "POST /v2/models/digits-mlp/generate_stream"
+    answer = answered(server, request(line, sized(body), header, body=body, version="1.0"))
+    head, _, events = answer.lower().partition(b"\r\n\r\n")
+    assert head.startswith(b"http/1.1 200 ")
+    assert b"transfer-encoding" not in head
+    assert head.count(b"\nconnection: ") == head.count(b"\nconnection: close") == 1
+    assert events.startswith(b"data: {")
+    assert events.endswith(b"}\n\n")
 
 
 @pytest.mark.parametrize(
