@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from email.message import Message
 from functools import partial
 from typing import Annotated, Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 
 from serving.engine.base import Engine
-from serving.errors import InvalidArgument
+from serving.errors import InvalidArgument, Malformed
 from serving.gateway import body, examples, predictions
 from serving.gateway.aside import Aside
 from serving.gateway.disconnect import unless_gone
@@ -33,6 +34,8 @@ _MOST_BEAMS: Final = 8
 _MAX_FILES: Final = 256
 # The largest picture takes some 800 MB while it is decoded, whatever its file has.
 _MAX_DECODED_AT_ONCE: Final = 2
+# By all names that texts in UTF-8, or in its first half, go by.
+_CHARSETS: Final = ("utf-8", "utf8", "us-ascii", "ascii")
 # To read more numbers than these takes longer than going to another thread and back.
 _LONG: Final = 64 * 1024
 
@@ -122,6 +125,7 @@ async def _numbers(
         most = max(1, metadata.max_batch_size) if drawn else 0
         decode = partial(_from_json, content, spec, columns, most)
     elif _media_type(request) == "text/csv":
+        _refuse_other_charsets("body", request.headers)
         decode = partial(tables.from_csv, content, spec, columns)
     else:
         layout = metadata.formats.get(spec.name, "FORMAT_NONE")
@@ -161,6 +165,15 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def _refuse_other_charsets(where: str, headers: Headers) -> None:
+    """Malformed for a text that says it is not UTF-8: some others would be read as if they were."""
+    message = Message()
+    message["content-type"] = headers.get("content-type", "")
+    charset = message.get_content_charset("utf-8")
+    if message.get_content_maintype() == "text" and charset not in _CHARSETS:
+        raise Malformed(f"{where}: its charset is {charset!r}; texts are taken as UTF-8")
+
+
 def _only_input(metadata: ModelMetadata) -> TensorSpec:
     """The model's input as one example of it, without the batch dimension."""
     if len(metadata.inputs) != 1:
@@ -189,6 +202,7 @@ def _decode(files: Sequence[tuple[str, bytes]], spec: TensorSpec, layout: str) -
 async def _files(request: Request, content: bytes) -> list[tuple[str, bytes]]:
     """The files of a form, or the body itself; each with what to call it in a message."""
     if _media_type(request) != "multipart/form-data":
+        _refuse_other_charsets("body", request.headers)
         return [("body", content)]
     sent = False
 
@@ -201,11 +215,10 @@ async def _files(request: Request, content: bytes) -> list[tuple[str, bytes]]:
 
     try:
         async with Request(request.scope, receive).form(max_files=_MAX_FILES) as form:
-            files = [
-                (f"file {part.filename!r}", await part.read())
-                for _, part in form.multi_items()
-                if isinstance(part, UploadFile)
-            ]
+            parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+            for part in parts:
+                _refuse_other_charsets(f"file {part.filename!r}", part.headers)
+            files = [(f"file {part.filename!r}", await part.read()) for part in parts]
     except HTTPException as error:
         raise InvalidArgument(f"the form cannot be read: {error.detail}") from None
     if not files:

@@ -91,6 +91,16 @@ def test_files_of_a_form_are_a_text_each(rest: httpx.Client) -> None:
     )
 
 
+@pytest.mark.parametrize("charset", ["UTF-16", "iso-8859-1", "no such"])
+def test_a_text_that_says_it_is_not_utf_8_is_refused(rest: httpx.Client, charset: str) -> None:
+    kind = f'text/plain; charset="{charset}"'
+    said = f"its charset is '{charset.lower()}'; texts are taken as UTF-8"
+    plain = rest.post(PATH, content=b"good", headers={"Content-Type": kind})
+    assert (plain.status_code, plain.json()["error"]) == (400, f"body: {said}")
+    part = rest.post(PATH, files={"file": ("text.txt", b"good", kind)})
+    assert (part.status_code, part.json()["error"]) == (400, f"file 'text.txt': {said}")
+
+
 def test_neighbours_in_a_request_change_no_answer(rest: httpx.Client) -> None:
     alone = [predicted(rest, {"text": text})[0] for text in TEXTS]
     assert predicted(rest, TEXTS) == pytest.approx(alone, abs=1e-6)
