@@ -16,8 +16,6 @@ _MOUNTS_V1 = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpu,cpuacct"))
 _MOUNTS_V2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 # A third of a processor's time beside a thread that does not give way, as Linux weighs them.
 _NICENESS = 5
-# Threads that are in a library's code, which nothing can interrupt.
-_ABANDONED: list[threading.Thread] = []
 # The processes of this server that compute with one quota.
 _SHARERS = [1]
 
@@ -76,18 +74,14 @@ def give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, thread, niceness + _NICENESS)
 
 
-def abandon(thread: threading.Thread) -> None:
-    """Have the process end without waiting for the daemon `thread`, see `leave`."""
-    _ABANDONED.append(thread)
-
-
 def leave() -> None:
-    """End the process with exit code 0, if a thread was abandoned that still runs.
+    """End the process with exit code 0, if other threads still run.
 
-    As the interpreter would, but that nothing is taken away under the thread's feet: a library
-    whose own data went would end the process by a signal.
+    They are in a library's code, which nothing can interrupt: they load a model, or execute one. As
+    the interpreter would, but that it waits for none of them and takes nothing away under their
+    feet: a library whose own data went would end the process by a signal.
     """
-    if any(thread.is_alive() for thread in _ABANDONED):
+    if threading.active_count() > 1:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -22,7 +22,7 @@ from serving.engine.backends.exchangeable import Exchangeable
 from serving.engine.parity import Agreement, Reference
 from serving.errors import ServingError
 from serving.statistics import BuildState
-from serving.threads import abandon, give_way
+from serving.threads import give_way
 
 # How many nanoseconds a run of so many rows takes.
 RunTimes: TypeAlias = Mapping[int, int]
@@ -178,7 +178,6 @@ class Builder:
         await asyncio.to_thread(self._thread.join, _GRACE_SECONDS)
         if self._thread.is_alive():
             logger.info("an accelerator that is being built is given up")
-            abandon(self._thread)
 
     def _run(self) -> None:
         give_way()

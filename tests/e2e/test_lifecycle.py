@@ -143,6 +143,15 @@ def test_a_signal_while_models_load_stops_the_server_too(tmp_path: Path) -> None
         assert not server.output
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_model_that_takes_its_time_to_load_holds_up_no_stop(tmp_path: Path, workers: int) -> None:
+    arguments = ("--exit-timeout-secs=1", f"--workers={workers}")
+    with loading_server(tmp_path, *arguments) as (server, _):
+        assert server.stop() == 0
+        assert "models still run after --exit-timeout-secs=1" in str(server)
+        assert "Traceback" not in str(server)
+
+
 def send(server: Server, protocol: str, rows: int, value: float) -> Array:
     """What an identity model answers to `rows` rows of a number; blocks until then."""
     is_http = protocol == "http"
