@@ -3,7 +3,8 @@
     ServingError                 carries a Code
     ├── InvalidArgument          the request contradicts itself, the model or the protocol
     │   ├── Malformed            a document that is not of the form that the protocol gives it
-    │   └── UnfitOverride        what a load brought along cannot be served
+    │   ├── UnfitOverride        what a load brought along cannot be served
+    │   └── RegionTooSmall       an output does not fit into the shared memory that it shall go to
     ├── PayloadTooLarge          the request exceeds a size limit of the server
     ├── NotFound                 no such model, version or region
     ├── AlreadyExists            the name is taken
@@ -40,6 +41,7 @@ class Code(Enum):
     INVALID_ARGUMENT = "invalid argument"
     MALFORMED = "malformed"
     UNFIT_OVERRIDE = "unfit override"
+    REGION_TOO_SMALL = "region too small"
     PAYLOAD_TOO_LARGE = "payload too large"
     NOT_FOUND = "not found"
     ALREADY_EXISTS = "already exists"
@@ -90,6 +92,12 @@ class UnfitOverride(InvalidArgument):
     """The configuration or the files that a load brought along cannot be served."""
 
     code = Code.UNFIT_OVERRIDE
+
+
+class RegionTooSmall(InvalidArgument):
+    """An output does not fit into the shared memory that the request has it go to."""
+
+    code = Code.REGION_TOO_SMALL
 
 
 class PayloadTooLarge(ServingError):

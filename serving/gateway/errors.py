@@ -11,6 +11,7 @@ HTTP_STATUS: Final[dict[Code, int]] = {
     Code.INVALID_ARGUMENT: 400,
     Code.MALFORMED: 400,
     Code.UNFIT_OVERRIDE: 400,
+    Code.REGION_TOO_SMALL: 400,
     Code.PAYLOAD_TOO_LARGE: 413,
     Code.NOT_FOUND: 404,
     Code.ALREADY_EXISTS: 400,  # as Triton has it
@@ -30,6 +31,7 @@ GRPC_STATUS: Final[dict[Code, grpc.StatusCode]] = {
     Code.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     Code.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
     Code.UNFIT_OVERRIDE: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.REGION_TOO_SMALL: grpc.StatusCode.INVALID_ARGUMENT,
     Code.PAYLOAD_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Code.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Code.ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
@@ -62,6 +64,7 @@ TRITON: Final = Statuses(
     | {
         Code.MALFORMED: 500,
         Code.UNFIT_OVERRIDE: 500,
+        Code.REGION_TOO_SMALL: 500,
         Code.PAYLOAD_TOO_LARGE: 400,
         Code.LOAD_FAILED: 500,
         Code.OVERLOADED: 503,
@@ -70,6 +73,7 @@ TRITON: Final = Statuses(
     GRPC_STATUS
     | {
         Code.UNFIT_OVERRIDE: grpc.StatusCode.INTERNAL,
+        Code.REGION_TOO_SMALL: grpc.StatusCode.INTERNAL,
         Code.LOAD_FAILED: grpc.StatusCode.INTERNAL,
         Code.OVERLOADED: grpc.StatusCode.UNAVAILABLE,
         Code.DEADLINE_EXCEEDED: grpc.StatusCode.UNAVAILABLE,

@@ -182,9 +182,9 @@ class _Stream:
         await self._write(proto_stream.failure(message, error.message))
 
     async def _infer(self, message: Any, turn: _Turn) -> None:
-        wants_end = proto_stream.wants_empty_final(message)
         regions = self._service.extensions.regions
         request, places = proto.decode_infer_with(regions, message, self._deadline)
+        wants_end = request.parameters.get(proto.WANT_EMPTY_FINAL)
         is_last = not turn.is_decoupled
         async with aclosing(self._service.engine.stream(request)) as responses:
             async for response in responses:

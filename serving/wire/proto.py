@@ -36,8 +36,10 @@ _CONTENTS: Final = {
     Datatype.FP64: "fp64_contents",
     Datatype.BYTES: "bytes_contents",
 }
-# Of the names reserved for Triton, the one that a client of a stream may set.
-_STREAM_PARAMETERS: Final = frozenset({"triton_enable_empty_final_response"})
+# Of the names reserved for Triton, the one that clients may set. It asks for a last response of a
+# stream, without outputs, after those of a model that gives any number of them.
+WANT_EMPTY_FINAL: Final = "triton_enable_empty_final_response"
+_OPEN: Final = frozenset({WANT_EMPTY_FINAL})
 _MAX_INT64: Final = 2**63 - 1
 # Unsigned integers that clients write, and Triton reads, as an int64_param of the same 64 bits.
 _UNSIGNED: Final = frozenset({"sequence_id", "timeout"})
@@ -65,7 +67,7 @@ def decode_infer_with(
         model=message.model_name,
         version=message.model_version,
         id=message.id,
-        parameters=request_parameters(_request_parameters(message), _STREAM_PARAMETERS),
+        parameters=request_parameters(_request_parameters(message), _OPEN),
         inputs=_decode_inputs(message, regions),
         outputs=_decode_outputs(message.outputs),
         deadline=deadline,
@@ -123,6 +125,10 @@ def _request_parameters(message: Any) -> dict[str, Parameter]:
         value = values[name]
         if type(value) is int and value < 0:
             values[name] = value + 2**64
+    if type(values.get(WANT_EMPTY_FINAL, False)) is not bool:
+        raise InvalidArgument(
+            f"invalid value type for '{WANT_EMPTY_FINAL}' parameter, expected bool_param."
+        )
     return values
 
 

@@ -4,27 +4,12 @@ from typing import Any, Final
 
 from tritonclient.grpc import service_pb2
 
-from serving.errors import InvalidArgument
 from serving.types import InferenceResponse
 from serving.wire import proto
 from serving.wire.shared_memory import Places
 
-# Asks for a last response, without outputs, after those of a model that gives any number of them.
-_WANT_EMPTY_FINAL: Final = "triton_enable_empty_final_response"
 # Says of each response whether it is its request's last.
 _FINAL: Final = "triton_final_response"
-
-
-def wants_empty_final(message: Any) -> bool:
-    """Whether a `ModelInferRequest` asks to be told of its end. Raises InvalidArgument."""
-    if _WANT_EMPTY_FINAL not in message.parameters:
-        return False
-    parameter = message.parameters[_WANT_EMPTY_FINAL]
-    if parameter.WhichOneof("parameter_choice") != "bool_param":
-        raise InvalidArgument(
-            f"invalid value type for '{_WANT_EMPTY_FINAL}' parameter, expected bool_param."
-        )
-    return bool(parameter.bool_param)
 
 
 def answer(response: InferenceResponse, places: Places, is_final: bool) -> Any:

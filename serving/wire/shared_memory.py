@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from serving.dtypes import Datatype
-from serving.errors import InvalidArgument, Unsupported
+from serving.errors import InvalidArgument, RegionTooSmall, Unsupported
 from serving.shared_memory import Region, Regions
 from serving.types import Array, Tensor
 from serving.wire import raw_tensors
@@ -89,7 +89,7 @@ def deliver(tensors: Sequence[Tensor], places: Places) -> None:
             continue
         data = memoryview(raw_tensors.encode(tensor))
         if len(data) > target.byte_size:
-            raise InvalidArgument(
+            raise RegionTooSmall(
                 f"shared memory size specified with the request for output '{tensor.name}' "
                 f"({target.byte_size} bytes) should be at least {len(data)} bytes to hold the "
                 "results"

@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2
 from serving.errors import InvalidArgument
 from serving.shared_memory import CopiedRegion, Region, Regions
 from serving.types import InferenceRequest
-from serving.wire import proto, proto_fast, proto_stream, rest
+from serving.wire import proto, proto_fast, rest
 from tests.fuzz.fuzzer import Target
 from tests.fuzz.structure import in_json, in_message
 from tests.fuzz.vocabulary import DATATYPES, JSON_WORDS
@@ -57,7 +57,7 @@ def _decode_proto(content: bytes) -> object:
         repeated = _said(lambda: proto_fast.decode(read, None, None)[0])
         if whole != repeated:
             raise AssertionError(f"{whole} was read as {repeated}")
-    return proto_stream.wants_empty_final(message), proto.decode_infer(message)
+    return proto.decode_infer(message)
 
 
 def _said(decode: Callable[[], InferenceRequest]) -> object:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from tritonclient.grpc import service_pb2_grpc
 
-from serving.errors import DeadlineExceeded, Overloaded, ServingError, UnfitOverride
+from serving.errors import DeadlineExceeded, Overloaded, RegionTooSmall, ServingError, UnfitOverride
 from serving.gateway.app import create_app
 from serving.gateway.extensions import Extensions
 from serving.gateway.lifecycle import Lifecycle
@@ -23,6 +23,7 @@ FAILURES = [
     (Overloaded("full"), (429, "RESOURCE_EXHAUSTED"), (503, "UNAVAILABLE")),
     (DeadlineExceeded("late"), (504, "DEADLINE_EXCEEDED"), (503, "UNAVAILABLE")),
     (UnfitOverride("no"), (400, "INVALID_ARGUMENT"), (500, "INTERNAL")),
+    (RegionTooSmall("no"), (400, "INVALID_ARGUMENT"), (500, "INTERNAL")),
 ]
 BODIES = [(b"no JSON", 400, 500), (bytes(2 * 1024), 413, 400)]
 

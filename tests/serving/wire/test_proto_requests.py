@@ -184,6 +184,12 @@ def test_64_bits_of_an_int64_param_are_unsigned_where_the_protocol_means_them_so
     assert proto.decode_infer(request).parameters == {name: 2**64 - 1}
 
 
+def test_whether_the_end_shall_be_told_is_yes_or_no() -> None:
+    request = with_parameter("triton_enable_empty_final_response", string_param="yes")
+    with pytest.raises(InvalidArgument, match="expected bool_param"):
+        proto.decode_infer(request)
+
+
 def test_a_stream_may_ask_for_an_empty_final_response() -> None:
     request = with_parameter("triton_enable_empty_final_response", bool_param=True)
     assert proto.decode_infer(request).parameters == {"triton_enable_empty_final_response": True}

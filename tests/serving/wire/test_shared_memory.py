@@ -11,7 +11,7 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from serving.dtypes import Datatype
-from serving.errors import InvalidArgument, NotFound, ServingError, Unsupported
+from serving.errors import InvalidArgument, NotFound, RegionTooSmall, ServingError, Unsupported
 from serving.shared_memory import OBJECTS, Regions
 from serving.types import InferenceRequest, InferenceResponse, Tensor
 from serving.wire import proto, rest, rest_answers
@@ -148,7 +148,7 @@ def test_an_output_that_does_not_fit_is_refused_before_anything_is_written(
 ) -> None:
     _, places = decode(protocol, regions, area(4), [1], area(4))
     with pytest.raises(
-        InvalidArgument,
+        RegionTooSmall,
         match=r"^shared memory size specified with the request for output 'y' \(4 bytes\) should "
         "be at least 8 bytes to hold the results$",
     ):
