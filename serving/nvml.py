@@ -27,7 +27,6 @@ class Gpu:
     number: int
     uuid: str
     name: str
-    is_mig: bool
     handle: Any
 
 
@@ -115,16 +114,16 @@ class Nvml:
             handle = self._nvml.nvmlDeviceGetHandleByIndex(number)
             mode = self._told(lambda: self._nvml.nvmlDeviceGetMigMode(handle))
             if not mode or not mode[0]:
-                yield self._gpu(number, handle, is_mig=False)
+                yield self._gpu(number, handle)
                 return
             for index in range(self._nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
                 with suppress(self._nvml.NVMLError):  # not every slice is an instance
                     mig = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-                    yield self._gpu(number, mig, is_mig=True)
+                    yield self._gpu(number, mig)
 
-    def _gpu(self, number: int, handle: Any, is_mig: bool) -> Gpu:
+    def _gpu(self, number: int, handle: Any) -> Gpu:
         uuid = str(self._nvml.nvmlDeviceGetUUID(handle))
-        return Gpu(number, uuid, str(self._nvml.nvmlDeviceGetName(handle)), is_mig, handle)
+        return Gpu(number, uuid, str(self._nvml.nvmlDeviceGetName(handle)), handle)
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         """What the driver tells; NoNvml with its reason where it does not."""

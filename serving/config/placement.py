@@ -64,7 +64,6 @@ CPU: Final = Placement()
 class _Seat(NamedTuple):
     """The instances of one group on one device; `gpu` None is the CPU."""
 
-    group: int
     gpu: int | None
     instances: int
 
@@ -202,8 +201,8 @@ def _placed(proto: Proto) -> list[tuple[_Seat, Placement]]:
 
 def _seats(proto: Proto) -> list[_Seat]:
     return [
-        _Seat(index, gpu, group.count)
-        for index, group in enumerate(proto.instance_group)
+        _Seat(gpu, group.count)
+        for group in proto.instance_group
         if not group.passive
         for gpu in (group.gpus if group.kind == _Group.KIND_GPU else (None,))
     ]

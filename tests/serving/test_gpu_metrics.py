@@ -144,9 +144,9 @@ def test_without_a_driver_nvml_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_cuda_visible_devices_leaves_what_it_names(wanted: str | None, uuids: list[str]) -> None:
     gpus = [
-        Gpu(0, "GPU-a", "", False, None),
-        Gpu(1, "MIG-b", "", True, None),
-        Gpu(1, "MIG-c", "", True, None),
+        Gpu(0, "GPU-a", "", None),
+        Gpu(1, "MIG-b", "", None),
+        Gpu(1, "MIG-c", "", None),
     ]
     assert [gpu.uuid for gpu in visible(gpus, wanted)] == uuids
 

@@ -42,7 +42,6 @@ class Executed(Struct, Generic[R], frozen=True):
 class BatchReport(Struct, frozen=True):
     """One execution, for the statistics; durations in nanoseconds, 0 where it failed.
 
-    `queue`      summed over the requests
     `abandoned`  rows whose callers went away while they were computed, or stopped waiting: work
                  for nothing
     `wasted`     their share of the time that the execution took
@@ -51,8 +50,6 @@ class BatchReport(Struct, frozen=True):
     """
 
     rows: int
-    requests: int
-    queue: int
     compute_input: int
     compute_infer: int
     compute_output: int
@@ -70,4 +67,4 @@ class BatchReport(Struct, frozen=True):
     def timing(self) -> Timing:
         """The same as the statistics take it."""
         times = self.compute_input, self.compute_infer, self.compute_output
-        return Timing(self.queue, *times, batch_rows=self.rows)
+        return Timing(0, *times, batch_rows=self.rows)

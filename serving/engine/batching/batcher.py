@@ -362,20 +362,19 @@ class Batcher(Generic[T, R, S]):
         foreseen = [entry.item.expected_at for entry in flight.entries if entry.item.expected_at]
         if foreseen:
             self._learn_error(flight.entries, min(foreseen))
-        waited = abandoned = 0
+        abandoned = 0
         started, ended, free_since = flight.started, flight.ended, flight.free_since
         for entry, result in zip(flight.entries, executed.results, strict=True):
-            at = entry.at
-            waited += started - at
             if not _is_wanted(entry, ended):
                 abandoned += entry.rows
             future = entry.item.future
             if not future.done():
+                at = entry.at
                 company = max(0, started - max(at, free_since))
                 answer = result, Timing(started - at, *times, rows, company, at)
                 self._settle(future, future.set_result, answer)
         wasted = sum(times) * abandoned // (sum(flight.batch.rows) or 1)
-        return BatchReport(rows, len(flight.entries), waited, *times, abandoned, wasted)
+        return BatchReport(rows, *times, abandoned, wasted)
 
     def _learn_error(self, entries: list[Entry[Job[T, R]]], expected_at: int) -> None:
         """Hold what was foreseen of a batch, at first `expected_at`, against what it came to."""
@@ -401,7 +400,7 @@ class Batcher(Generic[T, R, S]):
                 # A copy each: raising one object in several tasks would mix up their tracebacks.
                 future = entry.item.future
                 self._settle(future, future.set_exception, copy.copy(error))
-        return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, abandoned, error=error)
+        return BatchReport(rows, 0, 0, 0, abandoned, error=error)
 
     def _settle(self, future: "asyncio.Future[Any]", tell: Callable[[E], None], outcome: E) -> None:
         """Have `tell` tell the outcome of a request, when it is its turn."""
@@ -418,7 +417,7 @@ class Batcher(Generic[T, R, S]):
 
 def _report_stopped(flight: Flight[Any, Any, Any]) -> BatchReport:
     rows, elapsed = sum(flight.batch.rows), flight.ended - flight.started
-    return BatchReport(rows, len(flight.entries), 0, 0, 0, 0, rows, elapsed, is_stopped=True)
+    return BatchReport(rows, 0, 0, 0, rows, elapsed, is_stopped=True)
 
 
 def _earliest(times: Iterable[int | None]) -> int | None:
