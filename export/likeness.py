@@ -1,5 +1,5 @@
 """How like real pictures generated ones are: by the features that a classifier of the same
-repository sees in both."""
+repository sees in both. It is no gate: without that very classifier nothing is said."""
 
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ import onnx
 from export.onnx_model import OnnxModel
 from export.runners import Runner
 from serving import passport as passports
-from serving.passport import LikenessProof
+from serving.passport import LikenessProof, PassportError
 from serving.types import Array
 from training import frechet
 from training.data.dataset import Dataset
@@ -22,7 +22,7 @@ BATCH: Final = 256
 def measure(candidate: Runner, dataset: Dataset, repository: Path) -> LikenessProof | None:
     """Of as many pictures as there are latents in the test set, against the test pictures; beside
     it, that of as many training pictures. None where the repository has no judge."""
-    path = _newest(repository / JUDGE)
+    path = _judge(repository / JUDGE)
     if path is None:
         return None
     features = Features(path)
@@ -57,9 +57,19 @@ class Features:
         return np.concatenate([seen for answer in answers for seen in answer.values()])
 
 
-def _newest(folder: Path) -> Path | None:
+def _judge(folder: Path) -> Path | None:
+    """The newest version that is whole and of our own recipe: anybody may call a model so."""
     versions = [path for path in folder.glob("*/model.onnx") if path.parent.name.isdecimal()]
-    return max(versions, key=lambda path: int(path.parent.name), default=None)
+    ours = filter(_is_ours, sorted(versions, key=lambda path: int(path.parent.name), reverse=True))
+    return next(ours, None)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        passport = passports.read(path.with_name(passports.FILENAME))
+        return passport.recipe == JUDGE and not passports.mismatches(passport, path.parent)
+    except (PassportError, OSError):
+        return False
 
 
 def _pixels(brightness: Array) -> Array:

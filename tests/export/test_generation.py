@@ -1,5 +1,6 @@
 """The gates on generators: pictures like the checkpoint's, and how like real ones they are."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,14 @@ from export import accuracy, likeness
 from export.errors import AccuracyRefused
 from export.onnx_model import Outputs
 from export.runners import Runner, torch_runner
-from serving.passport import ErrorProof, LikenessProof, file_sha256
+from serving.passport import FILENAME, ErrorProof, LikenessProof, file_sha256
 from serving.types import Array
 from tests.export.checkpoints import untrained
 from tests.training.tiny import tiny
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 
-JUDGE = Path(__file__).parents[2] / "model_repository" / "mnist-cnn" / "1" / "model.onnx"
+COMMITTED = Path(__file__).parents[2] / "model_repository"
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +36,19 @@ def gan(pictures: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Checkpoi
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One with the judge in two versions, of which the older is none."""
+    """One with the judge in two versions, and a third that was copied by half."""
     folder = tmp_path_factory.mktemp("repository")
-    for version, graph in (("9", b"old"), ("10", JUDGE.read_bytes())):
-        path = folder / likeness.JUDGE / version / "model.onnx"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(graph)
+    for version in ("9", "10", "11"):
+        put(folder, "mnist-cnn", version)
+    graph = folder / likeness.JUDGE / "11" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
     return folder
+
+
+def put(repository: Path, model: str, version: str) -> Path:
+    """A committed model in the judge's place."""
+    place = repository / likeness.JUDGE / version
+    return Path(shutil.copytree(COMMITTED / model / "1", place))
 
 
 def measure(candidate: Runner, dataset: Dataset, repository: Path) -> LikenessProof:
@@ -96,11 +103,24 @@ def test_generated_pictures_are_less_like_real_ones_than_other_real_ones(
     assert proof.value > proof.floor > 0
 
 
-def test_the_newest_version_is_the_judge(pictures: Dataset, repository: Path) -> None:
+def test_the_newest_whole_version_is_the_judge(pictures: Dataset, repository: Path) -> None:
     proof = measure(real(pictures), pictures, repository)
     assert proof.judge == "mnist-cnn version 10"
     assert proof.judge_sha256 == file_sha256(repository / "mnist-cnn" / "10" / "model.onnx")
 
 
 def test_without_a_judge_nothing_is_said(pictures: Dataset, tmp_path: Path) -> None:
+    assert likeness.measure(real(pictures), pictures, tmp_path) is None
+
+
+@pytest.mark.parametrize("model", ["digits-mlp", "cifar10-cnn"])
+def test_another_model_of_the_judges_name_says_nothing(
+    pictures: Dataset, tmp_path: Path, model: str
+) -> None:
+    put(tmp_path, model, "1")
+    assert likeness.measure(real(pictures), pictures, tmp_path) is None
+
+
+def test_a_judge_without_a_passport_says_nothing(pictures: Dataset, tmp_path: Path) -> None:
+    (put(tmp_path, "mnist-cnn", "1") / FILENAME).unlink()
     assert likeness.measure(real(pictures), pictures, tmp_path) is None
