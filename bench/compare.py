@@ -188,8 +188,9 @@ def main(given: Sequence[str] | None = None) -> None:
     """Measure and print; exit code 2 says that nothing could be measured, 1 that answers failed."""
     told = arguments(given)
     os.environ.update(QUIET)
-    # A file or a pipe has no width of its own, and the tables need one.
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    # A file or a pipe has no width of its own, and the tables need one. No markup: what servers
+    # have said, such as tracebacks, is full of brackets.
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False)
     try:
         for name in told.install or ():
             environments.build(name)

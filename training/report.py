@@ -1,5 +1,6 @@
 """What the person at the terminal sees of a training run."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Report:
     def __init__(self, config: TrainConfig, batches: int) -> None:
         self._epochs, self._patience = config.epochs, config.patience
         self._interrupts = Interrupts()
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, markup=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -87,7 +88,7 @@ class Report:
             f"trained in {metrics['training_seconds']:.1f} s on {checkpoint.config.device}\n"
             f"checkpoint  {output}\n"
             f"curve       {output / CURVE}\n"
-            f"next        penstock export {output}"
+            f"next        penstock export {shlex.quote(str(output))}"
         )
 
 

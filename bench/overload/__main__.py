@@ -77,9 +77,9 @@ def run(told: argparse.Namespace, console: Console) -> Run:
 def main() -> None:
     """Measure, print, keep, and judge."""
     told = arguments()
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
+    # No markup: what servers have said, such as tracebacks, is full of brackets.
+    width = None if sys.stdout.isatty() else WIDTH
+    console = Console(highlight=False, markup=False, width=width)
     measured = run(told, Console(stderr=True, highlight=False))
     for sheet in measured.sheets():
         console.print(sheet.drawn())

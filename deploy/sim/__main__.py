@@ -43,7 +43,8 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 def main(given: Sequence[str]) -> int:
     """The exit code."""
     options = arguments(given)
-    console = Console()
+    # No markup: what clients say of failures has brackets in it.
+    console = Console(highlight=False, markup=False)
     try:
         # Before anything else is started, which would be outside the namespace.
         envoy.program()
@@ -51,7 +52,7 @@ def main(given: Sequence[str]) -> int:
             network.enter(given)
         return _run(options, console)
     except Unavailable as missing:
-        console.print(str(missing), style="red", markup=False, highlight=False)
+        console.print(str(missing), style="red")
         return 1
 
 
@@ -62,12 +63,12 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="penstock-sim-")))
         wires = stack.enter_context(network.network())
-        console.print(f"{network.REPLICAS} replicas on {wires.name}", highlight=False)
+        console.print(f"{network.REPLICAS} replicas on {wires.name}")
         servers = stack.enter_context(replicas.running(wires, folder))
         proxy = stack.enter_context(envoy.running(wires, folder))
         stage = scenarios.Stage(wires, servers, proxy)
         for name in options.only:
-            console.print(f"{name} …", highlight=False)
+            console.print(f"{name} …")
             try:
                 outcomes.append(asyncio.run(scenarios.play(stage, name, options.rate)))
             except network.NoWire as missing:
@@ -78,7 +79,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     console.print(report.counts(found))
     console.print(report.latencies(found))
     for name, reason in absent.items():
-        console.print(f"{name}: not run: {reason}", highlight=False)
+        console.print(f"{name}: not run: {reason}")
     if costs:
         console.print(report.costs(costs))
     if options.save:

@@ -1,6 +1,7 @@
 """`penstock search`: which network for a recipe, how large, and trained how."""
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,5 +122,5 @@ def _search(
         f"checkpoint  {folder / WINNER}\n"
         f"picture     {folder / PICTURE}\n"
         f"table       {folder / TABLE}\n"
-        f"next        penstock export {folder / WINNER}"
+        f"next        penstock export {shlex.quote(str(folder / WINNER))}"
     )

@@ -19,7 +19,7 @@ class Report(Listener):
 
     def __init__(self, trials: int, epochs: int, accuracy: bool) -> None:
         self._trials, self._epochs, self._accuracy = trials, epochs, accuracy
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, markup=False)
         self._interrupts = Interrupts()
         self._progress = Progress(
             TextColumn("{task.description}"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import models
-from bench.lineup import PICTURE
+from bench import compare, models, record
+from bench.lineup import PICTURE, Absent
 from bench.machine import Unavailable
 from bench.peers import environments
 from tests.bench import needs
@@ -47,6 +47,19 @@ def test_a_short_run_measures_everyone_and_leaves_a_record(tmp_path: Path) -> No
             assert window["server"] > 0
             assert window["p99"] >= window["p50"] > 0
     assert "| rest-binary, 2 | ours |" in (tmp_path / "it.md").read_text()
+
+
+def test_what_a_server_said_is_told_as_it_is_and_the_record_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = "the server ended; the end of its log:\n[/opt/app.py] [bold]Killed[/red]"
+    found = record.Run({"rounds": 1}, [], {}, [Absent("litserve", said)])
+    monkeypatch.setattr(compare, "run", lambda *_: found)
+    with pytest.raises(SystemExit) as ended:
+        compare.main(["--save=it", f"--results={tmp_path}"])
+    assert not ended.value.code
+    assert f"not measured: litserve: {said}" in capsys.readouterr().out
+    assert (tmp_path / "it.json").exists()
 
 
 def test_the_fp32_network_answers_as_the_published_one_does(tmp_path: Path) -> None:

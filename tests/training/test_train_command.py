@@ -32,6 +32,14 @@ def test_it_trains_and_says_what_comes_next(tmp_path: Path) -> None:
     assert result.output.rstrip().endswith(f"penstock export {tmp_path / 'new'}")
 
 
+def test_a_name_that_would_be_markup_or_several_words_is_told_as_it_is(tmp_path: Path) -> None:
+    output = tmp_path / "[bold]my[" / "run]"
+    result = run("digits-mlp", "--epochs", "1", "--output", output)
+    assert result.exit_code == 0, result.output
+    assert f"checkpoint  {output}\n" in result.output
+    assert result.output.rstrip().endswith(f"penstock export '{output}'")
+
+
 def test_options_change_the_recipe(tmp_path: Path) -> None:
     options = ("--epochs", "1", "--batch-size", "500", "--lr", "0.01", "--device", "cpu")
     assert run("digits-mlp", *options, "--output", tmp_path / "new").exit_code == 0
