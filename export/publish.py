@@ -27,6 +27,7 @@ from export.errors import Incompatible, InvalidName, PublishFailed, VersionExist
 from serving import passport
 from serving.config import Proto
 from serving.passport import Passport
+from training import durable
 
 _TOKENIZER: Final = "tokenizer.json"  # beside a model of texts, and no part of it
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -148,7 +149,7 @@ def publish(model: Model, files: Files, seal: Seal, version: int | None) -> Path
         with ExitStack() as undo:
             place = _publish(model, files, seal, version, undo)
             undo.pop_all()
-        _sync(model.folder)
+        durable.sync(model.folder)
     except OSError as error:
         where = error.filename or model.folder
         raise PublishFailed(f"{where}: cannot be written ({error.strerror})") from error
@@ -163,7 +164,7 @@ def _publish(model: Model, files: Files, seal: Seal, version: int | None, undo: 
     stage.mkdir(parents=True)
     for name, data in files.items():
         _write(stage / name, data)
-        _sync((stage / name).parent)
+        durable.sync((stage / name).parent)
     hashes = {name: passport.file_sha256(stage / name) for name in files}
 
     if model.labels:
@@ -173,7 +174,7 @@ def _publish(model: Model, files: Files, seal: Seal, version: int | None, undo: 
     while True:
         number = version or next_version(model.folder)
         _write(stage / passport.FILENAME, seal(number, hashes).to_json().encode())
-        _sync(stage)
+        durable.sync(stage)
         place = model.folder / str(number)
         try:
             return stage.rename(place)
@@ -228,20 +229,10 @@ def _remove_empty(folders: list[Path]) -> None:
 
 def _write(path: Path, data: bytes | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        if isinstance(data, Path):
-            with data.open("rb") as source:
-                shutil.copyfileobj(source, file)
-        else:
-            file.write(data)
+    if isinstance(data, bytes):
+        durable.write(path, data)
+        return
+    with path.open("wb") as file, data.open("rb") as source:
+        shutil.copyfileobj(source, file)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Makes the names in `folder` as durable as the files that they stand for."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training import record
+from training import durable, record
 from training.catalog import build_model
 from training.config import TrainConfig
 from training.curve import Epoch, draw
@@ -101,8 +101,8 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint, model: "nn.Module") -> Checkpoint:
-    """Writes all or nothing: a checkpoint that was there before stays whole until the new one is.
-    Returns what `load` would."""
+    """Writes all or nothing: a checkpoint that was there before stays whole until the new one is
+    on the disk. Returns what `load` would."""
     from safetensors.torch import save as save_tensors
 
     path = path.resolve()
@@ -119,12 +119,14 @@ def save(path: Path, checkpoint: Checkpoint, model: "nn.Module") -> Checkpoint:
     )
     try:
         draft.mkdir(parents=True)
-        (draft / WEIGHTS).write_bytes(weights)
-        (draft / CURVE).write_bytes(draw(saved.recipe, saved.history))
-        (draft / RECORD).write_text(_encode(saved), encoding="utf-8")
+        durable.write(draft / WEIGHTS, weights)
+        durable.write(draft / CURVE, draw(saved.recipe, saved.history))
+        durable.write(draft / RECORD, _encode(saved).encode())
         if saved.tokenizer:
-            (draft / TOKENIZER).write_text(saved.tokenizer, encoding="utf-8")
+            durable.write(draft / TOKENIZER, saved.tokenizer.encode())
+        durable.sync(draft)
         _replace(path, draft)
+        durable.sync(path.parent)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
     finally:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -128,6 +129,28 @@ def test_a_failed_swap_puts_the_older_checkpoint_back(
         save(folder, *original)
     assert load(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["digits"]
+
+
+def test_all_of_it_is_on_the_disk_before_it_is_there(
+    original: tuple[Checkpoint, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append("renamed")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    save(tmp_path / "new", *original)
+    assert {*done[:3]} == {RECORD, WEIGHTS, CURVE}
+    assert done[3].startswith(".new.draft")
+    assert done[4:] == ["renamed", tmp_path.name]
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
