@@ -8,14 +8,11 @@ on from it ends with the very weights of one that was never interrupted.
 The file is a safetensors one whose metadata hold the record as JSON; nothing is ever unpickled.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training import provenance, record
+from training import durable, locks, provenance, record
 from training.checkpoint import DatasetRef
 from training.config import TrainConfig
 from training.curve import Epoch
@@ -34,8 +31,6 @@ from training.errors import StateError, UnfitStateError
 SCHEMA = "penstock.training-state/1"
 SUFFIX = ".unfinished.safetensors"
 CURE = "--restart begins anew"
-# What file systems say that cannot lock: whoever trains on one has to look after it alone.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 Tensors = dict[str, Tensor]
 
@@ -87,42 +82,18 @@ def held(path: Path) -> Iterator[None]:
     """For the block, this process alone trains what is kept in `path`, for as long as it lives.
 
     Raises StateError while another one does."""
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(lock)
-    except BlockingIOError as error:
-        output = path.with_name(path.name.removesuffix(SUFFIX))
-        raise StateError(
-            f"{output}: another process trains into it; wait for its end, or choose another "
-            "folder with --output"
-        ) from error
-    except OSError as error:
-        raise StateError(f"{lock}: cannot be locked ({error.strerror})") from error
-    try:
-        yield
-    finally:
-        # As long as it is held, lest the one that the next process holds be removed.
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _locked(path: Path) -> int:
-    """A descriptor of the file, which nobody else has locked; BlockingIOError if somebody has."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it before may have removed it since it was opened.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    return descriptor
+            stack.enter_context(locks.held(path))
+        except BlockingIOError as error:
+            output = path.with_name(path.name.removesuffix(SUFFIX))
+            raise StateError(
+                f"{output}: another process trains into it; wait for its end, or choose another "
+                "folder with --output"
+            ) from error
         except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return descriptor
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+            raise StateError(f"{path}: cannot be locked ({error.strerror})") from error
+        yield
 
 
 def remove(path: Path) -> None:
@@ -255,10 +226,7 @@ def _draft(path: Path) -> Path:
 def _replace(path: Path, data: bytes) -> None:
     draft = _draft(path)
     try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # the name must not come to the disk before the content
+        durable.write(draft, data)  # the name must not come to the disk before the content
         draft.replace(path)
     except BaseException:
         with suppress(OSError):

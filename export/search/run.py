@@ -1,9 +1,8 @@
 """A search from its first trial to the winner's checkpoint."""
 
-import fcntl
-import os
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from export.search import latency
 from export.search.space import Candidate, candidate, listed, own_point, shape, space
 from export.search.study import Outcome, Study
 from training import checkpoint as checkpoints
-from training import loop, provenance, state, tasks, validation
+from training import locks, loop, provenance, state, tasks, validation
 from training.catalog import RECIPES
 from training.checkpoint import Checkpoint
 from training.config import TrainConfig
@@ -68,7 +67,7 @@ class Search:
             "training code": provenance.code_sha256("training"),
         }
         with ExitStack() as opened:
-            opened.callback(os.close, _held(folder))
+            opened.enter_context(_held(folder))
             self._study = Study(folder / TRIALS, identity, space(known), own_point(known))
             opened.callback(self._study.close)
             self._opened = opened.pop_all()
@@ -160,15 +159,17 @@ def _claim(folder: Path) -> None:
         )
 
 
-def _held(folder: Path) -> int:
-    """A descriptor by which this process alone searches in `folder`, for as long as it lives."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise StateError(
-            f"{folder}: another process searches in it; wait for its end, or choose another folder "
-            "with --output"
-        ) from error
-    return descriptor
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """For the block, this process alone searches in `folder`, for as long as it lives."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locks.held(folder.resolve()))
+        except BlockingIOError as error:
+            raise StateError(
+                f"{folder}: another process searches in it; wait for its end, or choose another "
+                "folder with --output"
+            ) from error
+        except OSError as error:
+            raise StateError(f"{folder}: cannot be locked ({error.strerror})") from error
+        yield

@@ -1,9 +1,13 @@
 """Where a data file is taken from, and what happens on the way."""
 
+import fcntl
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Event, Semaphore
 
 import pytest
 
@@ -93,6 +97,40 @@ def test_a_partial_file_is_resumed(start: Start) -> None:
     mirror = start(Mirror(CONTENT))
     assert fetch("letters", remote(mirror)).read_bytes() == CONTENT
     assert mirror.ranges == ["bytes=1000-"]
+
+
+class Slow(Mirror):
+    """Tells of who asks, and answers when it may."""
+
+    def __init__(self) -> None:
+        super().__init__(CONTENT)
+        self.came, self.go = Semaphore(0), Event()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.came.release()
+        self.go.wait(30)
+        super().answer(request)
+
+
+def test_what_another_process_downloads_is_waited_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, lock = Slow(), fcntl.flock
+    file = remote(start(mirror))
+
+    def told(descriptor: int, how: int) -> None:
+        mirror.came.release()
+        lock(descriptor, how)
+
+    with ThreadPoolExecutor(2) as processes:
+        first = processes.submit(fetch, "letters", file)
+        assert mirror.came.acquire(timeout=30)
+        monkeypatch.setattr(fcntl, "flock", told)
+        second = processes.submit(fetch, "letters", file)
+        assert mirror.came.acquire(timeout=30)  # it waits, or asks as well
+        mirror.go.set()
+        assert first.result().read_bytes() == second.result().read_bytes() == CONTENT
+    assert mirror.ranges == [None]
 
 
 def test_a_broken_connection_is_resumed_where_it_broke(start: Start) -> None:

@@ -13,6 +13,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from training import locks
 from training.data.remote import RemoteFile, mismatch
 from training.errors import DataError
 
@@ -22,25 +23,35 @@ TIMEOUT = httpx.Timeout(20, connect=10)  # seconds; for each read, not for the w
 
 def download(file: RemoteFile, target: Path) -> None:
     """Leaves `target` complete and verified, or raises DataError; a broken-off transfer stays
-    beside it as `.part`, and the next call goes on from there."""
+    beside it as `.part`, and the next call goes on from there. What another process downloads is
+    waited for, and not asked for again."""
+    try:
+        with locks.held(target, wait=True):
+            if target.is_file() and mismatch(target, file) is None:
+                return
+            failures = _ask(file, target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror})") from error
+    if failures:
+        tried = "\n".join(f"  {url}: {why}" for url, why in failures.items())
+        raise DataError(f"{file.name} is not on this machine and could not be downloaded:\n{tried}")
+
+
+def _ask(file: RemoteFile, target: Path) -> dict[str, str]:
+    """Nothing where a mirror has given the file; else why each did not."""
     part = target.with_name(f"{target.name}.part")
     failures: dict[str, str] = {}
     client = httpx.Client(timeout=TIMEOUT, follow_redirects=True)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _progress() as progress, client:
-            for url in file.urls * ROUNDS:
-                try:
-                    _transfer(client, url, file, part, progress)
-                except (httpx.HTTPError, httpx.InvalidURL, _Refused) as error:
-                    failures[url] = str(error) or type(error).__name__
-                    continue
-                part.replace(target)
-                return
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror})") from error
-    tried = "\n".join(f"  {url}: {why}" for url, why in failures.items())
-    raise DataError(f"{file.name} is not on this machine and could not be downloaded:\n{tried}")
+    with _progress() as progress, client:
+        for url in file.urls * ROUNDS:
+            try:
+                _transfer(client, url, file, part, progress)
+            except (httpx.HTTPError, httpx.InvalidURL, _Refused) as error:
+                failures[url] = str(error) or type(error).__name__
+                continue
+            part.replace(target)
+            return {}
+    return failures
 
 
 class _Refused(Exception):

@@ -1,6 +1,8 @@
 """`penstock search`, as a person at the terminal meets it."""
 
 import csv
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,14 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
 )
 def test_a_budget_of_nothing_is_a_usage_error(option: str, value: str) -> None:
     assert run(*ARGUMENTS, option, value).exit_code == 2
+
+
+def test_a_file_system_without_locks_keeps_nobody_from_searching(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    result = run(*ARGUMENTS, "--trials", "1", "--output", tmp_path / "found")
+    assert result.exit_code == 0, result.output
