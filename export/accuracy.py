@@ -31,11 +31,14 @@ def check_data(dataset: Dataset, checkpoint: Checkpoint) -> None:
             f"the tokeniser of the data set {dataset.name} is not that of the checkpoint, which "
             "would make other numbers of the same texts"
         )
-    if dataset.labels != checkpoint.labels:
-        raise DataRefused(
-            f"the labels of the data set {dataset.name} are {', '.join(dataset.labels)}, "
-            f"but those of the checkpoint are {', '.join(checkpoint.labels)}"
-        )
+    # Names, which no figure would show to be wrong: what clients read, and send columns by.
+    for what in ("labels", "columns"):
+        theirs, stated = getattr(dataset, what), getattr(checkpoint, what)
+        if theirs != stated:
+            raise DataRefused(
+                f"the {what} of the data set {dataset.name} are {', '.join(theirs)}, "
+                f"but those of the checkpoint are {', '.join(stated)}"
+            )
 
 
 def check(

@@ -61,7 +61,7 @@ class TrainConfig:
     clip_norm: float | None = None  # of all gradients together, at most
     clip_value: float | None = None  # of each element of a gradient, at most, either way
     # Epochs without a better one after which training stops; None: it never does, and nothing is
-    # held out of the training data to tell (see training.holdout).
+    # held out of the training data to tell (see training.validation).
     patience: int | None = None
     precision: str = "fp32"  # of the arithmetic; weights are FP32 either way
     compile: bool = False  # by torch.compile

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from serving.types import Array
 from tests.export.checkpoints import untrained
 from tests.training.tiny import tiny
 from training import tasks
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, DatasetRef
 from training.data.dataset import Dataset
 from training.loop import measure
 
@@ -106,6 +107,17 @@ def test_labels_in_another_order_are_refused(trained: Checkpoint, digits: Datase
 
     with pytest.raises(DataRefused, match="of the checkpoint are 1, 0, 2"):
         accuracy.check_data(digits, swapped)
+
+
+def test_columns_in_another_order_are_refused(tmp_path: Path) -> None:
+    dataset = tiny("breast-cancer")
+    checkpoint = untrained("binary-mlp", tmp_path)
+    same = DatasetRef(dataset.name, dataset.sha256)
+    accuracy.check_data(dataset, replace(checkpoint, dataset=same))
+    swapped = replace(checkpoint, dataset=same, columns=checkpoint.columns[::-1])
+
+    with pytest.raises(DataRefused, match=r"the columns of .*, but those of the checkpoint"):
+        accuracy.check_data(dataset, swapped)
 
 
 def shifted(candidate: Runner, off: float) -> Runner:
