@@ -1,6 +1,5 @@
 """An export of somebody's own torch module from end to end, through the gates that need no data."""
 
-import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -150,8 +149,8 @@ def to_onnx(job: ModuleJob, module: nn.Module, feeds: Feeds, outputs: Sequence[s
     except ConversionFailed:
         if not any(isinstance(layer, nn.RNNBase) for layer in module.modules()):
             raise
-        with suppress(ConversionFailed):
-            return convert(recurrent.replace(copy.deepcopy(module)))
+        with suppress(ConversionFailed), recurrent.replaced(module) as other:
+            return convert(other)
         raise
 
 

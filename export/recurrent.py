@@ -1,5 +1,8 @@
 """Recurrent layers as ONNX has them: torch's exporter translates an LSTM, but no GRU and no RNN."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -50,12 +53,30 @@ class Operator(nn.Module):
 
 def replace(model: nn.Module) -> nn.Module:
     """`model` itself, with an operator in the place of each recurrent layer that can be one."""
-    for name, layer in model.named_children():
-        if isinstance(layer, nn.RNNBase) and _is_plain(layer):
-            setattr(model, name, Operator(layer))
-        else:
-            replace(layer)
+    for name, layer in _layers(model):
+        model.set_submodule(name, Operator(layer))
     return model
+
+
+@contextmanager
+def replaced(model: nn.Module) -> Iterator[nn.Module]:
+    """The same for the block: of a module of others, which may keep anything, there is no copy."""
+    layers = _layers(model)
+    try:
+        yield replace(model)
+    finally:
+        for name, layer in layers:
+            model.set_submodule(name, layer)
+
+
+def _layers(model: nn.Module) -> list[tuple[str, nn.RNNBase]]:
+    """Those inside of `model`, by each of their names."""
+    named = model.named_modules(remove_duplicate=False)
+    return [
+        (name, layer)
+        for name, layer in named
+        if name and isinstance(layer, nn.RNNBase) and _is_plain(layer)
+    ]
 
 
 def _is_plain(layer: nn.RNNBase) -> bool:

@@ -31,6 +31,8 @@ from serving.types import TensorSpec
 from serving.validate.check import Check
 
 CODE = '''
+import threading
+
 import torch
 from torch import nn
 
@@ -56,6 +58,14 @@ class Gated(nn.Module):
 
     def forward(self, x):
         return self.gru(x)[0]
+
+class Kept(Gated):
+    """The same layer by two names, and what cannot be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.again = self.gru
+        self.lock = threading.Lock()
 
 class Pair(nn.Module):
     def __init__(self):
@@ -510,8 +520,9 @@ def test_safetensors_are_read_as_well(here: Path) -> None:
     assert torch.equal(module.state_dict()["head.weight"], weights["head.weight"])
 
 
+@pytest.mark.parametrize("name", ["Gated", "Kept"])
 def test_layers_that_the_exporter_does_not_have_are_replaced_by_operators(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def without_gru(flat: nn.Module, *_: object) -> onnx.ModelProto:
         if any(isinstance(layer, nn.GRU) for layer in flat.modules()):
@@ -519,13 +530,14 @@ def test_layers_that_the_exporter_does_not_have_are_replaced_by_operators(
         return onnx.ModelProto(producer_name="operators")
 
     monkeypatch.setattr(exporter, "convert", without_gru)
-    module = torch_module.build("mine.nets:Gated")
+    module = torch_module.build(f"mine.nets:{name}")
+    before = [*module.named_modules(remove_duplicate=False)]
     feeds = generated.draw((x(4, 3),), 2, 1, 1)
 
-    made = module_pipeline.to_onnx(job("Gated", x(4, 3)), module, feeds, ("y",))
+    made = module_pipeline.to_onnx(job(name, x(4, 3)), module, feeds, ("y",))
 
     assert onnx.load_from_string(made).producer_name == "operators"
-    assert any(isinstance(layer, nn.GRU) for layer in module.modules())
+    assert [*module.named_modules(remove_duplicate=False)] == before
 
 
 @pytest.mark.parametrize(
