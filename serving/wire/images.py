@@ -24,9 +24,12 @@ CHANNELS: Final = tuple(_MODES)
 
 
 def encode(picture: Array) -> bytes:
-    """A PNG of (channels, height, width): UINT8, or floats from 0 (black) to 1 (white)."""
+    """A PNG of (channels, height, width): whole numbers from 0 (black) to 255 (white), or floats or
+    BOOL to 1."""
     if picture.dtype != np.uint8:
-        picture = (np.nan_to_num(picture).clip(0, 1) * 255).round().astype(np.uint8)
+        white = 255 if picture.dtype.kind in "iu" else 1
+        picture = picture.astype(np.result_type(picture, np.float16), copy=False)
+        picture = (np.nan_to_num(picture).clip(0, white) * (255 // white)).round().astype(np.uint8)
     pixels = picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)
     content = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(content, "PNG")

@@ -35,6 +35,25 @@ def test_pictures_stand_side_by_side_from_black_to_white() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("datatype", "given", "shown"),
+    [
+        (Datatype.UINT8, [0, 128, 255], [0, 128, 255]),
+        (Datatype.INT8, [-1, 0, 127], [0, 0, 127]),
+        (Datatype.INT64, [0, 128, 2**40], [0, 128, 255]),
+        (Datatype.UINT64, [0, 128, 2**64 - 1], [0, 128, 255]),
+        (Datatype.BOOL, [False, True, False], [0, 255, 0]),
+        (Datatype.FP16, [0.0, 0.5, np.inf], [0, 128, 255]),
+    ],
+)
+def test_whole_numbers_are_white_at_255(
+    datatype: Datatype, given: list[float], shown: list[int]
+) -> None:
+    array = np.array(given, datatype.numpy).reshape(1, 1, 1, 3)
+    answered = InferenceResponse("m", "1", (Tensor("image", datatype, array),))
+    assert pixels(predictions.png(answered)).tolist() == [shown]
+
+
 def test_more_pictures_than_fit_go_on_in_further_rows() -> None:
     across = predictions.ACROSS
     pictures = np.ones((across + 2, 1, 2, 3), np.float32)
