@@ -5,6 +5,7 @@ says nothing. So several guesses are made, and the first one that the model runs
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,13 @@ SEED: Final = 0
 SIZES: Final = (8, 32, 224, 1)  # of variable dimensions
 INTEGERS: Final = (100, 2)  # integers are drawn from 0 up to this, which is left out
 LARGE: Final = 10  # extremes of floating point reach up to this, either way
+RESIZED_ROWS: Final = 7
+# What a variable dimension becomes in its second size, the first that the model runs on.
+_OTHER_SIZES: Final[Sequence[Callable[[int], int]]] = (
+    lambda size: 2 * size,
+    lambda size: size + 1,
+    lambda size: (size + 1) // 2,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,31 @@ def extreme(random: Feeds) -> Feeds:
         for row, pattern in enumerate(names):
             arrays[name][row] = _extreme(pattern, array, row)
     return Feeds("extreme", arrays, names)
+
+
+def resized(
+    feeds: Feeds, specs: Sequence[TensorSpec], runs: Callable[[Feed], object]
+) -> Feeds | None:
+    """Some of the rows with variable dimensions of another size, where what they hold is repeated
+    or cut off. None where no dimension varies, or the model `runs` on no other size."""
+    if not any(-1 in spec.dims for spec in specs):
+        return None
+    names = tuple(f"{name}, of another size" for name in feeds.names[:RESIZED_ROWS])
+    for other in _OTHER_SIZES:
+        arrays = {spec.name: _resized(feeds.arrays[spec.name], spec, other) for spec in specs}
+        made = Feeds(feeds.kind, arrays, names)
+        with suppress(GateRefused):
+            runs(made.alone(0))
+            return made
+    return None
+
+
+def _resized(array: Array, spec: TensorSpec, other: Callable[[int], int]) -> Array:
+    made = array[:RESIZED_ROWS]
+    for axis, size in enumerate(spec.dims, 1):
+        if size == -1:
+            made = made.take(np.arange(other(made.shape[axis])), axis, mode="wrap")
+    return made
 
 
 def sample(path: Path, specs: Sequence[TensorSpec], count: int) -> tuple[Feeds, str]:

@@ -1,12 +1,12 @@
 """An export of somebody's own torch module from end to end, through the gates that need no data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnx
@@ -33,6 +33,10 @@ from serving import passport as passports
 from serving.config.complete import unbatched
 from serving.passport import ParityProof, Passport, SourceProof
 from serving.types import TensorSpec
+
+# By the output's name, places of dimensions.
+Varying: TypeAlias = Mapping[str, Sequence[int]]
+NONE: Final[Varying] = {}
 
 PARITY_ROWS = 64  # of each kind that the gate looks at, more where a batch holds more
 
@@ -64,22 +68,22 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
 
     outputs = _outputs(reference, feeds, job.tolerance)
     _check_names(job, outputs)
+    resized = generated.resized(feeds, job.inputs, reference)
+    varying = _varying(reference, feeds, resized) if resized else NONE
 
     on_step(next(steps))
-    graph = to_onnx(job, module, feeds, outputs)
+    graph = to_onnx(job, module, feeds, outputs, varying)
 
     on_step(next(steps))
     with TemporaryDirectory(prefix="penstock-export-") as scratch:
         path = Path(scratch, model_config.MODEL)
         _write(path, graph)
         candidate = _open(path, job)
-        compared = parity.check(
-            reference,
-            candidate,
-            (feeds, generated.extreme(feeds)),
-            parity.batch_sizes(count),
-            job.tolerance,
-        )
+        compare = partial(parity.check, reference, candidate, tolerance=job.tolerance)
+        compared = compare((feeds, generated.extreme(feeds)), parity.batch_sizes(count))
+        if resized:
+            more = compare((resized,), parity.batch_sizes(generated.RESIZED_ROWS))
+            compared = compared.model_copy(update={"batches": compared.batches + more.batches})
         on_step(next(steps))
         described = graph_config.describe(job.repository, name, candidate, count, job.reference)
         seal = partial(_passport, job, module, name, compared)
@@ -105,6 +109,19 @@ def _outputs(
     return tuple(first)
 
 
+def _varying(reference: Callable[[Feed], Outputs], feeds: Feeds, resized: Feeds) -> Varying:
+    """Which dimensions of which outputs are of another size where those of inputs are."""
+    first, other = reference(feeds.alone(0)), reference(resized.alone(0))
+    return {
+        name: [
+            place
+            for place, sizes in enumerate(zip(array.shape, other[name].shape, strict=False))
+            if sizes[0] != sizes[1]
+        ]
+        for name, array in first.items()
+    }
+
+
 def _write(path: Path, graph: bytes) -> None:
     try:
         path.write_bytes(graph)
@@ -125,8 +142,15 @@ def _check_names(job: ModuleJob, outputs: Sequence[str]) -> None:
         )
 
 
-def to_onnx(job: ModuleJob, module: nn.Module, feeds: Feeds, outputs: Sequence[str]) -> bytes:
-    """The bytes of `model.onnx`, of any batch size. Raises ConversionFailed.
+def to_onnx(
+    job: ModuleJob,
+    module: nn.Module,
+    feeds: Feeds,
+    outputs: Sequence[str],
+    varying: Varying = NONE,
+) -> bytes:
+    """The bytes of `model.onnx`, of any batch size; `varying` are dimensions of outputs that are
+    not constant. Raises ConversionFailed.
 
     torch's exporter has no GRU and no RNN: where it fails, operators take their place."""
     examples = tuple(torch.tensor(array[:2]) for array in feeds.arrays.values())
@@ -142,6 +166,7 @@ def to_onnx(job: ModuleJob, module: nn.Module, feeds: Feeds, outputs: Sequence[s
             job.opset,
             job.reference,
         )
+        _free(model.graph, varying)
         return bytes(model.SerializeToString(deterministic=True))
 
     try:
@@ -152,6 +177,17 @@ def to_onnx(job: ModuleJob, module: nn.Module, feeds: Feeds, outputs: Sequence[s
         with suppress(ConversionFailed), recurrent.replaced(module) as other:
             return convert(other)
         raise
+
+
+def _free(graph: onnx.GraphProto, varying: Varying) -> None:
+    """Of outputs of recurrent layers the exporter states the example's length as if there were no
+    other, and would have every server believe it."""
+    for output in graph.output:
+        for place in varying.get(output.name, ()):
+            dim = output.type.tensor_type.shape.dim[place]
+            if dim.HasField("dim_value"):
+                dim.Clear()
+                del graph.value_info[:]  # which say the same of what comes before
 
 
 def _dynamic(spec: TensorSpec) -> dict[int, Any]:

@@ -79,6 +79,10 @@ class Centred(nn.Module):
     def forward(self, x):
         return x - x.mean(dim=0)
 
+class Shares(nn.Module):
+    def forward(self, x):
+        return x / x.shape[1]
+
 class Total(nn.Module):
     def forward(self, x):
         return x.sum()
@@ -139,6 +143,8 @@ def late():
     return Net()
 
 ready = Pair()
+
+ready_for_any = nn.Identity
 
 number = lambda: 3
 '''
@@ -254,6 +260,39 @@ def test_a_full_disk_is_told_in_a_sentence(
             module_pipeline.export_module(job("Pair", weights=Path("w.pt")))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def divided(by: float, declared: int | str) -> onnx.ModelProto:
+    """What Shares is at one length; the declared one of its output may be wrong."""
+    x, output = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", dim])
+        for name, dim in (("x", "length"), ("output", declared))
+    )
+    number = numpy_helper.from_array(np.float32(by), "by")
+    node = onnx.helper.make_node("Div", ["x", "by"], ["output"])
+    graph = onnx.helper.make_graph([node], "shares", [x], [output], [number])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
+
+
+def test_a_graph_that_is_right_at_one_length_alone_is_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "convert", lambda *_: divided(8, "length"))
+
+    with pytest.raises(ParityRefused, match="sample 'random 0, of another size'"):
+        module_pipeline.export_module(job("Shares", x(-1)))
+
+    assert not (here / "models").exists()
+
+
+def test_a_length_that_is_stated_and_varies_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "convert", lambda *_: divided(1, 8))
+
+    published = module_pipeline.export_module(job("ready_for_any", x(-1)))
+
+    (output,) = OnnxModel(published.folder / "model.onnx").signature.outputs
+    assert output.dims == (-1, -1)
 
 
 def flip_a_weight(model: onnx.ModelProto) -> None:
