@@ -111,11 +111,14 @@ def mebibytes(quantity: str) -> int:
 def test_no_pod_holds_a_token_of_the_cluster_or_settings_that_it_was_not_given(
     source: tuple[str, ...],
 ) -> None:
-    for one, pod in pod_specs(objects_of(source)):
-        if one["kind"] in WORKLOADS:
-            assert pod["automountServiceAccountToken"] is False
-            # A service called penstock makes variables that begin as our settings do.
-            assert pod["enableServiceLinks"] is False
+    objects = objects_of(source)
+    pods = [pod for one, pod in pod_specs(objects) if one["kind"] in WORKLOADS]
+    # KServe's runtime has no such fields; what its services say of their pods is added to it.
+    pods += [one["spec"]["predictor"] for one in objects if one["kind"] == "InferenceService"]
+    for pod in pods:
+        assert pod["automountServiceAccountToken"] is False
+        # A service called penstock makes variables that begin as our settings do.
+        assert pod["enableServiceLinks"] is False
 
 
 @builds
