@@ -20,6 +20,9 @@ OPTIMIZERS = {
     "adam": 0.003,
     "adamw": 0.003,
 }
+# Where it is a part of the gradient, as for all but adamw: as much as adamw takes beside it, such as
+# 0.1, would drown the loss.
+WEIGHT_DECAY = 5e-4
 SCHEDULES = ("one-cycle", "cosine", "linear", "step", "constant")
 INITS = ("default", "gaussian", "uniform", "glorot", "he", "sparse")
 PRECISIONS = ("fp32", "bf16")
@@ -48,7 +51,7 @@ class TrainConfig:
     lr: float = 0.1  # at the peak of the one-cycle schedule
     warmup: float = 0.2  # fraction of all steps, on which the learning rate rises
     momentum: float = 0.9  # of adam and adamw: their first beta
-    weight_decay: float = 5e-4  # on weight matrices and kernels; never on biases and norms
+    weight_decay: float = WEIGHT_DECAY  # on weight matrices and kernels; never on biases and norms
     bias_scale: float = 1.0  # of the learning rate of biases and norms, beside that of the others
     lookahead: int = 0  # steps after which weights go back to their slow average; 0: never
     label_smoothing: float = 0.1
@@ -101,10 +104,12 @@ class TrainConfig:
 
 def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
     """With all changes that are not None; another optimiser comes with its own learning rate, the
-    same for all parameters."""
+    same for all parameters, and in adamw's place with a weight decay that suits it."""
     named = {name: value for name, value in changes.items() if value is not None}
     optimizer = named.get("optimizer", config.optimizer)
     if optimizer != config.optimizer:
         lr = OPTIMIZERS.get(optimizer, config.lr)  # a name that is none is refused below
         named = {"lr": lr, "bias_scale": 1.0, **named}
+        if config.optimizer == "adamw":
+            named = {"weight_decay": min(config.weight_decay, WEIGHT_DECAY), **named}
     return replace(config, **named)

@@ -12,7 +12,15 @@ from torch import nn
 from tests.training.samples import slice_of
 from training import activations, craft, loop
 from training.catalog import RECIPES, build_model
-from training.config import ACTIVATIONS, INITS, OPTIMIZERS, SCHEDULES, TrainConfig, changed
+from training.config import (
+    ACTIVATIONS,
+    INITS,
+    OPTIMIZERS,
+    SCHEDULES,
+    WEIGHT_DECAY,
+    TrainConfig,
+    changed,
+)
 from training.data.dataset import Dataset
 from training.errors import ConfigError
 from training.loop import batches_per_epoch, train
@@ -69,6 +77,15 @@ def test_another_optimiser_comes_with_its_learning_rate_unless_one_is_named() ->
     assert changed(DIGITS, optimizer="adam", lr=0.5).lr == 0.5
     assert changed(TrainConfig(bias_scale=64.0), optimizer="adam").bias_scale == 1
     assert changed(DIGITS, optimizer=None, epochs=3) == replace(DIGITS, epochs=3)
+
+
+def test_an_optimiser_in_the_place_of_adamw_does_not_drown_the_loss_in_weight_decay() -> None:
+    apart = TrainConfig(optimizer="adamw", weight_decay=0.1)
+    assert changed(apart, optimizer="adam").weight_decay == WEIGHT_DECAY
+    assert changed(apart, optimizer="adam", weight_decay=0.2).weight_decay == 0.2
+    assert changed(replace(apart, weight_decay=0.0), optimizer="sgd").weight_decay == 0
+    assert changed(apart, optimizer="adamw", epochs=3).weight_decay == 0.1
+    assert changed(TrainConfig(weight_decay=0.01), optimizer="adam").weight_decay == 0.01
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
