@@ -20,8 +20,8 @@ OPTIMIZERS = {
     "adam": 0.003,
     "adamw": 0.003,
 }
-# Where it is a part of the gradient, as for all but adamw: as much as adamw takes beside it, such as
-# 0.1, would drown the loss.
+# Where it is a part of the gradient, as for all but adamw: as much as adamw takes beside it would
+# drown the loss.
 WEIGHT_DECAY = 5e-4
 SCHEDULES = ("one-cycle", "cosine", "linear", "step", "constant")
 INITS = ("default", "gaussian", "uniform", "glorot", "he", "sparse")
