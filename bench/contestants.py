@@ -111,7 +111,7 @@ class Server:
                     self.answers[case.kind],
                 )
             return load_rest.send(
-                self.running.http, request, case.connections, seconds, self.cores.load
+                self.running.http, request, case.connections, seconds, [self.cores.load]
             )
 
         with self._named(), self._request(case) as request:

@@ -1,10 +1,10 @@
-"""What the load generators have in common; each is a program of its own, pinned to its core."""
+"""What the load generators have in common; each is a program of its own, pinned to its cores."""
 
 import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,14 +54,14 @@ def compare(found: Array, expected: Array, who: str) -> None:
 
 
 def execute(
-    command: Sequence[str], core: int, environment: Mapping[str, str] | None = None
+    command: Sequence[str], cores: Collection[int], environment: Mapping[str, str] | None = None
 ) -> tuple[str, float]:
-    """Run a program on that core; what it printed, and the seconds that it computed.
+    """Run a program on these cores; what it printed, and the seconds that it computed.
 
     Raises Unavailable with its words if it fails.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with pinned(core):
+    with pinned(*cores):
         told = subprocess.run(
             command,
             capture_output=True,

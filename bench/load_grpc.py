@@ -43,7 +43,7 @@ def send(
         command = [tool("h2load"), "-t1", "-m1", f"-c{connections}", f"-D{seconds}s"]
         command += [f"-d{body}", f"--log-file={log}", "-Hte: trailers"]
         command += ["-Hcontent-type: application/grpc", f"http://{address}{request.path}"]
-        said, computed = execute(command, core)
+        said, computed = execute(command, [core])
         # Start, status and duration of each call, times in microseconds.
         calls = np.loadtxt(log, dtype=np.int64, ndmin=2)
     done, succeeded = (int(count) for count in _found(_DONE, said).groups())

@@ -2,7 +2,7 @@
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -37,8 +37,10 @@ def post(address: str, path: str, body: bytes, headers: Mapping[str, str] = _NON
     return answer
 
 
-def send(address: str, request: Request, connections: int, seconds: int, core: int) -> Sent:
-    """Ask as fast as answers come on so many connections, from that core."""
+def send(
+    address: str, request: Request, connections: int, seconds: int, cores: Collection[int]
+) -> Sent:
+    """Ask as fast as answers come on so many connections, from these cores, by a thread each."""
     with TemporaryDirectory(prefix="bench-wrk-") as scratch:
         folder = Path(scratch)
         (folder / "body").write_bytes(request.body)
@@ -47,9 +49,10 @@ def send(address: str, request: Request, connections: int, seconds: int, core: i
         files = {
             f"BENCH_{name.upper()}": str(folder / name) for name in ("body", "headers", "report")
         }
-        command = [tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
-        command += [f"--timeout={PATIENCE:.0f}s", f"-s{SCRIPT}", f"http://{address}{request.path}"]
-        _, computed = execute(command, core, files)
+        command = [tool("wrk"), f"-t{len(cores)}", f"-c{connections}", f"-d{seconds}s"]
+        command += ["--latency", f"--timeout={PATIENCE:.0f}s", f"-s{SCRIPT}"]
+        command += [f"http://{address}{request.path}"]
+        _, computed = execute(command, cores, files)
         told = json.loads((folder / "report").read_text())
     interval = told["microseconds"] // max(told["requests"] // connections, 1)
     counts = uncorrected(dict(map(tuple, told["latencies"])), interval)

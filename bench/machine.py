@@ -5,7 +5,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,10 +35,10 @@ def cores() -> Cores:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Processes that are started inside may use that processor only, as may this thread."""
+def pinned(*cores: int) -> Iterator[None]:
+    """Processes that are started inside may use these processors only, as may this thread."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -63,18 +63,21 @@ def tree(root: int) -> list[int]:
 
 
 def cpu_seconds(root: int) -> float:
-    """The time that a process and its descendants have spent on any processor so far.
+    """The time that a process and its descendants have spent on any processor so far."""
+    return sum(cpu_seconds_of_each(root).values())
+
+
+def cpu_seconds_of_each(root: int) -> dict[int, float]:
+    """The same of a process and each of its descendants, by their numbers.
 
     The kernel's clock of a process counts nanoseconds and includes threads that have ended, where
     /proc/PID/stat has hundredths of a second.
     """
-    total = 0
+    found = {}
     for pid in tree(root):
-        try:
-            total += time_of(pid)
-        except OSError:  # it has just ended
-            continue
-    return total / 1e9
+        with suppress(OSError):  # it has just ended
+            found[pid] = time_of(pid) / 1e9
+    return found
 
 
 def time_of(pid: int) -> int:

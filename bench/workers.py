@@ -1,13 +1,12 @@
-"""What `--workers N` brings, and what it costs, beside one process.
+"""What `--workers N` brings on N processors, and what it costs, beside one process.
 
     python -m bench.workers --save
 
-Serves the same models by one process (`--workers 0`) and by 1 to N workers, and asks each in turns
-(A B C A B C ...) on all processors, as the load generator does: small requests (one MNIST image,
-3 KB) and large ones (256 CIFAR images, 3 MB in and out), over REST with binary tensors in a closed
-loop. Where the generator takes a share of the processors, throughput says as much of it as of the
-server; so processor time for a request is told as well, of the server's processes together, by the
-kernel's count. It is the figure to compare on machines with few processors.
+Serves the same models by one process (`--workers 0`), by one worker and by as many workers as there
+are processors, on 1, 2, 4, ... processors, and asks each in turns (A B C A B C ...): small requests
+(one MNIST image, 3 KB) and large ones (256 CIFAR images, 3 MB in and out), over REST with binary
+tensors in a closed loop. A server and the load that wrk makes for it keep to the same processors,
+so that twice as many are twice as many for both, on any machine.
 """
 
 import argparse
@@ -25,11 +24,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench import load_rest
-from bench.cases import BINARY, oip_request
-from bench.generator import Generator, closed, generator
+from bench.cases import BINARY, Request, oip_request
 from bench.lineup import PICTURE
-from bench.machine import cpu_seconds
-from bench.models import Subject, cifar, mnist
+from bench.machine import cpu_seconds_of_each, pinned
+from bench.models import cifar, mnist
 from bench.peers import ours
 from bench.peers.base import ROOT, Running
 from bench.record import RESULTS, provenance
@@ -37,20 +35,37 @@ from bench.report import Sheet
 
 SMALL: Final = "small"
 LARGE: Final = "large"
+# For each processor.
 CONNECTIONS: Final = {SMALL: 32, LARGE: 4}
-_TIMEOUT: Final = 30.0
+_WARM_UP_SECONDS: Final = 1
 _CAPTION: Final = (
-    "Medians of rounds in turns, with their range. CPU: the server's processor time for a request, "
-    "of all its processes. over 0, over 1: of requests a second, round by round."
+    "Medians of rounds in turns, with their range. of one: requests/s over those of one worker on "
+    "one processor, round by round. CPU: processor time for a request, of all the server's "
+    "processes, and of the one that took most: the engine, where there are workers."
 )
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """So many workers, on so many processors."""
+
+    processors: int
+    workers: int
+
+
+BASE: Final = Setup(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
-    """One measurement: answers per second, seconds of processor time each, and latencies."""
+    """One measurement: answers per second, seconds of processor time each, and latencies.
+
+    `most` is the processor time of the process that took most.
+    """
 
     throughput: float
     cost: float
+    most: float
     p50: float
     p99: float
     errors: int
@@ -58,16 +73,20 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The windows of one kind of request to one number of workers, in the order of the rounds."""
+    """The windows of one kind of request to one setup, in the order of the rounds."""
 
     kind: str
-    workers: int
+    setup: Setup
     windows: Sequence[Window]
 
-    def spread(self, name: str, scale: float) -> str:
+    def spread(self, name: str, scale: float = 1) -> str:
         """Median and range of one figure."""
         values = [scale * getattr(window, name) for window in self.windows]
         return f"{statistics.median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
+
+    def milliseconds(self, name: str) -> str:
+        """The median of one latency."""
+        return f"{1e3 * statistics.median(getattr(window, name) for window in self.windows):,.1f}"
 
     def over(self, other: "Result") -> str:
         """Throughput as a multiple of another's."""
@@ -78,22 +97,25 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class _Served:
+    setup: Setup
+    cores: Sequence[int]
     running: Running
-    asking: Generator
 
-    def window(self, connections: int, seconds: float) -> Window:
-        used: list[float] = []
+    def window(self, kind: str, request: Request, seconds: int) -> Window:
+        before = cpu_seconds_of_each(self.running.pid)
+        connections = CONNECTIONS[kind] * len(self.cores)
+        sent = load_rest.send(self.running.http, request, connections, seconds, self.cores)
+        after = cpu_seconds_of_each(self.running.pid)
+        answers = max(sent.requests, 1)
+        spent = [(after[pid] - before.get(pid, 0.0)) / answers for pid in after]
+        throughput = answers / sent.seconds
+        return Window(throughput, sum(spent), max(spent), sent.p50, sent.p99, sent.errors)
 
-        def look() -> None:
-            used.append(cpu_seconds(self.running.pid))
 
-        step = closed(connections, seconds, min(seconds, 1), _TIMEOUT)
-        tally = self.asking.run(step, look, look)
-        latency = tally.latency
-        p50, p99 = (latency.percentile(percent) / 1e9 for percent in (50, 99))
-        answers = max(tally.answered_in_time, 1)
-        cost = (used[1] - used[0]) / answers
-        return Window(answers / tally.elapsed, cost, p50, p99, tally.failed)
+def setups(processors: int) -> list[Setup]:
+    """What is measured on a machine of so many processors."""
+    numbers = [2**power for power in range(processors.bit_length())]
+    return [Setup(n, workers) for n in numbers for workers in sorted({0, 1, n})]
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -103,74 +125,78 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    processors = len(os.sched_getaffinity(0))
-    parser.add_argument("--workers", nargs="+", type=int, default=[0, *range(1, processors + 1)])
+    parser.add_argument("--processors", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--kinds", nargs="+", choices=CONNECTIONS, default=[*CONNECTIONS])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3, help="length of a window")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="length of a window")
     parser.add_argument("--model", default="mnist-cnn", help="a published MNIST classifier")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
     parser.add_argument("--save", action="store_true", help="keep a record in bench/results/")
-    return parser.parse_args(given)
+    told = parser.parse_args(given)
+    if not 1 <= told.processors <= len(os.sched_getaffinity(0)):
+        parser.error(
+            f"--processors {told.processors}: this process may use {len(os.sched_getaffinity(0))}"
+        )
+    return told
 
 
 def measure(told: argparse.Namespace, console: Console) -> list[Result]:
-    """Start a server for each number of workers, and measure them in turns."""
+    """Start a server for each setup, and measure them in turns."""
+    wanted = setups(told.processors)
     with ExitStack() as stack:
         repository = Path(stack.enter_context(TemporaryDirectory(prefix="bench-workers-")))
         subjects = {
             SMALL: mnist(told.repository / told.model / "1" / "model.onnx", PICTURE, repository),
             LARGE: cifar(repository),
         }
-        running = {
-            count: stack.enter_context(ours.serve(repository, f"--workers={count}"))
-            for count in told.workers
-        }
+        servers = [_served(setup, repository, stack) for setup in wanted]
         progress = stack.enter_context(Progress(console=console))
-        total = len(told.kinds) * len(running) * told.rounds
+        total = len(told.kinds) * len(servers) * (told.rounds + 1)
         task = progress.add_task("measuring", total=total)
         results = []
         for kind in told.kinds:
-            servers = {
-                count: _served(each, subjects[kind], stack) for count, each in running.items()
-            }
-            windows: dict[int, list[Window]] = {count: [] for count in servers}
+            request = oip_request(BINARY, subjects[kind])
+            for server in servers:
+                load_rest.check(server.running.http, request, subjects[kind].expected)
+                server.window(kind, request, _WARM_UP_SECONDS)
+                progress.advance(task)
+            windows: dict[Setup, list[Window]] = {setup: [] for setup in wanted}
             for _ in range(told.rounds):
-                for count, server in servers.items():
-                    windows[count].append(server.window(CONNECTIONS[kind], told.seconds))
+                for server in servers:
+                    windows[server.setup].append(server.window(kind, request, told.seconds))
                     progress.advance(task)
-            results += [Result(kind, count, windows[count]) for count in servers]
+            results += [Result(kind, setup, windows[setup]) for setup in wanted]
     return results
 
 
-def _served(running: Running, subject: Subject, stack: ExitStack) -> _Served:
-    request = oip_request(BINARY, subject)
-    load_rest.check(running.http, request, subject.expected)
-    return _Served(running, stack.enter_context(generator(running.http, request)))
+def _served(setup: Setup, repository: Path, stack: ExitStack) -> _Served:
+    cores = sorted(os.sched_getaffinity(0))[-setup.processors :]
+    with pinned(*cores):
+        running = stack.enter_context(ours.serve(repository, f"--workers={setup.workers}"))
+    return _Served(setup, cores, running)
 
 
 def sheet(results: Sequence[Result]) -> Sheet:
-    """A row for each kind and number of workers."""
-    known = {(each.kind, each.workers): each for each in results}
+    """A row for each kind and setup."""
+    bases = {each.kind: each for each in results if each.setup == BASE}
     rows = [
         [
-            each.kind,
-            str(each.workers),
-            each.spread("throughput", 1),
-            *(
-                each.over(known[each.kind, count]) if (each.kind, count) in known else ""
-                for count in (0, 1)
-            ),
+            each.kind if each.setup == results[0].setup else "",
+            str(each.setup.processors),
+            str(each.setup.workers),
+            each.spread("throughput"),
+            each.over(bases[each.kind]),
             each.spread("cost", 1e6),
-            each.spread("p50", 1e6),
-            each.spread("p99", 1e6),
+            each.spread("most", 1e6),
+            each.milliseconds("p50"),
+            each.milliseconds("p99"),
             str(sum(window.errors for window in each.windows)),
         ]
         for each in results
     ]
     headings = (
-        *("requests", "workers", "requests/s", "over 0", "over 1", "CPU us", "p50 us", "p99 us"),
-        "errors",
+        *("requests", "processors", "workers", "requests/s", "of one", "CPU us", "the most us"),
+        *("p50 ms", "p99 ms", "errors"),
     )
     return Sheet("Workers", headings, rows, _CAPTION)
 
