@@ -31,19 +31,24 @@ _DEEPEST: Final = 32  # of graphs in graphs
 _MOST: Final = 256
 
 _CONVOLUTIONS: Final = frozenset({b"Conv", b"FusedConv"})
-_POOLS: Final = frozenset({b"MaxPool", b"AveragePool"})
-_RECURRENT: Final = frozenset({b"DynamicQuantizeLSTM", b"GRU", b"LSTM", b"RNN"})
+_POOLS: Final = frozenset({b"MaxPool", b"AveragePool", b"QLinearAveragePool"})
+_UNIQUE: Final = b"Unique"
+_FAILS_ON_NOTHING: Final = frozenset(
+    {b"DynamicQuantizeLSTM", b"GRU", b"LSTM", b"RNN", b"STFT", _UNIQUE}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
     """`operators` that the graph has; `pools_away` where a pool gives nothing of a small image,
     and images may be of any size; `places` of weights outside of the file, as it states them.
-    `known` is False of a file that is no graph of ONNX."""
+    `unique_along` where Unique looks along an axis. `known` is False of a file that is no graph of
+    ONNX."""
 
     operators: frozenset[bytes] = frozenset()
     pools_away: bool = False
     places: frozenset[bytes] = frozenset()
+    unique_along: bool = False
     known: bool = True
 
     @property
@@ -56,9 +61,13 @@ class Traits:
         return b"Loop" in self.operators or not self.known
 
     @property
-    def recurrent(self) -> frozenset[bytes]:
-        """The recurrent ones of its operators; all there are, where they are not known."""
-        return self.operators & _RECURRENT if self.known else _RECURRENT
+    def fails_on_nothing(self) -> frozenset[bytes]:
+        """Those of its operators by which ONNX Runtime ends the process where an input has no
+        elements; all there are, where they are not known."""
+        if not self.known:
+            return _FAILS_ON_NOTHING
+        found = self.operators & _FAILS_ON_NOTHING
+        return found if self.unique_along else found - {_UNIQUE}
 
 
 def traits(model: bytes | Path) -> Traits:
@@ -92,7 +101,7 @@ _Node: TypeAlias = tuple[bytes, list[_Field]]
 
 
 def _traits(content: _Content) -> Traits:
-    operators, pools_away, sizes_vary = set(), False, False
+    operators, pools_away, unique_along, sizes_vary = set(), False, False, False
     tensors: list[_Field] = []
     for field in _fields(content, 0, len(content)):
         if field.number == _MODEL_GRAPH:
@@ -104,9 +113,11 @@ def _traits(content: _Content) -> Traits:
             continue
         for operator, attributes in nodes:
             operators.add(operator)
+            names = (_name(content, attribute) for attribute in attributes)
+            unique_along |= operator == _UNIQUE and b"axis" in names
             pools_away |= operator in _POOLS and _pools_away(content, attributes)
     places = frozenset(place for tensor in tensors for place in _places(content, tensor))
-    return Traits(frozenset(operators), pools_away and sizes_vary, places)
+    return Traits(frozenset(operators), pools_away and sizes_vary, places, unique_along)
 
 
 def _graph(
@@ -172,6 +183,11 @@ def _places(content: _Content, tensor: _Field) -> Iterator[bytes]:
                 value = content[field.begin : field.end]
         if key == b"location":
             yield value
+
+
+def _name(content: _Content, attribute: _Field) -> bytes:
+    names = _within(content, attribute, _ATTRIBUTE_NAME)
+    return next((content[name.begin : name.end] for name in names), b"")
 
 
 def _pools_away(content: _Content, attributes: list[_Field]) -> bool:

@@ -1,4 +1,4 @@
-"""The optimiser of ONNX Runtime that a session goes without, lest the process ends by it.
+"""The optimisers of ONNX Runtime that a session goes without, lest the process ends by it.
 
 MatmulTransposeFusion takes a Cast that stands between a Transpose and a MatMul to the front, and
 NchwcTransformer then reads memory that is not there any more; so it is with releases from 1.20 to
@@ -6,9 +6,9 @@ NchwcTransformer then reads memory that is not there any more; so it is with rel
 as one of torch's own attention. Without convolutions the latter has nothing to do, and with them
 the former next to nothing.
 
-What NchwcTransformer makes of a pool divides by zero where nothing is left of a small image. So
-graphs of such pools go without it if they take images of any size; whose dims are stated in
-config.pbtxt have it.
+What NchwcTransformer makes of a pool, and NhwcTransformer of one of 8 bits, divides by zero where
+nothing is left of a small image. So graphs of such pools go without them if they take images of any
+size; whose dims are stated in config.pbtxt have them.
 """
 
 from typing import Final
@@ -20,7 +20,6 @@ LEFT_OUT: Final = "optimization.disable_specified_optimizers"  # of a session's 
 
 def left_out(traits: Traits, on_cpu: bool = True, sizes_stated: bool = False) -> str:
     """What LEFT_OUT is to say of a graph; `sizes_stated` where no others than stated come."""
-    small = traits.pools_away and not sizes_stated
-    return (
-        "MatmulTransposeFusion" if on_cpu and traits.convolves and not small else "NchwcTransformer"
-    )
+    if traits.pools_away and not sizes_stated:
+        return "NchwcTransformer;NhwcTransformer"
+    return "MatmulTransposeFusion" if on_cpu and traits.convolves else "NchwcTransformer"

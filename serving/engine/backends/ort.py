@@ -85,8 +85,8 @@ class OrtBackend:
             ) from error
         run_options = partial(_run_options, runtime, wanted, placement)
         if placement.gpu is None:
-            takes_nothing = _takes_nothing(found, config)
-            return HostSession(runtime, session, path, run_options(), takes_nothing)
+            fails_on_nothing = _fails_on_nothing(found, config)
+            return HostSession(runtime, session, path, run_options(), fails_on_nothing)
         refuse_fallback(runtime, session, chosen, placement, path)
         memory = device_memory(config, placement.gpu)
         return DeviceSession(
@@ -102,13 +102,12 @@ def _sizes_stated(config: Any) -> bool:
     )
 
 
-def _takes_nothing(found: Traits, config: Any) -> bool:
-    """Whether the graph can be given inputs without elements.
+def _fails_on_nothing(found: Traits, config: Any) -> frozenset[bytes]:
+    """The operators of the graph by which inputs without elements would end the process.
 
-    The runtime's GRU ends the process by those, as RNN did before 1.31, and LSTM where there are no
-    rows, which a model that batches always has."""
-    recurrent = found.recurrent
-    return not recurrent or (recurrent <= _NEEDS_ROWS and config.max_batch_size > 0)
+    The runtime's GRU does, as RNN did before 1.31, and LSTM where there are no rows, which a model
+    that batches always has."""
+    return found.fails_on_nothing - (_NEEDS_ROWS if config.max_batch_size > 0 else frozenset())
 
 
 def device_memory(config: Any, gpu: int) -> Memory:

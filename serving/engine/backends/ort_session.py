@@ -1,7 +1,7 @@
 """A session of ONNX Runtime: arrays in, arrays out, in the types that numpy holds."""
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -122,18 +122,19 @@ class HostSession(OrtSession):
         session: Any,
         path: Path,
         run_options: Any = None,
-        takes_nothing: bool = True,
+        fails_on_nothing: Collection[bytes] = (),
     ) -> None:
-        """Without `takes_nothing` the runtime must not be given an input without elements."""
+        """Where there are operators that `fails_on_nothing` names, the runtime must not be given an
+        input without elements."""
         super().__init__(runtime, session, path, run_options or runtime.RunOptions())
-        self._takes_nothing = takes_nothing
+        self._fails_on_nothing = ", ".join(sorted(map(bytes.decode, fails_on_nothing)))
         self._is_stopped = False
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Execute one batch; raises Internal with the runtime's own words, and InvalidArgument for
         what would end the process."""
-        if not self._takes_nothing:
-            _refuse_nothing(inputs)
+        if self._fails_on_nothing:
+            _refuse_nothing(inputs, self._fails_on_nothing)
         if self._is_stopped:  # the run before this one
             self._is_stopped = False
             self._run_options.terminate = False
@@ -146,12 +147,12 @@ class HostSession(OrtSession):
         self._is_stopped = True
 
 
-def _refuse_nothing(inputs: Mapping[str, Array]) -> None:
+def _refuse_nothing(inputs: Mapping[str, Array], operators: str) -> None:
     for name, array in inputs.items():
         if not array.size:
             raise InvalidArgument(
                 f"input '{name}' has the shape {shown(array.shape)} and so no elements, of which "
-                "the recurrent layers of the model make nothing"
+                f"operators of the model make nothing: {operators}"
             )
 
 

@@ -77,8 +77,8 @@ def test_a_recurrent_model_is_not_run_on_nothing(
 
     sizes = ",".join(map(str, shape))
     assert told == [
-        f"INVALID_ARGUMENT input 'x' has the shape [{sizes}] and so no elements, of which the "
-        "recurrent layers of the model make nothing",
+        f"INVALID_ARGUMENT input 'x' has the shape [{sizes}] and so no elements, of which "
+        f"operators of the model make nothing: {operator}",
         "[2, 1, 1, 2]",
     ]
 
@@ -115,3 +115,58 @@ def test_an_image_that_is_too_small_for_the_pools_is_an_error_and_no_end(tmp_pat
 
     assert small.startswith("INTERNAL onnx runtime error: ")
     assert large == "[1, 16, 7, 7]"
+
+
+def test_what_is_not_unique_is_not_sought_beside_an_empty_axis(tmp_path: Path) -> None:
+    node = helper.make_node("Unique", ["x"], ["y"], axis=0)
+
+    nothing, something = send(tmp_path, [node], [], ["rows", "columns"], "", [2, 0], [2, 3])
+
+    assert nothing.endswith("of which operators of the model make nothing: Unique")
+    assert something == "[1, 3]"
+
+
+def test_a_signal_is_not_seen_through_a_window_without_elements(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["step"], value_int=2),
+        helper.make_node("STFT", ["signal", "step", "x"], ["y"]),
+    ]
+    signal = [("signal", np.ones((1, 16, 1)))]
+
+    nothing, something = send(tmp_path, nodes, signal, ["size"], "", [0], [4])
+
+    assert nothing.endswith("of which operators of the model make nothing: STFT")
+    assert something == "[1, 7, 3, 2]"
+
+
+def test_an_image_that_is_too_small_for_a_pool_of_8_bits_is_an_error_and_no_end(
+    tmp_path: Path,
+) -> None:
+    weights = [("scale", np.array(1))]
+    weights += [("first", np.ones((16, 3, 1, 1))), ("second", np.ones((16, 16, 1, 1)))]
+    nodes = [
+        *in_8_bits("first"),
+        *in_8_bits("second"),
+        *in_8_bits("x"),
+        helper.make_node("Conv", ["x 8", "first 8"], ["c"]),
+        *in_8_bits("c"),
+        helper.make_node("AveragePool", ["c 8"], ["p"], kernel_shape=[3, 3]),
+        *in_8_bits("p"),
+        helper.make_node("Conv", ["p 8", "second 8"], ["z"]),
+        helper.make_node("QuantizeLinear", ["z", "scale"], ["z as integers"]),
+        helper.make_node("DequantizeLinear", ["z as integers", "scale"], ["y"]),
+    ]
+    dims = ["batch", 3, "height", "width"]
+
+    small, large = send(tmp_path, nodes, weights, dims, "", [1, 3, 2, 2], [1, 3, 8, 8])
+
+    assert small.startswith("INTERNAL onnx runtime error: ")
+    assert large == "[1, 16, 6, 6]"
+
+
+def in_8_bits(name: str) -> list[Any]:
+    """What rounds a tensor to as many steps."""
+    return [
+        helper.make_node("QuantizeLinear", [name, "scale"], [f"{name} as integers"]),
+        helper.make_node("DequantizeLinear", [f"{name} as integers", "scale"], [f"{name} 8"]),
+    ]
