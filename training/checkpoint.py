@@ -117,6 +117,7 @@ def save(path: Path, checkpoint: Checkpoint, model: "nn.Module") -> Checkpoint:
         tokenizer_sha256=_text_sha256(checkpoint.tokenizer),
         folder=str(path),
     )
+    shutil.rmtree(draft, ignore_errors=True)  # of who was killed
     try:
         draft.mkdir(parents=True)
         durable.write(draft / WEIGHTS, weights)
@@ -218,20 +219,20 @@ def _text_sha256(text: str) -> str:
 
 def _replace(path: Path, draft: Path) -> None:
     """A folder cannot be renamed over another one, so the old one steps aside for a moment."""
-    if not path.exists():
-        draft.rename(path)
-        return
     old = _sibling(path, "old")
     try:
-        path.rename(old)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)  # of who was killed
+            path.rename(old)
         draft.rename(path)
     except BaseException:
         if old.exists() and not path.exists():
             old.rename(path)
         raise
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sibling(path: Path, role: str) -> Path:
-    """A hidden name beside `path`, thus on the same file system, where a rename is atomic."""
-    return path.with_name(f".{path.name}.{role}-{os.getpid()}")
+    """A hidden name beside `path`, thus on the same file system, where a rename is atomic; always
+    the same one, so that the next save takes away what a killed process has left."""
+    return path.with_name(f".{path.name}.{role}")

@@ -131,6 +131,33 @@ def test_a_failed_swap_puts_the_older_checkpoint_back(
     assert [path.name for path in folder.parent.iterdir()] == ["digits"]
 
 
+@pytest.mark.parametrize("behind_the_first", [False, True])
+def test_a_save_after_one_that_was_killed_takes_away_what_that_left(
+    folder: Path,
+    original: tuple[Checkpoint, nn.Module],
+    behind_the_first: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a process of the same number, as in a container that was started anew; of two renames."""
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        rename = Path.rename
+
+        def die(path: Path, target: Path) -> Path:
+            if behind_the_first and path == folder:
+                rename(path, target)
+            raise KeyboardInterrupt
+
+        killed.setattr(Path, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            save(folder, *original)
+
+    save(folder, *original)
+
+    assert load(folder).recipe == "digits-mlp"
+    assert [path.name for path in folder.parent.iterdir()] == ["digits"]
+
+
 def test_all_of_it_is_on_the_disk_before_it_is_there(
     original: tuple[Checkpoint, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
