@@ -88,15 +88,15 @@ def _request(schema: str, example: Any, is_required: bool = True) -> dict[str, A
 
 _DONE: Final = {"description": "Done; the body is empty."}
 
-HEALTH: Final[Responses] = {
-    **_ANY,
-    200: {"description": "Yes."},
-    400: {"description": "No."},
-}
-MODEL_HEALTH: Final[Responses] = {
-    **HEALTH,
-    400: _failure("No, or not with such a version.", "Model version not ready"),
-}
+_UNWELL: Final[Responses] = {**_ANY, 400: {"description": "No."}}
+LIVE: Final = _answer("Yes.", "Live", {"live": True}, _UNWELL)
+READY: Final = _answer("Yes.", "Ready", {"ready": True}, _UNWELL)
+MODEL_READY: Final = _answer(
+    "Yes.",
+    "ModelReady",
+    {"name": TABULAR_MODEL, "ready": True},
+    {**_ANY, 400: _failure("No, or not with such a version.", "Model version not ready")},
+)
 
 SERVER_METADATA: Final = _answer(
     "Who answers.",

@@ -18,6 +18,7 @@ from serving.engine.base import Engine
 from serving.gateway.lifecycle import Lifecycle
 from serving.metrics import CONTENT_TYPE, Exposition
 from serving.metrics_settings import MetricsSettings
+from serving.wire import rest_documents as documents
 
 
 def metrics_app(engine: Engine, lifecycle: Lifecycle, settings: MetricsSettings) -> Starlette:
@@ -36,16 +37,20 @@ def metrics_app(engine: Engine, lifecycle: Lifecycle, settings: MetricsSettings)
     return Starlette(
         routes=[
             Route("/metrics", metrics, methods=["GET"]),
-            Route("/v2/health/live", _health(lifecycle.live), methods=["GET"]),
-            Route("/v2/health/ready", _health(lifecycle.ready), methods=["GET"]),
+            Route("/v2/health/live", _health(lifecycle.live, documents.LIVE), methods=["GET"]),
+            Route("/v2/health/ready", _health(lifecycle.ready, documents.READY), methods=["GET"]),
         ]
     )
 
 
-def _health(healthy: Callable[[], Awaitable[bool]]) -> Callable[[Request], Awaitable[Response]]:
+def _health(
+    healthy: Callable[[], Awaitable[bool]], document: bytes
+) -> Callable[[Request], Awaitable[Response]]:
     """The answer that REST gives to the same question."""
 
     async def health(_: Request) -> Response:
-        return Response(status_code=HTTPStatus.OK if await healthy() else HTTPStatus.BAD_REQUEST)
+        if await healthy():
+            return Response(document, media_type="application/json")
+        return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     return health

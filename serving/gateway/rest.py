@@ -48,34 +48,34 @@ def create_router(
     return router
 
 
-def _health_answer(healthy: bool, reason: str = "") -> Response:
-    if healthy or not reason:
-        return Response(status_code=HTTPStatus.OK if healthy else HTTPStatus.BAD_REQUEST)
-    return Response(documents.error(reason), HTTPStatus.BAD_REQUEST, media_type="application/json")
-
-
 def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
-    health: dict[str, Any] = {
-        "tags": ["health"],
-        "responses": examples.HEALTH,
-        "response_class": Response,
-    }
+    """The status says it to Triton's clients, the body to KServe's, which read nothing else.
 
-    @router.get("/health/live", **health)
+    A server that is not well says so without a body, as Triton does.
+    """
+    health: dict[str, Any] = {"tags": ["health"], "response_class": Response}
+
+    @router.get("/health/live", responses=examples.LIVE, **health)
     async def live() -> Response:
         """200 while the process answers."""
-        return _health_answer(await lifecycle.live())
+        return json(documents.LIVE) if await lifecycle.live() else _unwell()
 
-    @router.get("/health/ready", **health)
+    @router.get("/health/ready", responses=examples.READY, **health)
     async def ready() -> Response:
         """200 while every model answers and the server is not stopping."""
-        return _health_answer(await lifecycle.ready())
+        return json(documents.READY) if await lifecycle.ready() else _unwell()
 
-    @for_model(router, "GET", "/ready", **health | {"responses": examples.MODEL_HEALTH})
+    @for_model(router, "GET", "/ready", responses=examples.MODEL_READY, **health)
     async def model_ready(_: Request, model: str, version: str) -> Response:
         """200 while the model answers."""
-        ready = await lifecycle.model_ready(model, version)
-        return _health_answer(ready, "Model version not ready")
+        if await lifecycle.model_ready(model, version):
+            return json(documents.model_ready(model))
+        reason = documents.error("Model version not ready")
+        return Response(reason, HTTPStatus.BAD_REQUEST, media_type="application/json")
+
+
+def _unwell() -> Response:
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 def _metadata(router: APIRouter, engine: Engine, extensions: Extensions) -> None:

@@ -49,6 +49,9 @@ _PHASES: Final = {
 
 COMPONENTS: Final[dict[str, Schema]] = {
     "Error": _members({"error": _TEXT}, additionalProperties=False),
+    "Live": _members({"live": _FLAG}, additionalProperties=False),
+    "Ready": _members({"ready": _FLAG}, additionalProperties=False),
+    "ModelReady": _members({"name": _TEXT, "ready": _FLAG}, additionalProperties=False),
     "Server": _members({"name": _TEXT, "version": _TEXT, "extensions": listed(_TEXT)}),
     "Tensor": _members(
         {

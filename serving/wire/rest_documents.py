@@ -21,10 +21,19 @@ _RESPONSE_DURATIONS = (
 )
 _INT64 = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 
+# The answers to `GET /v2/health/live` and `GET /v2/health/ready` where it is so.
+LIVE = json_text.dumps({"live": True})
+READY = json_text.dumps({"ready": True})
+
 
 def error(message: str) -> bytes:
     """The body of every failure; a text that is not Unicode cannot make it fail."""
     return json_text.dumps({"error": message.encode(errors="replace").decode()})
+
+
+def model_ready(name: str) -> bytes:
+    """The answer to `GET /v2/models/M/ready` where it is so."""
+    return json_text.dumps({"name": name, "ready": True})
 
 
 def server_metadata(metadata: ServerMetadata) -> bytes:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from tests.conformance.calls import Call
+from tests.conformance.cases_documents import THERE
 
 STATUS: Final = frozenset({"status"})
 # One answers what the other refuses.
@@ -175,6 +176,15 @@ DIFFERENCES: Final = (
         "RFC 9110 asks every server for both, and probes send it. Triton says 405 to it.",
         STATUS,
         ("HEAD *",),
+    ),
+    Difference(
+        "health is told by a body too",
+        "The protocol has it so, and KServe's client reads no status. Triton's answers are empty.",
+        BODY | HEADERS,
+        (
+            "get /v2/health/*",
+            *(f"ready over REST: {what}" for what in THERE),
+        ),
     ),
     Difference(
         "who answers",

@@ -110,6 +110,21 @@ async def test_the_server_is_live_before_it_is_ready(tmp_path: Path, protocol: s
         assert server.stop() == 0
 
 
+def test_health_is_told_by_a_body_too_as_the_protocol_has_it(server: Server) -> None:
+    told = {
+        "/v2/health/live": {"live": True},
+        "/v2/health/ready": {"ready": True},
+        "/v2/models/digits-mlp/ready": {"name": "digits-mlp", "ready": True},
+        "/v2/models/digits-mlp/versions/1/ready": {"name": "digits-mlp", "ready": True},
+    }
+    with httpx.Client(base_url=server.url) as client:
+        for path, document in told.items():
+            answer = client.get(path)
+            assert (answer.status_code, answer.json()) == (200, document)
+            head = client.head(path)
+            assert (head.headers["content-length"], head.content) == (str(len(answer.content)), b"")
+
+
 def test_a_watcher_is_told_of_every_change_until_the_stop(tmp_path: Path) -> None:
     with loading_server(tmp_path) as (server, go_on), grpc.insecure_channel(server.grpc) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())

@@ -65,7 +65,7 @@ def test_probes_are_answered_beside_the_metrics_as_rest_answers_them(tmp_path: P
     flags = ("--model-control-mode=explicit", "--load-model=echo", "--exit-grace-secs=60")
     with penstock_server(*flags, repository=tmp_path) as server:
         live, ready = (f"http://{server.metrics}/v2/health/{kind}" for kind in ("live", "ready"))
-        assert [httpx.get(url).status_code for url in (live, ready)] == [200, 200]
+        assert [httpx.get(url).json() for url in (live, ready)] == [{"live": True}, {"ready": True}]
         server.send(signal.SIGTERM)
         server.wait_for(STOPPING)
         assert [httpx.get(url).status_code for url in (live, ready)] == [200, 400]
