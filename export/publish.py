@@ -142,17 +142,23 @@ def is_label(label: str) -> bool:
 def publish(model: Model, files: Files, seal: Seal, version: int | None) -> Path:
     """The folder of the new version, by default the next free one.
 
-    On any error, and on an interrupt, the repository is left as it was. Two exports may run at
-    once: each gets a number of its own. Raises PublishFailed.
+    On any error before it is there, and on an interrupt, the repository is left as it was. Two
+    exports may run at once: each gets a number of its own. Raises PublishFailed.
     """
     try:
         with ExitStack() as undo:
             place = _publish(model, files, seal, version, undo)
             undo.pop_all()
-        durable.sync(model.folder)
     except OSError as error:
         where = error.filename or model.folder
         raise PublishFailed(f"{where}: cannot be written ({error.strerror})") from error
+    try:
+        durable.sync(model.folder)
+    except OSError as error:
+        # It may be served by now, and is not taken back.
+        raise PublishFailed(
+            f"{place}: is in its place, but may be gone after a loss of power ({error.strerror})"
+        ) from error
     return place
 
 

@@ -218,6 +218,24 @@ def test_a_full_disk_at_the_last_step_leaves_nothing_and_says_why(
     assert tree(tmp_path) == {}
 
 
+def test_of_a_version_that_is_there_nobody_is_told_that_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, sync = model(tmp_path).folder, os.fsync
+
+    def broken(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve() == folder:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", broken)
+
+    with pytest.raises(PublishFailed, match=r"/1: is in its place, but .*Input/output error"):
+        put(tmp_path)
+
+    assert (folder / "1").is_dir()
+
+
 def test_a_repository_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
