@@ -16,6 +16,7 @@ from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from export.search.space import Space, Value
 from training.errors import StateError
@@ -46,7 +47,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = space
         try:
-            self._storage = RDBStorage(f"sqlite:///{path}")
+            # Without a pool, no connection stays behind where optuna fails amid its own start.
+            self._storage = RDBStorage(f"sqlite:///{path}", {"poolclass": NullPool})
             self._study = optuna.create_study(
                 storage=self._storage,
                 study_name="search",

@@ -54,10 +54,12 @@ def test_the_search_of_something_else_is_refused(study: Study, tmp_path: Path) -
         opened(tmp_path, "mnist-mlp")
 
 
-def test_a_file_that_is_no_search_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "trials.db").write_text("no database at all, however long one looks at it" * 99)
+def test_a_file_that_is_no_search_is_refused_and_not_left_open(tmp_path: Path) -> None:
+    path = tmp_path / "trials.db"
+    path.write_text("no database at all, however long one looks at it" * 99)
     with pytest.raises(StateError, match=r"db: not a search that can go on \(file is not a data"):
         opened(tmp_path)
+    assert path not in [file.resolve() for file in Path("/proc/self/fd").iterdir()]
 
 
 def test_the_front_holds_what_no_other_beats_in_both() -> None:
