@@ -13,6 +13,7 @@ import math
 import socket
 import ssl
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Final
 
 logger: Final = logging.getLogger("penstock.server")
@@ -25,6 +26,8 @@ _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE: Final = 1.0  # seconds
 # In seconds, as asyncio has it.
 _HANDSHAKE: Final = 60.0
+# The connection whose handshake is under way, for what the event loop leaves unsaid.
+BEGINNING: Final = ContextVar[socket.socket]("beginning")
 
 
 class Acceptor:
@@ -94,6 +97,7 @@ class Acceptor:
         if self._tls:
             self._make_room()
             self._handshakes[connection] = None
+            BEGINNING.set(connection)
         try:
             # uvloop would do so itself, asyncio's own loop only where the listener names TCP.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

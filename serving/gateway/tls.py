@@ -4,7 +4,9 @@ The flags are those that tritonserver has for gRPC, and the same for HTTP. New c
 is in the files by then; those that are open go on.
 """
 
+import contextlib
 import logging
+import socket
 import ssl
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import grpc
 
 from serving import pem
+from serving.acceptor import BEGINNING
 from serving.errors import ServingError
 from serving.followed import Followed
 from serving.pem import PemFile
@@ -54,6 +57,7 @@ class _Files:
 
     def parse(self, content: Content) -> Identity:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sslobject_class = _Speaker
         pem.take_chain(context, self.certificate, self.key, (content.certificate, content.key))
         if content.roots is not None:
             pem.take_roots(context, self.roots, content.roots)
@@ -119,6 +123,29 @@ def _refuse_missing(files: _Files, is_mutual: bool) -> None:
             )
 
 
+class _Speaker(ssl.SSLObject):
+    """The server's side of a connection, which tells a client that it refuses why it does.
+
+    Event loops close the connection instead, so that a client without a certificate, say, would
+    find it closed and nothing else.
+    """
+
+    outgoing: ssl.MemoryBIO
+    connection: socket.socket | None
+
+    def do_handshake(self) -> None:
+        """As event loops go on with it, whenever anything has come."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError:
+            if self.connection is not None:
+                with contextlib.suppress(OSError):  # it may have gone
+                    self.connection.send(self.outgoing.read())
+            raise
+
+
 class _Listening(ssl.SSLContext):
     """What a port listens with: each new connection is of the identity in force.
 
@@ -128,9 +155,15 @@ class _Listening(ssl.SSLContext):
 
     followed: Identities
 
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kwargs: Any
+    ) -> ssl.SSLObject:
         """As event loops begin with a connection."""
-        return self.followed.value.context.wrap_bio(*args, **kwargs)
+        context = self.followed.value.context
+        speaker = context.wrap_bio(incoming, outgoing, *args, **kwargs)
+        assert isinstance(speaker, _Speaker), "as the identity's context has it"
+        speaker.outgoing, speaker.connection = outgoing, BEGINNING.get(None)
+        return speaker
 
 
 def context(followed: Identities) -> ssl.SSLContext:

@@ -175,6 +175,19 @@ def is_live(server: Server, files: Files, protocol: str) -> bool:
         return bool(stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=30).live)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_who_brings_no_certificate_is_told_so_by_tls(
+    mutual: Server, files: Files, protocol: str
+) -> None:
+    host, port = getattr(mutual, protocol).split(":")
+    with (
+        socket.create_connection((host, int(port))) as opened,
+        context(files.root).wrap_socket(opened, server_hostname=host) as secured,
+        pytest.raises(ssl.SSLError, match="ALERT_CERTIFICATE_REQUIRED"),
+    ):
+        secured.recv(1)
+
+
 def test_the_server_says_where_it_is_by_https(secured: Server) -> None:
     said = "".join(secured.output)
     port = secured.http.rpartition(":")[2]
