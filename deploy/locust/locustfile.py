@@ -76,7 +76,7 @@ def _is_there_something_to_ask(environment: Any, **_: Any) -> None:
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
 def _judge(environment: Any, **_: Any) -> None:
     """Say of each objective whether it was met; the exit code is 1 where one was not."""
-    options, total = environment.parsed_options, environment.stats.total
+    options, total = environment.parsed_options, objectives.asked(environment.stats)
     if environment.process_exit_code is not None or options.worker:
         return
     verdicts = objectives.judge(options.slo, total)

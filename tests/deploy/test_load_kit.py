@@ -1,6 +1,9 @@
 """The parts of the load kit that need no server: shapes, arrivals, samples, objectives."""
 
+import os
 import random
+import subprocess
+import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -187,6 +190,35 @@ def test_where_nothing_was_answered_no_latency_is_told() -> None:
         "missed  p99=1s: no right answer",
         "missed  errors=0%: 100 %",
     ]
+
+
+# Locust replaces much of Python where it is imported.
+STREAMS: Final = """
+from locust.stats import RequestStats
+from penstock_load import objectives
+
+stats = RequestStats()
+for number in range(10):
+    stats.log_request("first event", "repeat", 1, 5)
+    stats.log_request("stream", "repeat", 50, 5)
+stats.log_error("stream", "repeat", "lost")
+total = objectives.asked(stats)
+print(total.num_requests, total.num_failures)
+for texts in (["errors=5%"], ["errors=10%", "p50=50ms"], ["errors=10%", "p50=49ms"]):
+    print(objectives.passed(objectives.judge(texts, total), total))
+"""
+
+
+def test_a_stream_is_one_request_however_soon_it_begins() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", STREAMS],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'deploy' / 'locust'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert told.stdout.split() == ["10", "1", "False", "True", "False"]
 
 
 @pytest.mark.parametrize("text", ["p99=fast", "p99", "goodput=5/s"])

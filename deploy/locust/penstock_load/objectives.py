@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from serving.bench import slo
 
+FIRST_EVENT: Final = "first event"  # of a stream: a line of the report, and no request of its own
+
 _UNITS: Final = {"errors": (100, " %"), "throughput": (1, "/s")}
 _LATENCY: Final = (1000, " ms")
 
@@ -44,6 +46,15 @@ class _Measured:
         if name == "max":
             return float(self.total.max_response_time) / 1000
         return float(self.total.get_response_time_percentile(float(name[1:]) / 100)) / 1000
+
+
+def asked(stats: Any) -> Any:
+    """Of Locust's statistics the total, of requests alone."""
+    total = type(stats.total)(stats, "requests", "")
+    for entry in stats.entries.values():
+        if entry.method != FIRST_EVENT:
+            total.extend(entry)
+    return total
 
 
 def judge(texts: Sequence[str], total: Any) -> tuple[slo.Verdict, ...]:

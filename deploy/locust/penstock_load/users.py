@@ -14,6 +14,7 @@ import tritonclient.http
 from tritonclient.utils import np_to_triton_dtype
 
 from penstock_load.addresses import credentials
+from penstock_load.objectives import FIRST_EVENT
 from penstock_load.options import samples_file
 from penstock_load.plain_http import FORM, Client, form
 from penstock_load.samples import Array, Sample, WrongAnswer, endless, is_close, read
@@ -190,7 +191,7 @@ class StreamUser(LoadUser):
         found: list[Any] = []
         for event in self.client.events(f"/v2/models/{self.asked}/generate_stream", request):
             if not found:
-                self.report("first event", due, len(event))
+                self.report(FIRST_EVENT, due, len(event))
             size += len(event)
             found.append(json.loads(event).get("OUT"))
         if found != elements:
