@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from training import options
+from training import durable, options
 from training.catalog import RECIPES, load_dataset
 from training.command import BY_RECIPE
 from training.config import ACTIVATIONS, changed
@@ -47,18 +47,14 @@ def compare(
 
     path = output or Path("runs", f"{recipe}-{what}.png")
     try:
-        # Not after hours of training.
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise click.ClickException(f"{path}: cannot be written ({error.strerror})") from error
-    click.echo(COLUMNS.format(what, "train loss", "test loss", "test accuracy", "seconds"))
-    try:
-        dataset = load_dataset(RECIPES[recipe].dataset, data_dir)
-        runs = comparison.compare(what, recipe, config, dataset, row)
+        with durable.replacing(path) as picture:  # now, and not after hours of training
+            click.echo(COLUMNS.format(what, "train loss", "test loss", "test accuracy", "seconds"))
+            dataset = load_dataset(RECIPES[recipe].dataset, data_dir)
+            runs = comparison.compare(what, recipe, config, dataset, row)
+            title = f"{recipe}: {what}, seed {config.seed}"
+            durable.write(picture, comparison.draw(title, runs))
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
-    try:
-        path.write_bytes(comparison.draw(f"{recipe}: {what}, seed {config.seed}", runs))
     except OSError as error:
         raise click.ClickException(f"{path}: cannot be written ({error.strerror})") from error
     click.echo(f"picture     {path}")

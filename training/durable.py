@@ -1,6 +1,8 @@
 """Files that are on the disk before anything is done that relies on them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -10,6 +12,27 @@ def write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def draft(path: Path) -> Path:
+    """Where the next content of `path` is written."""
+    return path.with_name(f".{path.name}.draft")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The draft of `path`, for the block to write: it takes its place in one step as the block
+    ends, and goes where that fails. OSError, before anything else, where there can be none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = draft(path)
+    try:
+        made.touch()
+        yield made
+        made.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            made.unlink()
+        raise
 
 
 def sync(folder: Path) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def held(path: Path) -> Iterator[None]:
 
 
 def remove(path: Path) -> None:
-    for file in (path, _draft(path)):
+    for file in (path, durable.draft(path)):
         file.unlink(missing_ok=True)
 
 
@@ -108,8 +108,8 @@ def save(path: Path, identity: Identity, progress: Progress) -> None:
     tensors = _tensors(progress)
     metadata = {"schema": SCHEMA, "record": text, "sha256": _digest(text, tensors)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, save_tensors(tensors, metadata))
+        with durable.replacing(path) as draft:
+            durable.write(draft, save_tensors(tensors, metadata))
     except OSError as error:
         raise StateError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -217,18 +217,3 @@ def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
         )
         flat |= inner
     return flat
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.draft")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    draft = _draft(path)
-    try:
-        durable.write(draft, data)  # the name must not come to the disk before the content
-        draft.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            draft.unlink()
-        raise
