@@ -42,6 +42,7 @@ def serve(**values: Any) -> None:
     with exit code 0.
     """
     settings = given(values)
+    code = 0
     try:
         logs = Logs(settings)
         logs.install()
@@ -50,11 +51,12 @@ def serve(**values: Any) -> None:
         else:
             event_loop.run(_serve(settings, logs))
     except ServingError as error:
+        code = 1
         if settings.log_format is LogFormat.JSON:
             logger.error("%s", error.message)
-            raise click.exceptions.Exit(1) from error
-        raise click.ClickException(error.message) from error
-    leave()
+        else:
+            click.ClickException(error.message).show()
+    leave(code)
 
 
 async def _serve(settings: Settings, logs: Logs) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 # Which control groups this process is in, and where they are mounted; of the first version's, the
 # controller `cpu` may have a place together with another.
@@ -74,18 +75,28 @@ def give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, thread, niceness + _NICENESS)
 
 
-def leave() -> None:
-    """End the process with exit code 0, if other threads still run.
+def leave(code: int) -> NoReturn:
+    """End the process from its main thread, at once though others still run.
 
-    They are in a library's code, which nothing can interrupt: they load a model, or execute one. As
-    the interpreter would, but that it waits for none of them and takes nothing away under their
-    feet: a library whose own data went would end the process by a signal.
+    They are in a library's code, which nothing can interrupt: they load a model, or execute one.
     """
     if threading.active_count() > 1:
+        end(code)
+    sys.exit(code)
+
+
+def end(code: int) -> NoReturn:
+    """End the process as the interpreter would, but that nothing of the stack is returned to.
+
+    It waits for no other thread and takes nothing away under their feet: a library whose own data
+    went would end the process by a signal.
+    """
+    try:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+    finally:
+        os._exit(code)
 
 
 def _affinity() -> int:

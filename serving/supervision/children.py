@@ -1,6 +1,5 @@
 """Processes made by forking: they begin with all modules loaded, and share that memory."""
 
-import atexit
 import faulthandler
 import json
 import logging
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
+from serving import threads
 from serving.errors import ServingError
 from serving.orphans import end_with
 from serving.supervision.pulse import Pulse
@@ -125,8 +125,4 @@ def _run(name: str, role: Role, reports: Reports, pulse: Pulse) -> NoReturn:
     except BaseException as error:
         logger.critical("the %s failed", name, exc_info=error)
     finally:
-        # As the interpreter would end, but for its parent's frames.
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        threads.end(code)

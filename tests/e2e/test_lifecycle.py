@@ -167,6 +167,42 @@ def test_a_model_that_takes_its_time_to_load_holds_up_no_stop(tmp_path: Path, wo
         assert "Traceback" not in str(server)
 
 
+# Breaks down once a model's label file is being read, of which nothing ever comes.
+LOST = """
+import sys, threading
+import penstock
+from serving import breakdown
+
+pipe = sys.argv.pop()
+
+def lose():
+    global pipe
+    pipe = open(pipe, "w")
+    breakdown.tell("GPU 0 is lost")
+
+threading.Thread(target=lose).start()
+penstock.main()
+"""
+
+
+def test_what_breaks_down_ends_the_process_though_a_model_still_loads(tmp_path: Path) -> None:
+    folder = add_identity(tmp_path, "slow", output='label_filename: "labels.txt"')
+    pipe = folder / "labels.txt"
+    os.mkfifo(pipe)
+    arguments = command("--exit-timeout-secs=1", repositories=(tmp_path,))
+    ran = subprocess.run(
+        [sys.executable, "-c", LOST, *arguments, pipe],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_SECONDS,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("Error: GPU 0 is lost\n")
+
+
 def send(server: Server, protocol: str, rows: int, value: float) -> Array:
     """What an identity model answers to `rows` rows of a number; blocks until then."""
     is_http = protocol == "http"
