@@ -105,6 +105,16 @@ def _warn_of_variables() -> None:
         click.echo(f"Warning: {sentence}", err=True)
 
 
+def _open_what_is_closed() -> None:
+    """Let a standard stream that somebody has closed lead nowhere.
+
+    The next file or connection would have its number, and what libraries print would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # for good
+
+
 @contextmanager
 def _interrupted_by_sigterm(terminated: threading.Event) -> Iterator[None]:
     """Have SIGTERM do what Ctrl-C does, so that no command leaves behind what is half made.
@@ -150,6 +160,7 @@ class _Penstock(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """As click has it, whatever the output can spell, and where a disk has no room for it."""
+        _open_what_is_closed()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
         try:

@@ -109,9 +109,8 @@ def _detach(parent: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in _CAUGHT:
         signal.signal(number, signal.SIG_DFL)
-    if sys.stderr is not None:
-        # Signals go to the main thread, whose event loop it is about.
-        faulthandler.register(WHERE, all_threads=False)
+    # Signals go to the main thread, whose event loop it is about.
+    faulthandler.register(WHERE, all_threads=False)
 
 
 def _run(name: str, role: Role, reports: Reports, pulse: Pulse) -> NoReturn:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from tests.e2e.server import (
     READY,
     ROOT,
     START_SECONDS,
+    STOP_SECONDS,
     STOPPING,
     Server,
     command,
@@ -201,6 +203,34 @@ def test_what_breaks_down_ends_the_process_though_a_model_still_loads(tmp_path: 
     )
     assert ran.returncode == 1
     assert ran.stderr.endswith("Error: GPU 0 is lost\n")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_server_without_standard_streams_starts_and_stops_as_any(
+    tmp_path: Path, workers: int
+) -> None:
+    add_identity(tmp_path / "models")
+    log = tmp_path / "log"
+    flags = (f"--workers={workers}", f"--log-file={log}", "--log-format=json")
+    process = subprocess.Popen(
+        [
+            *("/bin/sh", "-c", 'exec "$0" -c "import penstock; penstock.main()" "$@" <&- >&- 2>&-'),
+            *(sys.executable, *command(*flags, repositories=[tmp_path / "models"])),
+        ],
+        cwd=ROOT,
+        env=environment(),
+    )
+    try:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end and process.poll() is None:
+            if log.exists() and '"message": "ready: ' in log.read_text():
+                break
+            time.sleep(0.1)
+    finally:
+        process.terminate()
+        code = process.wait(STOP_SECONDS)
+    assert code == 0
+    assert log.read_text().splitlines()[-1].endswith('"message": "stopped"}')
 
 
 def send(server: Server, protocol: str, rows: int, value: float) -> Array:
