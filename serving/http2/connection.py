@@ -26,6 +26,8 @@ H_contra = TypeVar("H_contra", contravariant=True)
 _ALIVE: Final = b"penstock"
 _GOODBYE: Final = b"farewell"
 _ACKNOWLEDGED: Final = frames.frame(Kind.SETTINGS, frames.ACK, 0)
+# Of so many streams that were reset, what the client sent before it heard of that is passed over.
+_MAX_CUT: Final = 1024
 
 
 class Calls(Protocol[H_contra]):
@@ -87,6 +89,8 @@ class Connection(Generic[H]):
         # Take what the client has sent.
         self.receive: Final[Callable[[bytes], None]] = self._reader.receive
         self._last = 0
+        # The streams that were reset, the oldest first.
+        self._cut: dict[int, None] = {}
         self._refusing = False
         # The DATA frame that is coming: of which stream, and whether it ends that.
         self._data: Stream | None = None
@@ -127,7 +131,7 @@ class Connection(Generic[H]):
     def reset(self, stream: Stream, fault: Fault) -> None:
         """End a stream without a response, or in the middle of one."""
         if self.streams.get(stream.id) is stream:
-            self._write(frames.rst_stream(stream.id, fault))
+            self._cut_off(stream.id, fault)
             self._forget(stream)
 
     # Of the reader
@@ -184,7 +188,7 @@ class Connection(Generic[H]):
             self._patience.idle()
         if stream is None or stream.ended:
             self._check_known(number, Kind.DATA)
-            self._fail(number, Fault.STREAM_CLOSED)
+            self._pass_over_or_fail(number)
         elif size > stream.credit:
             self._fail(number, Fault.FLOW_CONTROL_ERROR)
         else:
@@ -227,10 +231,10 @@ class Connection(Generic[H]):
         if not number % 2:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, "a request on a stream of the server's")
         stream = self.streams.get(number)
-        if stream is None:
+        if stream is None and number not in self._cut:
             raise ConnectionFault(Fault.STREAM_CLOSED, "HEADERS on a stream that was closed")
-        if stream.ended:
-            self._fail(number, Fault.STREAM_CLOSED)
+        if stream is None or stream.ended:
+            self._pass_over_or_fail(number)
         elif not ends:
             self._fail(number, Fault.PROTOCOL_ERROR)
         else:
@@ -290,10 +294,27 @@ class Connection(Generic[H]):
         if not number or number > self._last:
             raise ConnectionFault(Fault.PROTOCOL_ERROR, f"{kind.name} on a stream never opened")
 
+    def _pass_over_or_fail(self, number: int) -> None:
+        """Reset a stream that is closed, on which something came, but not once more.
+
+        What was reset is not to be heard of again: some clients take it for a fault of the request
+        that they have begun since.
+        """
+        if number in self._cut:
+            self._patience.idle()
+        else:
+            self._fail(number, Fault.STREAM_CLOSED)
+
+    def _cut_off(self, number: int, fault: Fault) -> None:
+        self._write(frames.rst_stream(number, fault))
+        self._cut[number] = None
+        if len(self._cut) > _MAX_CUT:
+            del self._cut[next(iter(self._cut))]
+
     def _fail(self, number: int, fault: Fault) -> None:
         """Reset a stream for what the client did to it."""
         self._patience.idle()
-        self._write(frames.rst_stream(number, fault))
+        self._cut_off(number, fault)
         stream = self.streams.get(number)
         if stream is not None:
             self._give_up(stream)
@@ -302,7 +323,7 @@ class Connection(Generic[H]):
         """Its response has left."""
         if not stream.ended:
             # The client need not send the rest.
-            self._write(frames.rst_stream(stream.id, Fault.NO_ERROR))
+            self._cut_off(stream.id, Fault.NO_ERROR)
         self._forget(stream)
 
     def _give_up(self, stream: Stream) -> None:

@@ -125,6 +125,36 @@ def test_data_of_a_stream_that_is_closed_resets_it() -> None:
     assert peer.reset_with() == [(1, Fault.STREAM_CLOSED)]
 
 
+@pytest.mark.parametrize("fault", [Fault.NO_ERROR, Fault.CANCEL])
+def test_what_was_sent_before_a_reset_was_heard_of_is_passed_over(fault: Fault) -> None:
+    peer = Peer().greet()
+    peer.begin(1)
+    peer.begin(3)
+    if fault:
+        peer.connection.reset(peer.streams[1], fault)
+    else:
+        peer.connection.sender.send(peer.streams[1], trailers=b"\x88")
+    assert peer.reset_with() == [(1, fault)]
+    peer.send(Kind.DATA, 0, 1, b"abc")
+    peer.send(Kind.DATA, frames.PADDED, 1, b"\0abc")
+    peer.send(Kind.HEADERS, ENDS, 1, peer.block(("x", "y")))
+    assert peer.answers() == []
+    peer.send(Kind.DATA, frames.END_STREAM, 3, b"abc")
+    assert peer.log[2:] == [("received", 3, b"abc", True)]
+
+
+def test_what_was_reset_is_remembered_for_a_while_only() -> None:
+    peer = Peer().greet()
+    for stream in range(1, 2 * 1025, 2):
+        peer.begin(stream)
+        peer.connection.reset(peer.streams[stream], Fault.CANCEL)
+    peer.reset_with()
+    peer.send(Kind.DATA, 0, 3, b"abc")
+    assert peer.reset_with() == []
+    peer.send(Kind.DATA, 0, 1, b"abc")
+    assert peer.reset_with() == [(1, Fault.STREAM_CLOSED)]
+
+
 def test_data_behind_the_end_of_a_request_resets_it() -> None:
     peer = Peer().greet()
     peer.ask(1, b"abc")
