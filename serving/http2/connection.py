@@ -83,7 +83,7 @@ class Connection(Generic[H]):
         self._over = over
         self._headers = HeaderReader(tables)
         self._patience = Patience(terms.pings, clock)
-        self.sender = Sender(write, self._finished, self._patience)
+        self.sender = Sender(write, self._forget, self._was_cut, self._patience)
         self.credit = Credit(write, terms.advance)
         self._reader = FrameReader(self)
         # Take what the client has sent.
@@ -307,6 +307,9 @@ class Connection(Generic[H]):
 
     def _cut_off(self, number: int, fault: Fault) -> None:
         self._write(frames.rst_stream(number, fault))
+        self._remember(number)
+
+    def _remember(self, number: int) -> None:
         self._cut[number] = None
         if len(self._cut) > _MAX_CUT:
             del self._cut[next(iter(self._cut))]
@@ -319,11 +322,9 @@ class Connection(Generic[H]):
         if stream is not None:
             self._give_up(stream)
 
-    def _finished(self, stream: Stream) -> None:
-        """Its response has left."""
-        if not stream.ended:
-            # The client need not send the rest.
-            self._cut_off(stream.id, Fault.NO_ERROR)
+    def _was_cut(self, stream: Stream) -> None:
+        """Its response has left before all of its request has come."""
+        self._remember(stream.id)
         self._forget(stream)
 
     def _give_up(self, stream: Stream) -> None:

@@ -21,14 +21,15 @@ _AT_ONCE: Final = 256 * 1024
 class Sender:
     """Frames for one peer, within what it takes.
 
-    `write` takes bytes for the socket; `ended` is told of each stream that has been answered.
-    While `paused` only what is small is written.
+    `write` takes bytes for the socket; `ended` is told of each stream that has been answered, and
+    `cut` of those whose requests had not ended. While `paused` only what is small is written.
     """
 
     def __init__(
         self,
         write: Callable[[bytes], object],
         ended: Callable[[Stream], object],
+        cut: Callable[[Stream], object],
         patience: Patience,
     ) -> None:
         self.write = write
@@ -36,6 +37,7 @@ class Sender:
         self.frame_size = frames.DEFAULT_FRAME_SIZE
         self.paused = False
         self._ended = ended
+        self._cut = cut
         self._patience = patience
         self._room = frames.DEFAULT_WINDOW
         self._waiting: dict[int, Stream] = {}
@@ -84,8 +86,17 @@ class Sender:
         if trailers is None:
             self.write(out)
         else:
-            self.write(out + self._headers(stream, trailers, _LAST))
+            self._end(stream, out + self._headers(stream, trailers, _LAST))
+
+    def _end(self, stream: Stream, last: bytes) -> None:
+        if stream.ended:
+            self.write(last)
             self._ended(stream)
+            return
+        # The client need not send the rest. It hears of that together with the response: some take
+        # what comes later for a fault of the request that they have begun since.
+        self.write(last + frames.rst_stream(stream.id, Fault.NO_ERROR))
+        self._cut(stream)
 
     def _send_later(
         self, stream: Stream, block: bytes, data: bytes, trailers: bytes | None
@@ -161,8 +172,7 @@ class Sender:
     def _emptied(self, stream: Stream) -> None:
         del self._waiting[stream.id]
         if stream.trailers is not None:
-            self.write(self._headers(stream, stream.trailers, _LAST))
-            self._ended(stream)
+            self._end(stream, self._headers(stream, stream.trailers, _LAST))
         elif stream.call is not None:
             stream.call.drained()
 

@@ -58,7 +58,7 @@ class Call:
 class Peer:
     """The client, and what answers it: it records, and leaves answering to the test.
 
-    `log` lists what was asked of it, `now` is the clock's time in seconds.
+    `log` lists what was asked of it, `writes` what it wrote, `now` is the clock's time in seconds.
     """
 
     def __init__(self, terms: Terms | None = None) -> None:
@@ -66,16 +66,21 @@ class Peer:
         self.over = 0
         self.log: list[tuple[Any, ...]] = []
         self.streams: dict[int, Stream] = {}
+        self.writes: list[bytes] = []
         self._sent = bytearray()
         self._encoder = hpack.Encoder()
         self.connection: Connection[Headers] = Connection(
             self,
             Tables(lambda headers: headers),
-            self._sent.extend,
+            self._write,
             self._clock,
             terms or Terms(),
             self._end,
         )
+
+    def _write(self, content: bytes) -> None:
+        self.writes.append(content)
+        self._sent.extend(content)
 
     def _clock(self) -> float:
         return self.now

@@ -3,7 +3,7 @@
 from serving.http2 import frames
 from serving.http2.connection import Terms
 from serving.http2.frames import Fault, Kind, Setting
-from tests.serving.http2.peer import Frame, Peer
+from tests.serving.http2.peer import Frame, Peer, parsed
 
 ROOM = frames.DEFAULT_WINDOW
 OK = b"\x88"
@@ -127,6 +127,8 @@ def test_an_answer_before_the_end_of_its_request_lets_the_client_stop() -> None:
     peer.begin(1)
     answer(peer, 1, 10)
     assert peer.reset_with() == [(1, Fault.NO_ERROR)]
+    # Together with the end: apart from it, it would be for a stream that is closed.
+    assert [frame.kind for frame in parsed(peer.writes[-1])][-2:] == [Kind.HEADERS, Kind.RST_STREAM]
 
 
 def test_a_client_that_sends_more_than_it_was_granted_is_stopped() -> None:
