@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,13 +20,14 @@ from serving.engine.backends.gpus import find_gpus
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.cache import ResponseCache
 from serving.engine.control import ModelControl
-from serving.engine.loading import Loader, default_backends
+from serving.engine.loading import Loader, Plan, default_backends
 from serving.engine.places import Place
 from serving.engine.polling import Poller
 from serving.engine.registry import Registry
 from serving.engine.repository import Repository, canonical_version
 from serving.engine.rollout import Rollout
 from serving.engine.servable import Opened, Servable
+from serving.engine.snapshot import take
 from serving.engine_settings import AcceleratorBuild
 from serving.errors import (
     Elsewhere,
@@ -283,6 +284,21 @@ class EmbeddedEngine:
         if record.override is None:
             return None
         return replace(given, files={}) if record.plan.folder.lasts else given
+
+    async def outdated(self) -> Sequence[str]:
+        """The models whose folders have changed since they were loaded, and can be read."""
+        plans = [record.plan for record in self._registry if record.serving and record.plan]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._listing, self._changed, plans)
+
+    def _changed(self, plans: Sequence[Plan]) -> list[str]:
+        changed = []
+        for plan in plans:
+            name, stays = plan.folder.name, not plan.folder.lasts  # what a client brought
+            with suppress(ServingError):
+                if not stays and take(self._repository.find(name)) != plan.snapshot:
+                    changed.append(name)
+        return changed
 
     def prepare(self, model: str, override: LoadOverride) -> AsyncGenerator[None, None]:
         """The steps of a load that other processes make as well, see `agreement`."""

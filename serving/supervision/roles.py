@@ -13,13 +13,14 @@ from serving.errors import Unavailable
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import serve
 from serving.logs import Logs
-from serving.settings import Settings
+from serving.settings import ModelControlMode, Settings
 from serving.supervision import ports
 from serving.supervision.pulse import Pulse
 from serving.workers.door import Door
 from serving.workers.joined import JoinedEngine, Peer
 from serving.workers.recovery import LastingCounts, LastingModels, Ledgers, restore_models
 from serving.workers.remote import RemoteEngine
+from serving.workers.reunion import keep_together
 from serving.workers.service import Service
 from serving.workers.sharing import Sharing
 from serving.workers.spread import spread
@@ -101,6 +102,7 @@ class _EngineProcess:
         self.service = Service(outer, seats[index].door.inside, sharing, settings.exit_timeout_secs)
         # Whose place others can take meanwhile is not asked before it can answer.
         self._opens_late = len(seats) > 1 and not self._is_new
+        self._reunion: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Load the models, and let workers in."""
@@ -121,6 +123,11 @@ class _EngineProcess:
             await self._joined.started()
         if self._lasting_models:
             await self._lasting_models.started()
+        # With polling all follow the repositories by themselves.
+        is_explicit = self.settings.model_control_mode is ModelControlMode.EXPLICIT
+        if self._joined and self._lasting_models and is_explicit:
+            keeping = keep_together(self._joined, self._lasting_models, self._is_new)
+            self._reunion = asyncio.create_task(keeping)
 
 
 def _for_the_engine(settings: Settings, seats: Sequence[Seat], index: int) -> Settings:

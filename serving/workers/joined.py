@@ -5,7 +5,7 @@ themselves (`spread`).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from enum import Enum, auto
@@ -17,12 +17,10 @@ from serving.statistics import CacheStatistics, VersionStatistics
 from serving.types import IndexEntry, LoadOverride, ModelState
 from serving.workers import records
 from serving.workers.ledger import Ledger
-from serving.workers.link import Lost
+from serving.workers.link import RETRY_AFTER, Lost
 from serving.workers.recovery import read_counts
 from serving.workers.remote import RemoteEngine
 
-# In seconds: about how long a new start of an engine takes.
-_RETRY_AFTER: Final = 1.0
 # Of a version that engines tell of differently, the first of these holds: it is ready with all.
 _PRECEDENCE: Final = (
     ModelState.LOADING,
@@ -118,6 +116,20 @@ class JoinedEngine(Around):
         entries = merged(entry for each in told for entry in each)
         return [one for one in entries if not ready_only or one.state is ModelState.READY]
 
+    async def outdated(self) -> Sequence[str]:
+        """Those of which any engine that is there serves what lies in their folders no more."""
+        own: Any = self._inner
+        names = set(await own.outdated())
+        for peer in self._peers:
+            with suppress(Unavailable):
+                names.update(await peer.engine.outdated())
+        return sorted(names)
+
+    def watch_returns(self, returned: Callable[[], None]) -> None:
+        """Have `returned` called whenever another engine is there again."""
+        for peer in self._peers:
+            peer.engine.watch(_on_rise(peer.engine, returned))
+
     async def load(self, model: str, override: LoadOverride) -> None:
         """Load a model in all engines: it serves in all once all have opened it, or in none."""
         await self._change(self._load(model, override))
@@ -167,9 +179,21 @@ class JoinedEngine(Around):
         engines = [peer.engine for peer in self._peers]
         if not all(engine.is_up for engine in engines):
             raise Unavailable(
-                "an engine is being started again; models change when it is there", _RETRY_AFTER
+                "an engine is being started again; models change when it is there", RETRY_AFTER
             )
         return (self._inner, *engines)
+
+
+def _on_rise(engine: RemoteEngine, returned: Callable[[], None]) -> Callable[[], None]:
+    was_up = engine.is_up
+
+    def changed() -> None:
+        nonlocal was_up
+        is_back, was_up = engine.is_up and not was_up, engine.is_up
+        if is_back:
+            returned()
+
+    return changed
 
 
 class _Step(Enum):

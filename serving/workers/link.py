@@ -16,7 +16,7 @@ from serving.workers.sharing import Change
 logger = logging.getLogger("penstock.workers")
 
 # In seconds: about how long a new start takes.
-_RETRY_AFTER: Final = 1.0
+RETRY_AFTER: Final = 1.0
 # In seconds, before a connection that could not be made is tried again.
 _PAUSE: Final = 0.1
 
@@ -151,4 +151,4 @@ class Link:
 
 
 def _gone() -> Lost:
-    return Lost("the engine has stopped and is being started again", _RETRY_AFTER)
+    return Lost("the engine has stopped and is being started again", RETRY_AFTER)

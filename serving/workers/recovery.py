@@ -152,6 +152,10 @@ class LastingModels(Around):
             self._overrides[model] = override
         await self._save()
 
+    async def reload(self, model: str) -> None:
+        """Load a model once more, as the next engine would."""
+        await self.load(model, self._overrides.get(model, LoadOverride()))
+
     async def unload(self, model: str, dependents: bool = False) -> None:
         """As the inner engine, and of the next one as well."""
         await self._inner.unload(model, dependents)

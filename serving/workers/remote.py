@@ -127,6 +127,11 @@ class RemoteEngine:
         entries: Sequence[IndexEntry] = await self._ask("index", ready_only)
         return entries
 
+    async def outdated(self) -> Sequence[str]:
+        """The models whose folders have changed since the engine has loaded them."""
+        names: Sequence[str] = await self._ask("outdated")
+        return names
+
     async def load(self, model: str, override: LoadOverride) -> None:
         """Load a model, for all workers."""
         await self._ask("load", model, override)

@@ -29,6 +29,7 @@ _PLAIN: Final = (
     "cache_statistics",
     "servers",
     "unloaded",
+    "outdated",
     "index",
     "load",
     "unload",

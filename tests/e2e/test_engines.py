@@ -148,6 +148,24 @@ def test_with_a_killed_engine_only_what_it_had_in_hand_is_lost(server: Server, k
     client.connection.close()
 
 
+@pytest.mark.parametrize(("killed", "version"), [("engine 2", 3), ("engine 1", 4)])
+def test_what_a_killed_engine_finds_changed_as_it_is_started_again_all_serve(
+    server: Server, repository: Path, killed: str, version: int
+) -> None:
+    """Not one the old version, and the other the new one."""
+    process = processes(server)[killed]
+    adders.publish(repository / "spare", version, version)
+    os.kill(process, signal.SIGKILL)
+    while processes(server)[killed] == process:
+        time.sleep(0.01)
+    for engine in ("engine 1", "engine 2"):
+        server.wait_for(f"{engine}: loaded spare version {version} ")
+    client = Client(server, "http")
+    until_all_are_there(client)
+    assert {client.infer("spare") for _ in range(4)} == {1.0 + version}
+    client.connection.close()
+
+
 def until_all_are_there(client: Client) -> None:
     """Models can be loaded again."""
     while True:
