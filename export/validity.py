@@ -7,8 +7,8 @@ what the runtime has and ONNX does not know, is told or hidden in a copy beside 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Final
+from uuid import uuid4
 
 import onnx
 
@@ -50,10 +50,18 @@ def _judged(path: Path, model: onnx.ModelProto, opened: Callable[[], OnnxModel])
     _hide(judged)
     judged = onnx.shape_inference.infer_shapes(judged)
     _state_shapes(judged, opened)
-    with NamedTemporaryFile(dir=path.parent, suffix=path.suffix) as copy:
-        copy.write(judged.SerializeToString())
-        copy.flush()
-        yield Path(copy.name)
+    copy = path.with_name(f".judged-{uuid4().hex}{path.suffix}")
+    try:
+        copy.write_bytes(judged.SerializeToString())
+    except OSError as error:
+        raise FileRefused(
+            f"{path.parent}: has no room for another copy of it ({error.strerror}): choose another "
+            "folder for such by TMPDIR"
+        ) from error
+    try:
+        yield copy
+    finally:
+        copy.unlink()
 
 
 def _is_hidden(node: onnx.NodeProto, versions: Mapping[str, int]) -> bool:

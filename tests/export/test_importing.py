@@ -203,6 +203,22 @@ def test_a_copy_that_the_disk_has_no_room_for_is_no_fault_of_the_file(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_second_copy_that_the_disk_has_no_room_for_is_told_in_a_sentence(
+    tmp_path: Path, take: Take
+) -> None:
+    model = linear()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    source = written(tmp_path / "source", model)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (source.stat().st_size, hard))
+    try:
+        with pytest.raises(FileRefused, match=r"has no room for another copy of it .*TMPDIR"):
+            take(source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_link_that_somebody_named_is_followed(tmp_path: Path, take: Take) -> None:
     blob = written(tmp_path / "blobs", linear(), "0123")
     link = tmp_path / "linked.onnx"
