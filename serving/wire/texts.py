@@ -28,6 +28,7 @@ SHORTEST: Final = 8
 MAX_CHARACTERS: Final = 1_000_000
 MAX_TEXTS: Final = 4096
 _KEPT: Final = 64  # tokenisers that are ready
+_NO_TOKEN: Final = 2**32 - 1  # the largest number that tokenisers look up, which has no token
 
 
 def from_plain(files: Sequence[tuple[str, bytes]]) -> list[str]:
@@ -86,9 +87,11 @@ def tokenise(
 
 
 def written(ids: Array, tokenizer: str) -> list[str]:
-    """The texts (B,) of numbers of tokens (B, T), without the tokens that mark an end or padding.
-    Raises as `tokenise` does of a tokeniser."""
-    texts: list[str] = _ready(tokenizer).decode_batch(ids.tolist())
+    """The texts (B,) of numbers of tokens (B, T), without the tokens that mark an end or padding,
+    and without numbers of no token. Raises as `tokenise` does of a tokeniser."""
+    numbers = ids.astype(np.int64)  # of larger ones negative numbers
+    numbers[(numbers < 0) | (numbers > _NO_TOKEN)] = _NO_TOKEN
+    texts: list[str] = _ready(tokenizer).decode_batch(numbers.tolist())
     return texts
 
 

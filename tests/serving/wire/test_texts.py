@@ -116,6 +116,16 @@ def test_a_model_of_other_inputs_takes_no_texts(inputs: tuple[TensorSpec, ...]) 
         texts.tokenise(["film"], TOKENIZER, inputs)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint64])
+def test_numbers_of_no_token_write_nothing(dtype: "np.typing.DTypeLike") -> None:
+    (ids,) = texts.tokenise(["bad film"], TOKENIZER, (IDS,))
+    limits = np.iinfo(dtype)
+    row = [limits.min, *ids.array[0], limits.max]
+    (alone,) = texts.written(ids.array, TOKENIZER)
+    assert "film" in alone
+    assert texts.written(np.array([row], dtype), TOKENIZER) == [alone]
+
+
 def test_a_broken_tokeniser_is_named() -> None:
     with pytest.raises(LoadFailed, match=r"tokenizer\.json cannot be read"):
         texts.tokenise(["film"], "{}", (IDS, MASK))
