@@ -19,7 +19,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Final
 
-import torch
 from rich.console import Console
 
 from bench.record import FACTS, RESULTS, provenance
@@ -168,6 +167,8 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 def where(device: str) -> dict[str, Any]:
     """On what was trained, beside what load, by which versions."""
+    import torch  # not before `training`, which says how its threads wait
+
     facts = provenance()
     gpu = torch.cuda.get_device_name() if device == "cuda" else "none"
     told = {name: facts[name] for name in FACTS}

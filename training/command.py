@@ -1,6 +1,5 @@
 """`penstock train`: a recipe by its name, with the defaults that matter open to change."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,6 @@ from training.config import (
 )
 from training.data.files import CACHE_VARIABLE
 from training.errors import ConfigError, DivergenceError, TrainingError
-
-# Read when torch loads its threads, hence before it is imported. Threads that spin while they wait
-# for each other take the processor from whatever else runs, and from each other first.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 BY_RECIPE = "by recipe, see above"
 
