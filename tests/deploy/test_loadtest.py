@@ -123,6 +123,19 @@ def test_a_test_with_nothing_to_ask_ends_at_once(server: Server) -> None:
     assert "'nobody' is not found" in told
 
 
+@pytest.mark.parametrize("names", [(), ("logits", "probabilities")])
+def test_images_are_not_asked_with_samples_that_cannot_be_held_against_answers(
+    server: Server, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    with np.load(KIT / "samples" / "mnist-cnn.npz") as file:
+        arrays = {"image": file["image"]} | dict.fromkeys(names, file["probabilities"])
+    np.savez(tmp_path / "samples.npz", **arrays)
+
+    told = locust(server, "-t60s", "ImageUser", f"--samples={tmp_path / 'samples.npz'}", code=2)
+
+    assert f"one output of the samples, not {', '.join(names) or 'none'}" in told
+
+
 def test_a_stream_is_not_asked_of_a_model_that_makes_none(server: Server) -> None:
     told = locust(server, "-t60s", "StreamUser", "--stream-model=mnist-cnn", code=2)
 

@@ -137,7 +137,11 @@ class ImageUser(_SampleUser):
         self.client = Client(self.address, self.options)
         metadata = self.client.get(f"/v2/models/{self.asked}")
         self.read_samples([tensor["name"] for tensor in metadata["inputs"]])
-        next(self.samples).images()  # which fails where the samples are no images
+        sample = next(self.samples)
+        sample.images()  # which fails where the samples are no images
+        if len(sample.expected) != 1:
+            told = ", ".join(sample.expected) or "none"
+            raise ValueError(f"what is said of an image is one output of the samples, not {told}")
 
     def ask(self, due: float) -> int:
         sample = next(self.samples)
