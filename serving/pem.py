@@ -1,7 +1,10 @@
 """Certificates and keys in files that flags name; what is wrong with them is told by the flag."""
 
+import base64
+import re
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +12,11 @@ from serving.errors import ServingError
 
 # Of the same kind, and of another one: an EC key for an RSA certificate.
 _OTHERS_KEY: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END", re.DOTALL)
+# Of what DER has before the dates of a certificate: a field that old ones lack.
+_VERSION: Final = 0xA0
+# How DER writes a date, by its tag.
+_DATES: Final = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
 _TOO_WEAK: Final = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 
 
@@ -52,6 +60,44 @@ def take_chain(
     if (certificate.read(), key.read()) != found:
         # OpenSSL reads files, and has read others.
         raise ServingError(f"the files of --{certificate.flag} are being written")
+
+
+def out_of_date(pem: bytes, now: datetime) -> str:
+    """What is wrong with the dates of the first certificate; "" if nothing is."""
+    try:
+        first, last = _dates(pem)
+    except (IndexError, KeyError, TypeError, ValueError):
+        return ""  # which OpenSSL may read all the same
+    if now > last:
+        return f"expired on {last:%Y-%m-%d at %H:%M} UTC"
+    return f"is not valid before {first:%Y-%m-%d at %H:%M} UTC" if now < first else ""
+
+
+def _dates(pem: bytes) -> tuple[datetime, datetime]:
+    """From when, and until when, the first certificate is valid (RFC 5280, 4.1)."""
+    der = base64.b64decode(_CERTIFICATE.search(pem)[1])  # type: ignore[index]
+    whole = _items(der, 0, len(der))[0]
+    signed = _items(der, *_items(der, *whole[1:])[0][1:])
+    fields = [field for field in signed if field[0] != _VERSION]
+    # Behind the serial number, the algorithm and the issuer.
+    first, last = (
+        datetime.strptime(der[begin:end].decode(), _DATES[tag]).replace(tzinfo=UTC)
+        for tag, begin, end in _items(der, *fields[3][1:])
+    )
+    return first, last
+
+
+def _items(der: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
+    """The items that follow each other there: the tag of each, and where its content is."""
+    found = []
+    while at < end:
+        tag, size, begin = der[at], der[at + 1], at + 2
+        if size & 0x80:  # of the size itself
+            more = size & 0x7F
+            size, begin = int.from_bytes(der[begin : begin + more]), begin + more
+        at = begin + size
+        found.append((tag, begin, at))
+    return found
 
 
 def _why_not(certificate: PemFile, key: PemFile, reason: str | None) -> str:

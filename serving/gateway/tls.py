@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
@@ -59,6 +60,8 @@ class _Files:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.sslobject_class = _Speaker
         pem.take_chain(context, self.certificate, self.key, (content.certificate, content.key))
+        if fault := pem.out_of_date(content.certificate, datetime.now(UTC)):
+            logger.warning("%s %s: clients will refuse it", self.certificate, fault)
         if content.roots is not None:
             pem.take_roots(context, self.roots, content.roots)
             context.verify_mode = ssl.CERT_REQUIRED

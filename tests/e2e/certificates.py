@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,13 @@ class Authority:
     def __init__(self) -> None:
         self._authority = trustme.CA()
 
-    def issue(self, folder: Path) -> Files:
+    def issue(
+        self, folder: Path, first: datetime | None = None, last: datetime | None = None
+    ) -> Files:
         """Write a new certificate into `folder`, over what is there."""
-        issued = self._authority.issue_cert("localhost", "127.0.0.1")
+        issued = self._authority.issue_cert(
+            "localhost", "127.0.0.1", not_before=first, not_after=last
+        )
         files = Files(folder / "tls.crt", folder / "tls.key", folder / "ca.crt")
         chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
         files.certificate.write_bytes(chain)

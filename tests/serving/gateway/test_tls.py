@@ -163,6 +163,30 @@ def test_roots_that_nobody_is_held_against_are_told_of(
     assert "--grpc-use-ssl-mutual=true does" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "complaint"),
+    [
+        (2020, 2021, "expired on 2021-01-02 at 03:04 UTC: clients will refuse it"),
+        (2070, 2071, "is not valid before 2070-01-02 at 03:04 UTC: clients will refuse it"),
+        (2020, 2070, ""),
+    ],
+)
+def test_a_certificate_out_of_date_is_told_of(
+    authority: Authority,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    first: int,
+    last: int,
+    complaint: str,
+) -> None:
+    begin, end = (datetime.datetime(year, 1, 2, 3, 4) for year in (first, last))
+    files = authority.issue(tmp_path, begin, end)
+    with caplog.at_level(logging.WARNING, "penstock.security"):
+        assert tls.identities(settings("http", files), "http") is not None
+    said = f"--http-server-cert {files.certificate} {complaint}" if complaint else ""
+    assert caplog.messages == ([said] if said else [])
+
+
 def test_a_comment_in_any_language_may_stand_between_certificates(files: Files) -> None:
     files.root.write_text("# Prüfstelle\n" + files.root.read_text(), encoding="utf-8")
     given = settings("http", files, use_ssl_mutual=True, root_cert=str(files.root))
