@@ -22,6 +22,11 @@ MEASURED: Final = RESULTS / "sim.json"
 RATES: Final = (1_000, 100_000)
 # Of a replica, a second, by each Envoy: two clusters, each every half second (envoy.yaml).
 CHECKS: Final = 4
+# Assumptions that can be 0.
+_MAY_BE_NONE: Final = {
+    *("vcpu_hour", "gpu_hour", "zone_gigabyte", "image_bytes"),
+    *("replica_us_per_mb", "envoy_us_per_mb"),
+}
 
 
 def _assumed(value: float, why: str) -> Any:
@@ -55,6 +60,16 @@ class Assumptions:
         812, "processor time for a megabyte: 2,436 us for 3 MB, run included (large-rest-binary)"
     )
     envoy_us_per_mb: float = _assumed(500, "the same of Envoy: four copies at 10 GB/s, and TLS")
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not (0 if each.name in _MAY_BE_NONE else 1e-9) <= value < math.inf:
+                raise ValueError(f"{each.name} cannot be {value:g}")
+        if self.zones < 2 or self.zones % 1:
+            raise ValueError(f"zones cannot be {self.zones:g}: of two or more one may be lost")
+        if self.utilisation > 1:
+            raise ValueError(f"utilisation is a share, and cannot be {self.utilisation:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +201,13 @@ def _plans(measured: Mapping[str, Any], assumed: Assumptions, rates: Sequence[fl
     ]
 
 
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no finite number above 0")
+    return value
+
+
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -193,7 +215,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rate", type=float, nargs="+", default=RATES, help="requests a second")
+    parser.add_argument("--rate", type=_rate, nargs="+", default=RATES, help="requests a second")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="changes")
     parser.add_argument("--measured", type=Path, default=MEASURED)
     options = parser.parse_args(given)

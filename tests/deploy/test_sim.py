@@ -296,6 +296,30 @@ def test_an_assumption_is_changed_by_its_name(capsys: pytest.CaptureFixture[str]
     assert "gpu_pictures" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("--set", "zones=1", "zones cannot be 1: of two or more one may be lost"),
+        ("--set", "zones=2.5", "zones cannot be 2.5"),
+        ("--set", "utilisation=0", "utilisation cannot be 0"),
+        ("--set", "utilisation=50", "utilisation is a share"),
+        ("--set", "vcpu_hour=nan", "vcpu_hour cannot be nan"),
+        ("--rate", "0", "0 is no finite number above 0"),
+        ("--rate", "inf", "inf is no finite number above 0"),
+    ],
+)
+def test_what_no_plan_can_be_made_of_is_wrong_usage(
+    flag: str, value: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        capacity.main([flag, value])
+    assert told in capsys.readouterr().err
+
+
+def test_what_costs_nothing_may_be_assumed() -> None:
+    capacity.main(["--set", "zone_gigabyte=0", "vcpu_hour=0"])
+
+
 SAVED: Final = json.loads(capacity.MEASURED.read_text())
 
 
