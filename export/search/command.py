@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from export.errors import ExportError
-from training import options
+from training import durable, options
 from training.catalog import RECIPES, load_dataset
 from training.command import BY_RECIPE
 from training.config import TrainConfig, changed
@@ -113,8 +113,8 @@ def _search(
             raise TrainingError(f"none of {len(outcomes)} networks answers{within}: search longer")
         report.front(front(outcomes))
         title = f"{recipe}: {len(outcomes)} networks"
-        (folder / PICTURE).write_bytes(picture.draw(title, outcomes, chosen, accuracy))
-        (folder / TABLE).write_text(picture.table(outcomes))
+        _write(folder / PICTURE, picture.draw(title, outcomes, chosen, accuracy))
+        _write(folder / TABLE, picture.table(outcomes).encode())
         report.trains()
         checkpoint = found.train(chosen, report)
     report.say(
@@ -124,3 +124,11 @@ def _search(
         f"table       {folder / TABLE}\n"
         f"next        penstock export {shlex.quote(str(folder / WINNER))}"
     )
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        with durable.replacing(path) as draft:
+            durable.write(draft, data)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written ({error.strerror})") from error

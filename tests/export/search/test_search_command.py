@@ -148,3 +148,12 @@ def test_a_file_system_without_locks_keeps_nobody_from_searching(
     monkeypatch.setattr(fcntl, "flock", missing)
     result = run(*ARGUMENTS, "--trials", "1", "--output", tmp_path / "found")
     assert result.exit_code == 0, result.output
+
+
+def test_a_table_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    assert run(*ARGUMENTS, "--trials", "1", "--output", tmp_path).exit_code == 0
+    (tmp_path / TABLE).unlink()
+    (tmp_path / TABLE).mkdir()
+    result = run(*ARGUMENTS, "--trials", "1", "--output", tmp_path)
+    assert result.exit_code == 1
+    assert f"{TABLE}: cannot be written (Is a directory)" in result.output
