@@ -7,10 +7,15 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from serving import heap
+from serving.threads import available_cpus
 
 # Containers more than at the last collection that bring the next. A request in hand has some forty,
 # and in Python's own 700 hundreds of requests would be searched for garbage again and again.
 _YOUNG: Final = 50_000
+# Seconds for which a thread may keep Python from another that waits for it, where both could run.
+# By Python's own 5 ms a batch begins only when the loop has read and answered all that there is,
+# and a processor that could compute meanwhile waits.
+_TURN: Final = 0.0001
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -20,6 +25,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     # as long as tens of batches take.
     gc.freeze()
     gc.set_threshold(_YOUNG)
+    if available_cpus() > 1:
+        sys.setswitchinterval(_TURN)
     factory = None
     if sys.platform != "win32":
         import uvloop
