@@ -57,7 +57,8 @@ _ENCRYPTED: Final = (
         "its certificate is refused ({said}): --triton-root-cert must hold who vouches for it",
     ),
     (
-        _CLOSED,
+        # The latter where the server says by an alert why it does, which gRPC does not read.
+        rf"{_CLOSED}|TSI_DATA_CORRUPTED",
         "it has closed the connection: it may want a --triton-client-cert, and one that it knows",
     ),
 )

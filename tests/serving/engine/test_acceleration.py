@@ -125,7 +125,7 @@ async def test_an_accelerator_that_answers_otherwise_is_not_taken(
     async with engine_over(tmp_path / "models", backend, "m") as engine:
         state, reason = await settled(engine)
         assert state is BuildState.REFUSED
-        assert reason.startswith("serves without TensorRT: output 'y'[0, ")
+        assert reason.startswith("serves without TensorRT: output 'y'[")
         assert reason.endswith("within 0.01 + 0.01 of the value (parameter accelerator_tolerance)")
         assert await ask(engine, 3) == 6
         assert backend.alive == ["GPU 0"]
