@@ -125,7 +125,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--processors", type=int, default=len(os.sched_getaffinity(0)))
+    there = len(os.sched_getaffinity(0))
+    parser.add_argument("--processors", type=int, default=there)
     parser.add_argument("--kinds", nargs="+", choices=CONNECTIONS, default=[*CONNECTIONS])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="length of a window")
@@ -133,10 +134,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
     parser.add_argument("--save", action="store_true", help="keep a record in bench/results/")
     told = parser.parse_args(given)
-    if not 1 <= told.processors <= len(os.sched_getaffinity(0)):
-        parser.error(
-            f"--processors {told.processors}: this process may use {len(os.sched_getaffinity(0))}"
-        )
+    if not 1 <= told.processors <= there:
+        parser.error(f"--processors {told.processors}: this process may use {there}")
     return told
 
 

@@ -107,7 +107,7 @@ def save(path: Path, checkpoint: Checkpoint, model: "nn.Module") -> Checkpoint:
 
     path = path.resolve()
     check_writable(path)
-    draft = _sibling(path, "draft")
+    draft = durable.draft(path)
     weights = save_tensors(
         {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     )
@@ -219,7 +219,7 @@ def _text_sha256(text: str) -> str:
 
 def _replace(path: Path, draft: Path) -> None:
     """A folder cannot be renamed over another one, so the old one steps aside for a moment."""
-    old = _sibling(path, "old")
+    old = path.with_name(f".{path.name}.old")
     try:
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)  # of who was killed
@@ -230,9 +230,3 @@ def _replace(path: Path, draft: Path) -> None:
             old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _sibling(path: Path, role: str) -> Path:
-    """A hidden name beside `path`, thus on the same file system, where a rename is atomic; always
-    the same one, so that the next save takes away what a killed process has left."""
-    return path.with_name(f".{path.name}.{role}")

@@ -15,7 +15,9 @@ def write(path: Path, data: bytes) -> None:
 
 
 def draft(path: Path) -> Path:
-    """Where the next content of `path` is written."""
+    """Where the next content of `path` is written: a hidden name beside it, thus on the same file
+    system, where a rename is atomic; always the same one, so that the next write takes away what a
+    killed process has left."""
     return path.with_name(f".{path.name}.draft")
 
 

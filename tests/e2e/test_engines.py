@@ -127,14 +127,12 @@ def test_with_a_killed_engine_only_what_it_had_in_hand_is_lost(server: Server, k
         asking.connection.close()
         return outcomes
 
-    before, ids = succeeded(server), processes(server)
+    before = succeeded(server)
     with ThreadPoolExecutor(threads) as pool:
         asked = [pool.submit(ask, protocol) for protocol in list(CLIENTS) * (threads // 2)]
         while succeeded(server) < before + 20:
             pass
-        os.kill(ids[killed], signal.SIGKILL)
-        while processes(server)[killed] == ids[killed]:
-            time.sleep(0.01)
+        kill(server, killed)
         stop.set()
         outcomes = [outcome for each in asked for outcome in each.result()]
     lost = [outcome for outcome in outcomes if outcome != "2.0"]
@@ -153,17 +151,22 @@ def test_what_a_killed_engine_finds_changed_as_it_is_started_again_all_serve(
     server: Server, repository: Path, killed: str, version: int
 ) -> None:
     """Not one the old version, and the other the new one."""
-    process = processes(server)[killed]
     adders.publish(repository / "spare", version, version)
-    os.kill(process, signal.SIGKILL)
-    while processes(server)[killed] == process:
-        time.sleep(0.01)
+    kill(server, killed)
     for engine in ("engine 1", "engine 2"):
         server.wait_for(f"{engine}: loaded spare version {version} ")
     client = Client(server, "http")
     until_all_are_there(client)
     assert {client.infer("spare") for _ in range(4)} == {1.0 + version}
     client.connection.close()
+
+
+def kill(server: Server, name: str) -> None:
+    """End a process at once; returns when another has taken its place."""
+    process = processes(server)[name]
+    os.kill(process, signal.SIGKILL)
+    while processes(server)[name] == process:
+        time.sleep(0.01)
 
 
 def until_all_are_there(client: Client) -> None:
