@@ -60,6 +60,7 @@ class ModelVersion(OneResponse):
             objective=config.latency_objective,
             stop=scheduling.stop,
             loop_time=loop_time if all(each.steady for each in opened.sessions) else None,
+            is_full=scheduling.is_full,
             name=f"{config.name}-{opened.version}",
         )
 

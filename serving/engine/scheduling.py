@@ -19,6 +19,7 @@ from serving.engine.ragged import RaggedExecution
 from serving.engine.sequences import SequenceExecution, SequenceInstance, Steps
 from serving.engine.servable import Opened
 from serving.engine.validation import Admitted
+from serving.threads import available_cpus
 from serving.types import Array, BatchPolicy, InferenceRequest
 
 ReadStep: TypeAlias = Callable[[InferenceRequest, Admitted], Step | None]
@@ -36,6 +37,7 @@ class Scheduling:
     `max_queue` how many requests may wait
     `goal`      of how many rows a batch need not grow
     `stop`      ends what an instance executes; None where it has to run to its end
+    `is_full`   whether the queue's next batch may be set aside; None where it may not
     """
 
     queue: Queue[Any]
@@ -47,6 +49,7 @@ class Scheduling:
     max_queue: int
     goal: int = 1
     stop: Callable[[Any], None] | None = None
+    is_full: Callable[[], bool] | None = None
 
 
 def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
@@ -55,8 +58,9 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
     if opened.config.has_sequences:
         return _sequences(opened, default_max_queue, forecast)
     policy = opened.config.batch_policy(default_max_queue)
+    queue = _queue(policy, forecast)
     return Scheduling(
-        _queue(policy, forecast),
+        queue,
         execution(opened.config),
         opened.sessions,
         _no_step,
@@ -65,6 +69,8 @@ def schedule(opened: Opened, default_max_queue: int) -> Scheduling:
         policy.queue.max_queue,
         policy.goal,
         _stop(opened.sessions),
+        # On a single processor the loop has the time that a batch would not have to wait.
+        queue.is_full if isinstance(queue, ArrivalQueue) and available_cpus() > 1 else None,
     )
 
 

@@ -115,6 +115,10 @@ class ArrivalQueue(Generic[T]):
         # What is left, any instance may take at once.
         return taken, self._first().at if self._entries else None
 
+    def is_full(self) -> bool:
+        """Whether the next batch would be no larger if it were taken later."""
+        return bool(self._entries) and self._groups[self._first().key].rows >= self._goal
+
     @property
     def has_sequences(self) -> bool:
         """Never: no request has to do with another."""

@@ -8,6 +8,7 @@ loop for itself, runs where it is.
 import asyncio
 import copy
 import logging
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
@@ -35,6 +36,8 @@ _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 # Batches that a system would interrupt for others several times.
 _SLOW = 10 * _NS_PER_MS
+# What is set aside waits for the batch before it, whoever comes or goes: no longer than this.
+_BRIEF = 10 * _NS_PER_MS
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ class Batcher(Generic[T, R, S]):
     `stop`      ends what a slot executes, from the loop's thread, once nobody wants it; None:
                 what has begun runs to its end
     `loop_time` says what may be executed on the loop instead of in a thread; None: nothing
+    `is_full`   whether the queue's next batch need not grow: it is set aside for a slot that is the
+                only one, and begins as soon as the batch before it has run; None: none is
     `clock`     monotonic nanoseconds
     """
 
@@ -74,6 +79,7 @@ class Batcher(Generic[T, R, S]):
         objective: int = 0,
         stop: Callable[[S], object] | None = None,
         loop_time: LoopTime | None = None,
+        is_full: Callable[[], bool] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         name: str = "batcher",
     ) -> None:
@@ -88,6 +94,9 @@ class Batcher(Generic[T, R, S]):
         self._forecast = forecast or Forecast()
         self._admission = Admission(self._forecast, len(slots), objective)
         self._flights: list[Flight[T, R, S]] = []
+        self._aside: Flight[T, R, S] | None = None
+        self._is_full = is_full if len(slots) == 1 else None
+        self._ending = threading.Lock()
         self._loop_time = loop_time
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -113,7 +122,9 @@ class Batcher(Generic[T, R, S]):
 
         What runs counts in full, so that nothing but accepting and answering changes it.
         """
-        running = [self._forecast.predict(sum(one.batch.rows)) or 0 for one in self._flights]
+        running = [self._predict(one.batch) for one in self._flights]
+        if self._aside is not None:
+            running = [sum(running) + self._predict(self._aside.batch)]
         if not self._queue:
             return max(running, default=0)
         free_at = 0 if self._idle else min(running)
@@ -204,10 +215,15 @@ class Batcher(Generic[T, R, S]):
         """What runs before that entry would, and it."""
         free_at = entry.at
         if not self._idle:
-            free_at = max(free_at, min(flight.expected_at for flight in self._flights))
+            last = self._flights if self._aside is None else [self._aside]
+            free_at = max(free_at, min(flight.expected_at for flight in last))
         rows, batches, level = self._queue.line_to(entry)
         is_idle = bool(self._idle) and rows == entry.rows
         return Line(rows, batches, free_at, is_idle, level)
+
+    def _predict(self, batch: Batch[T, S]) -> int:
+        """Nanoseconds that `batch` will take, as far as is known."""
+        return self._forecast.predict(sum(batch.rows)) or 0
 
     def _abandon(self, job: Job[T, R]) -> None:
         """The caller of `job` has gone."""
@@ -225,8 +241,11 @@ class Batcher(Generic[T, R, S]):
         """End the executions of which nobody waits for any result."""
         for flight in self._flights:
             if not flight.is_stopped and all(each.item.future.done() for each in flight.entries):
-                flight.is_stopped = True
-                stop(flight.worker.slot)
+                # Once it has ended, its slot may be at the batch that was set aside.
+                with self._ending:
+                    if not flight.ended:
+                        flight.is_stopped = True
+                        stop(flight.worker.slot)
 
     def _pump_soon(self) -> None:
         # Not at once: requests that arrive in the same turn of the loop are to share a batch.
@@ -260,6 +279,8 @@ class Batcher(Generic[T, R, S]):
                 times.clear()
                 has_run = True
                 break
+        if self._is_full is not None and self._flights and self._aside is None and self._is_full():
+            self._set_aside(now, self._flights[0])
         self._wake(_earliest(times) if times else self._queue.expires_at, now)
         for entry, error in refused:
             if not entry.item.future.done():
@@ -292,14 +313,32 @@ class Batcher(Generic[T, R, S]):
         self._timer = None
         self._pump()
 
-    def _launch(self, worker: Worker[S], entries: list[Entry[Job[T, R]]]) -> bool:
-        """Start a batch; True if it has run already."""
+    def _set_aside(self, now: int, before: Flight[T, R, S]) -> None:
+        """Take the next batch for the thread that runs the one `before`, if it will soon be over.
+
+        It would wait for the loop otherwise, which under load has a millisecond of other work.
+        """
+        if not 0 < self._predict(before.batch) <= _BRIEF:
+            return
+        entries, _ = self._queue.take(now, before.worker.index)
+        self._aside = self._flight(before.worker, entries, before.expected_at)
+        before.worker.run(partial(self._fly, self._aside))
+
+    def _flight(
+        self, worker: Worker[S], entries: list[Entry[Job[T, R]]], now: int
+    ) -> Flight[T, R, S]:
+        """A batch of `entries` that `worker` begins `now`."""
         items = [entry.item.item for entry in entries]
         rows = [entry.rows for entry in entries]
         steps = [entry.step for entry in entries if entry.step is not None]
         batch = Batch(worker.slot, items, rows, steps)
-        now, duration = self._clock(), self._forecast.predict(sum(rows))
-        flight = Flight(worker, batch, entries, worker.idle_since, now + (duration or 0))
+        return Flight(worker, batch, entries, worker.idle_since, now + self._predict(batch))
+
+    def _launch(self, worker: Worker[S], entries: list[Entry[Job[T, R]]]) -> bool:
+        """Start a batch; True if it has run already."""
+        now = self._clock()
+        flight = self._flight(worker, entries, now)
+        duration = self._forecast.predict(sum(flight.batch.rows))
         if self._loop_time is not None and self._loop_time.grant(self, duration, now):
             outcome = self._attempt(flight)
             worker.idle_since = flight.ended
@@ -334,13 +373,19 @@ class Batcher(Generic[T, R, S]):
         except BaseException as error:  # Whatever it is, it ends this batch and not the thread.
             return error
         finally:
-            flight.ended = self._clock()
+            with self._ending:
+                flight.ended = self._clock()
 
     def _land(self, flight: Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
         """Hand out what a batch came to, back on the loop's thread."""
-        flight.worker.idle_since = self._clock()
-        self._idle.append(flight.worker)
         self._flights.remove(flight)
+        if self._aside is not None:
+            self._aside.free_since = flight.ended
+            self._flights.append(self._aside)
+            self._aside = None
+        else:
+            flight.worker.idle_since = self._clock()
+            self._idle.append(flight.worker)
         self._pump()
         self._conclude(flight, outcome)
 

@@ -76,7 +76,8 @@ async def batching(model: Model, policy: BatchPolicy, **rest: Any) -> AsyncItera
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: complaints.append(context))
-    batcher: IntBatcher = Batcher(BatchQueue(policy), model, rest.pop("slots", ["slot"]), **rest)
+    rest = {"queue": BatchQueue(policy), "slots": ["slot"]} | rest
+    batcher: IntBatcher = Batcher(execute=model, **rest)
     try:
         yield batcher
     finally:

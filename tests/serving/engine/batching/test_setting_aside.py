@@ -1,0 +1,220 @@
+"""A full batch waits behind the one that runs, in the thread that is to run it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from serving.engine.batching.arrivals import ArrivalQueue
+from serving.engine.batching.batch import BatchReport
+from serving.engine.batching.forecast import Forecast
+from serving.errors import Internal, Overloaded
+from serving.types import BatchPolicy, Timing
+from tests.serving.engine.batching.driving import (
+    MS,
+    Clock,
+    IntBatcher,
+    Model,
+    batching,
+    results,
+    submit,
+    turns,
+)
+from tests.serving.engine.batching.policies import policy
+from tests.serving.engine.batching.test_batcher_stopping import Stoppable
+
+TWO = policy(max_rows=2)
+
+
+@asynccontextmanager
+async def setting_aside(
+    model: Model, policy: BatchPolicy = TWO, lasts: int = MS, **rest: Any
+) -> AsyncIterator[tuple[IntBatcher, "asyncio.Task[tuple[int, Timing]]"]]:
+    """A batcher and a request that it runs already, for `lasts` nanoseconds as it believes."""
+    queue: ArrivalQueue[Any] = ArrivalQueue(policy)
+    forecast = Forecast()
+    if lasts:
+        forecast.learn(1, lasts)
+    rest = {"queue": queue, "is_full": queue.is_full, "forecast": forecast} | rest
+    async with batching(model, policy, **rest) as batcher:
+        first = submit(batcher, 0)
+        assert await model.arrival() == [0]
+        yield batcher, first
+
+
+def hold_loop_until_the_second_begins(model: Model) -> None:
+    for _ in range(30_000):
+        if len(model.batches) > 1:
+            return
+        time.sleep(0.001)
+    raise AssertionError("no other batch has begun")
+
+
+async def test_a_full_batch_leaves_the_queue_and_runs_next() -> None:
+    model = Model()
+    async with setting_aside(model) as (batcher, _):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        assert (batcher.waiting, batcher.running) == (0, 1)
+        assert model.batches == [[0]]
+        model.open()
+        assert await results(*tasks) == [101, 102]
+    assert model.batches == [[0], [1, 2]]
+
+
+async def test_it_begins_without_a_turn_of_the_loop() -> None:
+    model = Model()
+    async with setting_aside(model) as (batcher, _):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        model.open()
+        hold_loop_until_the_second_begins(model)
+        assert not any(task.done() for task in tasks)
+        assert await results(*tasks) == [101, 102]
+
+
+async def test_one_is_set_aside_and_what_comes_later_waits_in_its_order() -> None:
+    model = Model()
+    async with setting_aside(model) as (batcher, _):
+        tasks = [submit(batcher, item) for item in range(1, 8)]
+        await turns()
+        assert batcher.waiting == 5
+        model.open()
+        assert await results(*tasks) == [item + 100 for item in range(1, 8)]
+    assert model.batches == [[0], [1, 2], [3, 4], [5, 6], [7]]
+
+
+async def test_a_batch_that_may_grow_stays_in_the_queue() -> None:
+    model = Model()
+    async with setting_aside(model) as (batcher, _):
+        tasks = [submit(batcher, 1, key="a"), submit(batcher, 2, key="b")]
+        await turns()
+        assert batcher.waiting == 2
+        tasks.append(submit(batcher, 3, key="a"))
+        await turns()
+        assert batcher.waiting == 1
+        model.open()
+        await results(*tasks)
+    assert model.batches == [[0], [1, 3], [2]]
+
+
+@pytest.mark.parametrize("lasts", [0, 11 * MS], ids=["nobody knows how long", "long"])
+async def test_nothing_is_set_aside_behind_a_batch_that_may_take_long(lasts: int) -> None:
+    model = Model()
+    async with setting_aside(model, lasts=lasts) as (batcher, _):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        assert batcher.waiting == 2
+        model.open()
+        assert await results(*tasks) == [101, 102]
+
+
+async def test_of_several_slots_whichever_is_free_first_takes_the_next_batch() -> None:
+    model = Model()
+    async with setting_aside(model, slots=["a", "b"]) as (batcher, _):
+        second = submit(batcher, 1)
+        await model.arrival()
+        tasks = [submit(batcher, item) for item in (2, 3)]
+        await turns()
+        assert (batcher.waiting, batcher.running) == (2, 2)
+        model.open()
+        assert await results(second, *tasks) == [101, 102, 103]
+
+
+async def test_what_was_set_aside_is_answered_before_the_batcher_closes() -> None:
+    model = Model()
+    async with setting_aside(model) as (batcher, _):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        closing = asyncio.ensure_future(batcher.close())
+        await turns()
+        assert not closing.done()
+        model.open()
+        await closing
+        assert await results(*tasks) == [101, 102]
+
+
+async def test_a_failure_is_of_its_own_batch_alone() -> None:
+    model = Model()
+    async with setting_aside(model) as (batcher, _):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        model.release()
+        assert await model.arrival() == [1, 2]
+        model.failure = RuntimeError("broken")
+        model.release()
+        for task in tasks:
+            with pytest.raises(Internal, match="broken"):
+                await task
+        model.failure = None
+
+
+async def test_time_behind_another_batch_is_time_in_the_queue() -> None:
+    """And none of it was spent waiting for company."""
+    model, clock = Model(), Clock()
+    async with setting_aside(model, clock=clock) as (batcher, _):
+        clock.now = 10
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        clock.now = 70
+        model.open()
+        timings = [timing for _, timing in await asyncio.gather(*tasks)]
+    assert timings == [Timing(60, 1, 2, 3, batch_rows=2, queued_at=10)] * 2
+
+
+async def test_the_wait_counts_what_was_set_aside() -> None:
+    model, clock = Model(), Clock()
+    async with setting_aside(model, clock=clock) as (batcher, _):
+        before = batcher.wait
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        assert (before, batcher.wait) == (MS, 3 * MS)  # Two rows take twice as long as one.
+        later = submit(batcher, 3)
+        await turns()
+        assert batcher.wait > 3 * MS
+        model.open()
+        await results(later, *tasks)
+
+
+async def test_who_would_be_too_late_behind_it_is_refused() -> None:
+    model, clock = Model(), Clock()
+    async with setting_aside(model, clock=clock) as (batcher, _):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        late = submit(batcher, 3, deadline=4 * MS - 1)
+        punctual = submit(batcher, 4, deadline=4 * MS)
+        with pytest.raises(Overloaded):
+            await late
+        model.open()
+        await results(punctual, *tasks)
+
+
+async def test_what_nobody_wants_is_stopped_and_what_was_set_aside_is_not() -> None:
+    model, reports = Stoppable(), list[BatchReport]()
+    async with setting_aside(model, stop=model.stop, on_batch=reports.append) as (batcher, first):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        first.cancel()
+        assert await model.arrival() == [1, 2]
+        model.failure = None
+        model.open()
+        assert await results(*tasks) == [101, 102]
+    assert model.stopped == ["slot"]
+    assert [report.is_stopped for report in reports] == [True, False]
+
+
+async def test_a_slot_that_has_gone_on_to_what_was_set_aside_is_not_stopped() -> None:
+    model = Stoppable()
+    async with setting_aside(model, stop=model.stop) as (batcher, first):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        first.cancel()  # The loop hears of it in its next turn, before it does of the end.
+        model.release()
+        hold_loop_until_the_second_begins(model)
+        await turns()
+        model.open()
+        assert await results(*tasks) == [101, 102]
+    assert model.stopped == []
