@@ -1,6 +1,7 @@
 """The house's floors: imports go downward, packages meet through files, nothing goes in circles."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -305,3 +306,31 @@ def test_no_file_is_named_after_a_library_that_it_imports() -> None:
     for module, path in MODULES.items():
         libraries = {name.partition(".")[0] for name in _imports(path)} - set(PACKAGES)
         assert path.stem not in libraries, f"{module} shadows the library {path.stem}"
+
+
+def _picture() -> Iterator[tuple[str, int]]:
+    """The units of serving as docs/architecture.md shows them, each with its line from above."""
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = document.partition("## The floors of serving")[2].split("```")[1]
+    for number, line in enumerate(picture.strip().splitlines()):
+        package = ""
+        for name in re.split(r"\s{3,}", line)[0].replace("(a seam)", "").split():
+            # Those of one package are named in full once a line.
+            full = package + name if name.startswith(".") else name
+            package = full.rpartition(".")[0]
+            yield f"serving.{full}", number
+
+
+def test_the_picture_of_the_floors_shows_every_unit_and_no_other() -> None:
+    units = {unit for floor in FLOORS for unit in floor if _within(unit, "serving")}
+    assert dict(_picture()).keys() == units
+
+
+def test_no_unit_imports_one_that_the_picture_shows_above_it() -> None:
+    lines = dict(_picture())
+    for module in MODULES:
+        here = _floor(module)
+        for imported in _imports(MODULES[module]):
+            there = _floor(imported)
+            if here and there and here[1] in lines and there[1] in lines:
+                assert lines[here[1]] <= lines[there[1]], f"{module} is shown below {imported}"
