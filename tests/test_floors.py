@@ -62,6 +62,7 @@ FLOORS: Final = (
     (
         "serving.event_loop",
         "serving.logs",
+        "serving.open_files",
         "serving.server_metrics",
         "serving.tracing",
         "serving.variables",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from serving.doctor.findings import Finding, fault, good, warning
-from serving.gateway.connections import files_wanted
+from serving.open_files import files_wanted
 from serving.settings import Settings
 from serving.threads import processors
 

@@ -19,7 +19,7 @@ from serving import breakdown, busy_poll
 from serving.acceptor import Acceptor
 from serving.engine.base import Engine
 from serving.errors import Internal
-from serving.gateway import access, connections, guard, inflight_bodies, sockets, tls, traced
+from serving.gateway import access, guard, inflight_bodies, sockets, tls, traced
 from serving.gateway.app import create_app
 from serving.gateway.connections import Connections, Guarded
 from serving.gateway.errors import statuses
@@ -32,6 +32,7 @@ from serving.gateway.rpc import RpcServer
 from serving.gateway.security import Security
 from serving.gateway.tls import Identities
 from serving.inflight import Inflight
+from serving.open_files import allowed_files
 from serving.settings import Settings
 
 logger = logging.getLogger("penstock.server")
@@ -195,7 +196,7 @@ async def _listen(
 ) -> Addresses:
     """Open every allowed port; the stack closes them before it closes the engine."""
     http = grpc = metrics = None
-    settings = connections.allowed_files(settings)
+    settings = allowed_files(settings)
     security = Security.of(settings)
     inflight = Inflight(-(-settings.max_inflight_bytes // max(1, settings.workers)))
     stack.callback(asyncio.create_task(security.follow()).cancel)
