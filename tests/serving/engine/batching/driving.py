@@ -76,8 +76,8 @@ async def batching(model: Model, policy: BatchPolicy, **rest: Any) -> AsyncItera
     complaints: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda loop, context: complaints.append(context))
-    rest = {"queue": BatchQueue(policy), "slots": ["slot"]} | rest
-    batcher: IntBatcher = Batcher(execute=model, **rest)
+    given: dict[str, Any] = {"queue": BatchQueue(policy), "slots": ["slot"]} | rest
+    batcher: IntBatcher = Batcher(execute=model, **given)
     try:
         yield batcher
     finally:
