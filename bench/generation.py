@@ -28,6 +28,7 @@ from bench.machine import cpu_seconds
 from bench.peers import ours
 from bench.peers.base import Running
 from bench.record import RESULTS, provenance
+from bench.report import deviating
 
 PROMPT: Final = "ROMEO:\n"
 
@@ -125,19 +126,15 @@ def report(turns: dict[int, list[Turn]]) -> Table:
         waited = [first for each in found for first in each.first]
         table.add_row(
             str(streams),
-            _spread(rates),
-            _spread([each.rate / one.rate for each, one in zip(found, base, strict=True)], 2),
-            _spread(per_cpu),
-            _spread(
+            deviating(rates, 0),
+            deviating([each.rate / one.rate for each, one in zip(found, base, strict=True)], 2),
+            deviating(per_cpu, 0),
+            deviating(
                 [each.cpu_rate / one.cpu_rate for each, one in zip(found, base, strict=True)], 2
             ),
             f"{1000 * statistics.median(waited):.0f} ms",
         )
     return table
-
-
-def _spread(values: Sequence[float], digits: int = 0) -> str:
-    return f"{statistics.mean(values):,.{digits}f} ± {statistics.pstdev(values):,.{digits}f}"
 
 
 def save(turns: dict[int, list[Turn]], options: argparse.Namespace, folder: Path = RESULTS) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Final
 
 from rich.table import Table
@@ -59,6 +60,14 @@ class Sheet:
         rows = [self.headings, ["---", *("---:" for _ in self.headings[1:])], *self.rows]
         lines = (f"| {' | '.join(row)} |" for row in rows)
         return "\n".join((f"## {self.title}", "", *lines, "", self.caption)).rstrip() + "\n"
+
+
+def deviating(values: Sequence[float], digits: int) -> str:
+    """The mean of what was measured several times, and the standard deviation of such values."""
+    if not values:
+        return "-"
+    deviation = f" ± {stdev(values):,.{digits}f}" if len(set(values)) > 1 else ""
+    return f"{mean(values):,.{digits}f}{deviation}"
 
 
 def of_cases(results: Sequence[Result]) -> Sheet:

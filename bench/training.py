@@ -16,13 +16,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, Final
 
 from rich.console import Console
 
 from bench.record import FACTS, RESULTS, provenance
-from bench.report import Sheet
+from bench.report import Sheet, deviating
 from training import loop
 from training.catalog import RECIPES, load_dataset
 from training.config import DEVICES
@@ -50,8 +49,8 @@ class Bar:
 
     def told(self, results: Sequence[float]) -> str:
         if self.in_nats:
-            return f"{_spread(results, 3)} nats"
-        return f"{_spread([100 * each for each in results], 2)} %"
+            return f"{deviating(results, 3)} nats"
+        return f"{deviating([100 * each for each in results], 2)} %"
 
 
 BARS: Final = {
@@ -150,19 +149,12 @@ def _row(name: str, runs: Sequence[Run]) -> list[str]:
         str(runs[0].bar),
         str(len(runs)),
         str(len(to_bar)),
-        _spread([epochs for epochs, _ in to_bar], 1),
-        _spread([seconds for _, seconds in to_bar], 2),
-        _spread([float(len(run.history)) for run in runs], 0),
-        _spread([run.seconds(len(run.history)) for run in runs], 2),
+        deviating([epochs for epochs, _ in to_bar], 1),
+        deviating([seconds for _, seconds in to_bar], 2),
+        deviating([float(len(run.history)) for run in runs], 0),
+        deviating([run.seconds(len(run.history)) for run in runs], 2),
         runs[0].bar.told([run.result for run in runs]),
     ]
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return "-"
-    deviation = f" ± {stdev(values):.{digits}f}" if len(set(values)) > 1 else ""
-    return f"{mean(values):.{digits}f}{deviation}"
 
 
 def where(device: str) -> dict[str, Any]:

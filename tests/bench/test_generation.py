@@ -20,9 +20,9 @@ def test_ratios_are_taken_round_by_round() -> None:
     )
     cells = [list(column.cells) for column in table.columns]
     assert cells[0] == ["1", "16"]
-    assert cells[1] == ["75 ± 25", "400 ± 0"]
-    assert cells[2] == ["1.00 ± 0.00", "6.00 ± 2.00"]
-    assert cells[3] == ["150 ± 50", "800 ± 0"]
+    assert cells[1] == ["75 ± 35", "400"]
+    assert cells[2] == ["1.00", "6.00 ± 2.83"]
+    assert cells[3] == ["150 ± 71", "800"]
 
 
 def test_a_short_run_counts_every_token() -> None:
