@@ -19,15 +19,15 @@ from serving.engine.batching.batcher import Batcher
 from serving.engine.batching.queue import BatchQueue
 from serving.engine.classification import answer
 from serving.engine.execution import Execution
-from serving.engine.model import LABELLED, ModelVersion
+from serving.engine.model import ModelVersion
 from serving.engine.response_counts import ResponseCounts
 from serving.engine.responses import Abandoned, Responses
 from serving.engine.scheduling import schedule
-from serving.engine.servable import Opened, Servable
+from serving.engine.servable import ManyResponses, Opened, Servable
 from serving.engine.validation import Admitted, Validator
-from serving.errors import Decoupled, LoadFailed, ServingError
+from serving.errors import LoadFailed
 from serving.faults import Faults
-from serving.statistics import FailureReason, VersionStatistics
+from serving.statistics import VersionStatistics
 from serving.types import Array, InferenceRequest, InferenceResponse, Tensor, Timing
 
 
@@ -77,7 +77,7 @@ class _Execution:
         return Executed([None], prepared - begin, infer, output)
 
 
-class DecoupledVersion:
+class DecoupledVersion(ManyResponses):
     """Answers requests for one version; to be created on the event loop."""
 
     def __init__(self, opened: Opened, default_max_queue: int) -> None:
@@ -124,27 +124,16 @@ class DecoupledVersion:
         self._statistics.wait = self._batcher.wait
         return self._statistics
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
-        """Decoupled, always."""
-        raise Decoupled.asked_over("A request for one response")
-
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The responses as they are made; every outcome is counted."""
         run = _Run(self._statistics)
         try:
-            admitted = self._validator.admit(request)
-            run.begin(self._submit(request, admitted, run.responses))
-            while made := await run.next():
-                yield self._response(request, admitted, made)
-            run.counts.succeeded(admitted.rows, run.timing)
-        except ServingError as error:
-            run.counts.failed(FailureReason.of(error.code))
-            if error.code is LABELLED:
-                raise error.labelled(request.label) from error.__cause__
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            run.counts.failed(FailureReason.CANCELED)
-            raise
+            with run.counts.failures_of(request):
+                admitted = self._validator.admit(request)
+                run.begin(self._submit(request, admitted, run.responses))
+                while made := await run.next():
+                    yield self._response(request, admitted, made)
+                run.counts.succeeded(admitted.rows, run.timing)
         finally:
             run.end()
 
@@ -195,7 +184,7 @@ class DecoupledVersion:
             session.close()
 
 
-class StreamedVersion:
+class StreamedVersion(ManyResponses):
     """A decoupled model whose sessions give a request one response, which a stream delivers."""
 
     def __init__(self, servable: Servable) -> None:
@@ -210,10 +199,6 @@ class StreamedVersion:
     def statistics(self) -> VersionStatistics:
         """The counters as they stand."""
         return self._servable.statistics
-
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
-        """Decoupled, always: a client sees what a model is, not how it is made."""
-        raise Decoupled.asked_over("A request for one response")
 
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The one response."""

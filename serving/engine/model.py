@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from serving.engine.batching.batch import BatchReport
 from serving.engine.batching.batcher import Batcher
+from serving.engine.batching.entries import UNNAMED
 from serving.engine.batching.loop_time import LoopTime
 from serving.engine.classification import answer
 from serving.engine.scheduling import Scheduling
@@ -19,9 +20,6 @@ from serving.statistics import FailureReason, Success, VersionStatistics
 from serving.together import together
 from serving.types import Array, InferenceRequest, InferenceResponse, Tensor
 
-# What the queue says of a request, which it does not know by its id. A request that has waited too
-# long is not named, as it is not by Triton.
-LABELLED: Final = Code.OVERLOADED
 _UNCOUNTED: Final = 256
 
 
@@ -97,7 +95,7 @@ class ModelVersion(OneResponse):
         except ServingError as error:
             reason = FailureReason.of(error.code)
             self._statistics.record_failure(reason, time.monotonic_ns() - arrived)
-            if error.code is LABELLED:
+            if error.code is UNNAMED:
                 raise error.labelled(request.label) from error.__cause__
             raise
         except asyncio.CancelledError:

@@ -1,9 +1,14 @@
 """What is counted of one request to a model that gives it any number of responses."""
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from serving.engine.batching.entries import UNNAMED
+from serving.errors import ServingError
 from serving.statistics import FailureReason, ResponseStatistics, VersionStatistics
-from serving.types import Timing
+from serving.types import InferenceRequest, Timing
 
 
 class ResponseCounts:
@@ -29,7 +34,21 @@ class ResponseCounts:
         self._place.empty(now - self._last)
         self._statistics.record_success(rows, now - self._arrived, timing)
 
-    def failed(self, reason: FailureReason) -> None:
+    @contextmanager
+    def failures_of(self, request: InferenceRequest) -> Iterator[None]:
+        """Count what the block raises, and have what the queue says name `request`."""
+        try:
+            yield
+        except ServingError as error:
+            self._failed(FailureReason.of(error.code))
+            if error.code is UNNAMED:
+                raise error.labelled(request.label) from error.__cause__
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            self._failed(FailureReason.CANCELED)
+            raise
+
+    def _failed(self, reason: FailureReason) -> None:
         """There is an error in the place of the next response, or nobody wants it."""
         now = time.monotonic_ns()
         if reason is FailureReason.CANCELED:

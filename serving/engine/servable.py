@@ -9,6 +9,7 @@ from msgspec import structs
 from serving.config import ModelConfig
 from serving.engine.acceleration import Acceleration
 from serving.engine.backends.base import Session
+from serving.errors import Decoupled
 from serving.passport import Passport
 from serving.statistics import VersionStatistics
 from serving.types import Array, InferenceRequest, InferenceResponse
@@ -72,6 +73,14 @@ class OneResponse:
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The one response."""
         yield structs.replace(await self.infer(request), is_last=True)
+
+
+class ManyResponses:
+    """The one answer of a servable that gives a request any number of responses: there is none."""
+
+    async def infer(self, request: InferenceRequest) -> InferenceResponse:
+        """Decoupled, always: a client sees what a model is, not how it is made."""
+        raise Decoupled.asked_over("A request for one response")
 
 
 # Finds the version of a model that answers at this moment ("" leaves the version to the policy);

@@ -6,15 +6,19 @@ clock that the caller reads; durations are nanoseconds.
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from serving.errors import DeadlineExceeded, Overloaded, ServingError
+from serving.errors import Code, DeadlineExceeded, Overloaded, ServingError
 
 T = TypeVar("T", bound=Hashable)
 
 SequenceId: TypeAlias = int | str
+
+# What a queue says of a request, whose id it does not know: whoever asked it names the request. One
+# that has waited too long is not named, as it is not by Triton.
+UNNAMED: Final = Code.OVERLOADED
 
 
 @dataclass(slots=True)

@@ -13,17 +13,16 @@ from serving.engine.generation.decoder import Decoder, Step
 from serving.engine.generation.generation import Generation, Piece
 from serving.engine.generation.generator import Generator
 from serving.engine.generation.sampling import read_sampling
-from serving.engine.model import LABELLED
 from serving.engine.response_counts import ResponseCounts
-from serving.engine.servable import Opened
+from serving.engine.servable import ManyResponses, Opened
 from serving.engine.validation import Admitted, Validator
-from serving.errors import Decoupled, InvalidArgument, LoadFailed, ServingError
+from serving.errors import InvalidArgument, LoadFailed
 from serving.faults import Faults
-from serving.statistics import FailureReason, VersionStatistics
+from serving.statistics import VersionStatistics
 from serving.types import InferenceRequest, InferenceResponse, Parameter, Tensor, Timing
 
 
-class GeneratingVersion:
+class GeneratingVersion(ManyResponses):
     """Answers requests for one version; to be created on the event loop."""
 
     def __init__(self, opened: Opened, default_max_queue: int) -> None:
@@ -61,35 +60,24 @@ class GeneratingVersion:
         self._statistics.wait = self._generator.wait
         return self._statistics
 
-    async def infer(self, request: InferenceRequest) -> InferenceResponse:
-        """Decoupled, always."""
-        raise Decoupled.asked_over("A request for one response")
-
     async def stream(self, request: InferenceRequest) -> AsyncGenerator[InferenceResponse, None]:
         """The text as it comes, or in one response for those who want it whole."""
         counts = ResponseCounts(self._statistics)
         generation: Generation | None = None
         try:
-            admitted = self._validator.admit(request)
-            generation = self._generation(request, admitted)
-            self._begin(request, generation)
-            is_last = False
-            while not is_last:
-                next_piece = generation.next if generation.sampling.stream else generation.whole
-                piece = await next_piece()
-                counts.responded()
-                is_last = piece.finish is not None
-                timing = _timing(generation) if is_last else None
-                yield self._response(request, admitted, piece, timing)
-            counts.succeeded(1, _timing(generation))
-        except ServingError as error:
-            counts.failed(FailureReason.of(error.code))
-            if error.code is LABELLED:
-                raise error.labelled(request.label) from error.__cause__
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            counts.failed(FailureReason.CANCELED)
-            raise
+            with counts.failures_of(request):
+                admitted = self._validator.admit(request)
+                generation = self._generation(request, admitted)
+                self._begin(request, generation)
+                is_last = False
+                while not is_last:
+                    next_piece = generation.next if generation.sampling.stream else generation.whole
+                    piece = await next_piece()
+                    counts.responded()
+                    is_last = piece.finish is not None
+                    timing = _timing(generation) if is_last else None
+                    yield self._response(request, admitted, piece, timing)
+                counts.succeeded(1, _timing(generation))
         finally:
             if generation is not None:
                 self._generator.abandon(generation)
