@@ -22,12 +22,11 @@ from serving.flags import flag as _flag
 from serving.loading_settings import LoadingSettings
 from serving.location import Location, LocationType
 from serving.metrics_settings import MetricsSettings
+from serving.network_settings import NetworkSettings
 from serving.security_settings import SecuritySettings
 from serving.triton_settings import TritonSettings
 
 ENVIRONMENT_PREFIX: Final = "PENSTOCK_"
-
-PORT: Final = click.IntRange(0, 65535)
 
 
 class PassportPolicy(Enum):
@@ -48,26 +47,6 @@ class ModelControlMode(Enum):
     NONE = "none"
     POLL = "poll"
     EXPLICIT = "explicit"
-
-
-class CompressionLevel(Enum):
-    """How hard gRPC tries to make responses smaller, by Triton's names."""
-
-    NONE = "none"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-
-
-class GrpcImplementation(Enum):
-    """What answers on the gRPC port.
-
-    `own` is made for many small calls; `grpcio` is the server of gRPC's own package, which takes
-    several times as long for each.
-    """
-
-    OWN = "own"
-    GRPCIO = "grpcio"
 
 
 class LogFormat(Enum):
@@ -94,6 +73,7 @@ class Settings(
     EngineSettings,
     TritonSettings,
     LoadingSettings,
+    NetworkSettings,
     ChannelSettings,
     SecuritySettings,
     MetricsSettings,
@@ -144,74 +124,6 @@ class Settings(
     model_load_thread_count: int = field(
         default=4,
         metadata=_flag("Models that may be loaded at the same time.", click.IntRange(1)),
-    )
-    http_address: str = field(
-        default="0.0.0.0", metadata=_flag("The address that REST listens on.", str)
-    )
-    http_port: int = field(
-        default=8000, metadata=_flag("The port of REST; 0 takes a free one.", PORT)
-    )
-    grpc_address: str = field(
-        default="0.0.0.0", metadata=_flag("The address that gRPC listens on.", str)
-    )
-    grpc_port: int = field(
-        default=8001, metadata=_flag("The port of gRPC; 0 takes a free one.", PORT)
-    )
-    metrics_address: str = field(
-        default="",
-        metadata=_flag("The address that metrics listen on; REST's where none is named.", str),
-    )
-    metrics_port: int = field(
-        default=8002, metadata=_flag("The port of Prometheus metrics; 0 takes a free one.", PORT)
-    )
-    allow_http: bool = field(default=True, metadata=_flag("Whether to answer REST.", bool))
-    allow_grpc: bool = field(default=True, metadata=_flag("Whether to answer gRPC.", bool))
-    allow_metrics: bool = field(default=True, metadata=_flag("Whether to answer metrics.", bool))
-    http_max_input_size: int = field(
-        default=64 * 1024 * 1024,
-        metadata=_flag(
-            "The largest request in bytes, over REST and over gRPC alike.",
-            click.IntRange(1, 2**31 - 1),
-        ),
-    )
-    triton_status_codes: bool = field(
-        default=False,
-        metadata=_flag(
-            "Whether failures bear Triton's own statuses where ours say more: 500 for malformed "
-            "JSON rather than 400, 503 for a full queue rather than 429.",
-            bool,
-        ),
-    )
-    grpc_infer_response_compression_level: CompressionLevel = field(
-        default=CompressionLevel.NONE,
-        metadata=_flag(
-            "How hard to pack gRPC's responses, for clients that can unpack them.",
-            click.Choice(CompressionLevel, case_sensitive=False),
-        ),
-    )
-    grpc_implementation: GrpcImplementation = field(
-        default=GrpcImplementation.OWN,
-        metadata=_flag(
-            "What answers gRPC: our own server, or the one of grpcio, which is slower.",
-            click.Choice(GrpcImplementation, case_sensitive=False),
-        ),
-    )
-    allow_client_shm: bool = field(
-        default=False,
-        metadata=_flag(
-            "Whether clients on this machine may pass tensors in system shared memory. Whoever may "
-            "ask then reads and writes every shared-memory object that the server's user can.",
-            bool,
-        ),
-    )
-    map_client_shm: bool = field(
-        default=False,
-        metadata=_flag(
-            "With --allow-client-shm, whether models read shared memory in its place, which is "
-            "quick for large tensors, rather than a copy. For clients that are trusted: one that "
-            "cuts its memory short amid a request ends the server.",
-            bool,
-        ),
     )
     max_queue_size: int = field(
         default=4096,
@@ -301,6 +213,7 @@ class Settings(
     )
 
     def __post_init__(self) -> None:
+        NetworkSettings.__post_init__(self)
         SecuritySettings.__post_init__(self)
         EngineSettings.__post_init__(self)
         TritonSettings.__post_init__(self)
@@ -308,8 +221,6 @@ class Settings(
             self._check_servers()
         elif self.triton_use_ssl:
             raise click.UsageError("--triton-use-ssl is for --engine=triton.")
-        if self.map_client_shm and not self.allow_client_shm:
-            raise click.UsageError("--map-client-shm is for --allow-client-shm=true.")
         if self.load_model and self.model_control_mode is not ModelControlMode.EXPLICIT:
             raise click.UsageError(
                 "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."

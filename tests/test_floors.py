@@ -47,6 +47,7 @@ FLOORS: Final = (
         "serving.engine_settings",
         "serving.loading_settings",
         "serving.metrics_settings",
+        "serving.network_settings",
         "serving.security_settings",
         "serving.triton_settings",
     ),

@@ -17,7 +17,8 @@ from serving.grpc_server.server import Server
 from serving.http2.connection import Terms
 from serving.http2.patience import PingPolicy
 from serving.inflight import Inflight
-from serving.settings import CompressionLevel, GrpcImplementation, Settings
+from serving.network_settings import CompressionLevel, GrpcImplementation
+from serving.settings import Settings
 
 # gRPC's own numbers; it picks the algorithm among those that the client can unpack.
 _LEVELS: Final = {

@@ -34,7 +34,8 @@ from serving.gateway.precedence import tell_of_the_model
 from serving.gateway.security import Security
 from serving.gateway.server_timing import NAME, server_timing
 from serving.inflight import Inflight
-from serving.settings import GrpcImplementation, Settings
+from serving.network_settings import GrpcImplementation
+from serving.settings import Settings
 from serving.wire import proto_documents as documents
 from serving.wire import proto_fast as wire
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
-from serving.settings import CompressionLevel
+from serving.network_settings import CompressionLevel
 from serving.types import InferenceRequest, InferenceResponse, Tensor
 from tests.serving.gateway.scripted import SPEC, ScriptedEngine, message, serving
 
