@@ -6,7 +6,7 @@ All times are nanoseconds of the monotonic clock (`time.monotonic_ns`); duration
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -58,12 +58,28 @@ def shown(dims: Iterable[int]) -> str:
     return f"[{','.join(map(str, dims))}]"
 
 
+class DeadlyValues(NamedTuple):
+    """Values of inputs by which ONNX Runtime would end the process.
+
+    `divisions` are pairs of inputs: of the first the smallest integer, where the second has a -1;
+    "" is the second where the graph has its divisor from elsewhere. `lengths` are inputs that must
+    be above 0.
+    """
+
+    divisions: frozenset[tuple[str, str]] = frozenset()
+    lengths: frozenset[str] = frozenset()
+
+
+NOTHING_DEADLY: Final = DeadlyValues()
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A graph's own inputs and outputs, as its file states them; `dims` are the whole shape."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    deadly: DeadlyValues = NOTHING_DEADLY
 
 
 class RequestedOutput(NamedTuple):

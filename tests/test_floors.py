@@ -71,7 +71,7 @@ FLOORS: Final = (
     ("serving.config", "serving.wire", "serving.metrics", "serving.storage"),
     ("serving.engine.gpu_memory", "serving.engine.places"),
     ("serving.engine.base", "serving.engine.batching", "serving.engine.backends"),
-    ("serving.engine.parity",),
+    ("serving.engine.deadly_values", "serving.engine.parity"),
     ("serving.engine.acceleration",),
     (
         "serving.engine.cache",

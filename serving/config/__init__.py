@@ -22,6 +22,8 @@
     complete    resolve (before the model is opened), complete (from its graph), validate
     graph       configuration against graph
     graph_traits  what a file says of its nodes
+    deadly_values  which values of integers would end the process
+    protobuf_fields  messages without their classes
     commented   a text to start from, made from a graph
     model       ModelConfig, what the engine reads
 

@@ -153,6 +153,7 @@ def _read(proto: Proto, signature: Signature, source: Source) -> ModelConfig:
         specs(proto.output),
         _reshapes(proto.input, signature.inputs),
         _reshapes(proto.output, signature.outputs),
+        signature.deadly,
     )
 
 

@@ -16,7 +16,15 @@ from serving.config.sequences import Control, State, controls, states
 from serving.config.source import Source
 from serving.config.text import Proto
 from serving.config.warmup import WarmupSample, warmup_samples
-from serving.types import BatchPolicy, QueuePolicy, SequencePolicy, TensorSpec, TimeoutAction
+from serving.types import (
+    NOTHING_DEADLY,
+    BatchPolicy,
+    DeadlyValues,
+    QueuePolicy,
+    SequencePolicy,
+    TensorSpec,
+    TimeoutAction,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,8 @@ class ModelConfig:
     """A complete configuration: the message itself and what the engine asks of it.
 
     `dims` of `inputs` and `outputs` are what clients see, without the batch dimension. A tensor
-    that the graph takes or gives in another shape is in `input_reshapes` or `output_reshapes`.
+    that the graph takes or gives in another shape is in `input_reshapes` or `output_reshapes`;
+    what no client may send to it is `deadly`.
     """
 
     proto: Proto
@@ -58,6 +67,7 @@ class ModelConfig:
     outputs: tuple[TensorSpec, ...]
     input_reshapes: Mapping[str, Reshape] = field(default_factory=dict)
     output_reshapes: Mapping[str, Reshape] = field(default_factory=dict)
+    deadly: DeadlyValues = NOTHING_DEADLY
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from serving.config import ModelConfig
 from serving.dtypes import Datatype
 from serving.engine.batching.merge import merge_key
+from serving.engine.deadly_values import refuse_deadly
 from serving.engine.parity import numbers
 from serving.errors import InvalidArgument
 from serving.types import InferenceRequest, RequestedOutput, Tensor, TensorSpec, fits, shown
@@ -46,6 +47,8 @@ class Validator:
         # The outputs that requests have asked for, and their names.
         self._known: dict[tuple[RequestedOutput, ...], tuple[str, ...]] = {(): self._outputs}
         self._finite_only = config.reject_non_finite_inputs
+        self._deadly = config.deadly
+        self._reads_values = self._finite_only or any(config.deadly)
         self._ragged = config.ragged_inputs
         # With every dimension fixed and every input required, all valid requests can be merged.
         self._uniform = len(self._required) == len(self._inputs) and all(
@@ -62,6 +65,8 @@ class Validator:
         try:
             for tensor in inputs:
                 rows = self._check_tensor(tensor, self._inputs[tensor.name], rows)
+            if self._reads_values:
+                self._check_values(inputs)
         except InvalidArgument as error:
             raise error.labelled(request.label) from None
         key = outputs if self._uniform else merge_key(inputs, outputs, self._ragged)
@@ -114,8 +119,6 @@ class Validator:
             rows, shape = given, shape[1:]
         if shape != spec.dims and not fits(shape, spec.dims):
             raise self._wrong_shape(tensor, spec)
-        if self._finite_only and (spec.datatype.is_float or spec.datatype is Datatype.BF16):
-            self._check_finite(tensor)
         if spec.datatype is Datatype.BYTES:
             self._check_text(tensor)
         return rows
@@ -144,6 +147,13 @@ class Validator:
             f"unexpected shape for input '{tensor.name}' for model '{self._model}'. "
             f"Expected {shown(expected)}, got {shown(got)}.{note}"
         )
+
+    def _check_values(self, inputs: tuple[Tensor, ...]) -> None:
+        for tensor in inputs:
+            datatype = tensor.datatype
+            if self._finite_only and (datatype.is_float or datatype is Datatype.BF16):
+                self._check_finite(tensor)
+        refuse_deadly({tensor.name: tensor.array for tensor in inputs}, self._deadly, self._model)
 
     def _check_finite(self, tensor: Tensor) -> None:
         is_bf16 = tensor.datatype is Datatype.BF16

@@ -60,7 +60,8 @@ def warm_sizes(config: ModelConfig) -> list[int]:
 
 
 def zeros(config: ModelConfig, rows: int) -> dict[str, Array]:
-    """Inputs of `rows` rows that fit the graph; variable dimensions are 1."""
+    """Inputs of `rows` rows that fit the graph; variable dimensions are 1, as are lengths of which
+    a 0 would end the process."""
     return _inputs(config, rows, _nothing)
 
 
@@ -83,11 +84,14 @@ def telling_inputs(
 def _inputs(
     config: ModelConfig, rows: int, fill: Callable[[Datatype, tuple[int, ...]], Array]
 ) -> dict[str, Array]:
-    sent = [
-        Tensor(spec.name, spec.datatype, fill(spec.datatype, _shape(config, spec, rows)))
-        for spec in config.inputs
-        if not spec.optional
-    ]
+    sent = []
+    for spec in config.inputs:
+        if not spec.optional:
+            array = fill(spec.datatype, _shape(config, spec, rows))
+            is_length = spec.name in config.deadly.lengths
+            sent.append(
+                Tensor(spec.name, spec.datatype, np.ones_like(array) if is_length else array)
+            )
     return _hidden_zeros(config, rows) | execution(config).feed([sent])
 
 

@@ -189,6 +189,7 @@ def _described(session: Any, path: Path) -> tuple[Signature, dict[str, tuple[str
             *(_spec(node, path, optional=True) for node in optional),
         ),
         outputs=tuple(_spec(node, path) for node in session.get_outputs()),
+        deadly=traits(path).deadly,
     )
     symbols = {
         node.name: tuple(dim if isinstance(dim, str) else "" for dim in node.shape)

@@ -197,3 +197,72 @@ def test_graphs_and_weights_of_any_kind_are_read_as_onnx_reads_them() -> None:
     for case in onnx.defs.get_all_schemas()[:50]:
         node = helper.make_node(case.name, ["x"], ["y"], domain=case.domain, ints=[1, -2, 3], f=1.5)
         assert traits(written([node], ["n"])).operators == {case.name.encode()}
+
+
+def divided(*nodes: Any, kind: int = TensorProto.INT64, **constants: Any) -> Traits:
+    """Those of a graph of the integers a and b."""
+    inputs = [info("a", ["n", 2], kind), info("b", ["n", 2], kind)]
+    weights = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    made = helper.make_graph(list(nodes), "g", inputs, [info("y", [], kind)], weights)
+    return traits(bytes(helper.make_model(made).SerializeToString()))
+
+
+def node(operator: str, *inputs: str, to: str = "y", **how: Any) -> Any:
+    return helper.make_node(operator, inputs, [to], **how)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.INT64])
+def test_a_division_of_integers_of_clients_is_deadly(kind: int) -> None:
+    assert divided(node("Div", "a", "b"), kind=kind).deadly.divisions == {("a", "b")}
+    assert divided(node("Mod", "b", "a"), kind=kind).deadly.divisions == {("b", "a")}
+
+
+def test_so_it_is_of_parts_of_them_and_in_inner_graphs() -> None:
+    inner = [node("Split", "a", to="c"), node("Div", "c", "d", to="z")]
+    body = helper.make_graph(inner, "b", [], [info("z", [])])
+    nodes = [node("Gather", "b", "a", to="d"), node("If", "x", then_branch=body, else_branch=body)]
+
+    assert divided(*nodes).deadly.divisions == {("a", "b")}
+
+
+def test_by_what_the_graph_computes_it_may_be() -> None:
+    nodes = [node("Add", "b", "b", to="c"), node("Div", "a", "c")]
+
+    assert divided(*nodes).deadly.divisions == {("a", "")}
+
+
+@pytest.mark.parametrize("how", [{"value_int": -1}, {"value_ints": [3, -1]}])
+def test_a_division_by_a_constant_is_deadly_where_that_is_minus_one(how: dict[str, Any]) -> None:
+    of_list = helper.make_tensor("", TensorProto.INT64, [2], [2, -1])
+    nodes = [node("Constant", to="c", **how), node("Mod", "a", "c", fmod=0)]
+
+    assert divided(*nodes).deadly.divisions == {("a", "")}
+    nodes = [node("Constant", to="c", value=of_list), node("Div", "a", "c")]
+    assert divided(*nodes).deadly.divisions == {("a", "")}
+    assert divided(node("Div", "a", "w"), w=[2, -1]).deadly.divisions == {("a", "")}
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Div", "a", "w")],
+        [node("Constant", to="c", value_int=7), node("Mod", "a", "c")],
+        [node("Mod", "a", "b", fmod=1)],
+        [node("Div", "w", "b")],
+        [node("Add", "a", "b")],
+    ],
+)
+def test_no_other_division_is_deadly(nodes: list[Any]) -> None:
+    assert not any(divided(*nodes, w=[2, 255]).deadly)
+
+
+def test_no_division_of_other_numbers_is_deadly() -> None:
+    for kind in (TensorProto.FLOAT, TensorProto.INT16, TensorProto.UINT64):
+        assert not any(divided(node("Div", "a", "b"), kind=kind).deadly)
+
+
+def test_a_length_of_frames_is_deadly_that_a_client_sends() -> None:
+    nodes = [node("Squeeze", "a", to="c"), node("STFT", "s", "t", "", "c")]
+
+    assert divided(*nodes).deadly.lengths == {"a"}
+    assert not any(divided(node("STFT", "s", "a", "b")).deadly)

@@ -170,3 +170,115 @@ def in_8_bits(name: str) -> list[Any]:
         helper.make_node("QuantizeLinear", [name, "scale"], [f"{name} as integers"]),
         helper.make_node("DequantizeLinear", [f"{name} as integers", "scale"], [f"{name} 8"]),
     ]
+
+
+ASKED = """
+import asyncio, json, sys
+from pathlib import Path
+import numpy as np
+from serving.dtypes import Datatype
+from serving.engine.embedded import EmbeddedEngine
+from serving.errors import ServingError
+from serving.settings import Settings
+from serving.types import InferenceRequest, Tensor
+
+async def main(repository, requests):
+    engine = EmbeddedEngine(Settings(model_repository=(repository,)))
+    await engine.start()
+    for values in requests:
+        tensors = [Tensor(name, Datatype.INT64, np.array(value)) for name, value in values.items()]
+        try:
+            response = await engine.infer(InferenceRequest("m", tuple(tensors)))
+            print(response.outputs[0].array.tolist())
+        except ServingError as error:
+            print(error.code.name, error.message)
+    await engine.close()
+
+asyncio.run(main(Path(sys.argv[1]), json.loads(sys.argv[2])))
+"""
+SMALLEST = -(2**63)
+
+
+def asked(
+    folder: Path, nodes: list[Any], inputs: dict[str, list[Any]], *requests: dict[str, Any]
+) -> list[str]:
+    """What a server's engine says to these integers, line by line."""
+    tensors = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, dims)
+        for name, dims in inputs.items()
+    ]
+    one = numpy_helper.from_array(np.ones((1, 16, 1), np.float32), "signal")
+    result = [onnx.ValueInfoProto(name="y")]  # of a type that the runtime finds out
+    graph = helper.make_graph(nodes, "graph", tensors, result, [one])
+    opsets = [helper.make_opsetid("", 17)]
+    (folder / "m" / "1").mkdir(parents=True)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    onnx.save(model, folder / "m" / "1" / "model.onnx")
+    ended = subprocess.run(
+        [sys.executable, "-c", ASKED, str(folder), json.dumps(requests)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize(("operator", "quotients"), [("Div", [-3, 2]), ("Mod", [-1, 1])])
+def test_the_smallest_integer_is_not_divided_by_minus_one(
+    tmp_path: Path, operator: str, quotients: list[int]
+) -> None:
+    told = asked(
+        tmp_path,
+        [helper.make_node(operator, ["a", "b"], ["y"])],
+        {"a": ["rows", 2], "b": ["rows", 2]},
+        {"a": [[7, SMALLEST]], "b": [[-2, -1]]},
+        {"a": [[7, 7]], "b": [[-2, 3]]},
+        {"a": [[9, -9]], "b": [[-1, -1]]},
+        {"a": [[SMALLEST, 0]], "b": [[1, 1]]},
+    )
+
+    refused, plain, by_minus_one, smallest = told
+    assert refused == (
+        f"INVALID_ARGUMENT [request id: <id_unknown>] input 'a' for model 'm' must not hold "
+        f"{SMALLEST} where input 'b', by which it is divided, holds -1: the quotient is no integer "
+        "of as many bits"
+    )
+    assert json.loads(plain) == [quotients]
+    assert json.loads(by_minus_one) == [[-9, 9] if operator == "Div" else [0, 0]]
+    assert json.loads(smallest) == [[SMALLEST if operator == "Div" else 0, 0]]
+
+
+def test_nor_is_it_where_the_graph_has_the_divisor_from_elsewhere(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Neg", ["b"], ["divisor"]),
+        helper.make_node("Div", ["a", "divisor"], ["y"]),
+    ]
+
+    refused, plain = asked(
+        tmp_path,
+        nodes,
+        {"a": ["rows", 1], "b": ["rows", 1]},
+        {"a": [[SMALLEST]], "b": [[1]]},
+        {"a": [[9]], "b": [[1]]},
+    )
+
+    assert f"input 'a' for model 'm' must not hold {SMALLEST}, which the model divides" in refused
+    assert plain == "[[-9]]"
+
+
+def test_frames_of_a_signal_have_a_length(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["step"], value_int=2),
+        helper.make_node("STFT", ["signal", "step", "", "length"], ["spectrum"]),
+        helper.make_node("Shape", ["spectrum"], ["y"]),
+    ]
+
+    told = asked(tmp_path, nodes, {"length": []}, {"length": [0]}, {"length": [4]})
+
+    assert told == [
+        "INVALID_ARGUMENT [request id: <id_unknown>] input 'length' for model 'm' must be above 0, "
+        "as it is the length of a frame; got 0",
+        "[1, 7, 3, 2]",
+    ]
