@@ -88,9 +88,8 @@ def _request(schema: str, example: Any, is_required: bool = True) -> dict[str, A
 
 _DONE: Final = {"description": "Done; the body is empty."}
 
-_UNWELL: Final[Responses] = {**_ANY, 400: {"description": "No."}}
-LIVE: Final = _answer("Yes.", "Live", {"live": True}, _UNWELL)
-READY: Final = _answer("Yes.", "Ready", {"ready": True}, _UNWELL)
+LIVE: Final = _answer("Yes.", "Live", {"live": True}, _ANY)
+READY: Final = _answer("Yes.", "Ready", {"ready": True}, {**_ANY, 400: {"description": "No."}})
 MODEL_READY: Final = _answer(
     "Yes.",
     "ModelReady",

@@ -1,4 +1,7 @@
-"""Where the server is in its life: live, ready and draining are three different things."""
+"""Where the server is in its life: starting, ready and draining are three different things.
+
+Live it is in all of them: whoever gets an answer knows.
+"""
 
 import asyncio
 
@@ -25,10 +28,6 @@ class Lifecycle:
         """From now on, new requests are not welcome."""
         self.draining = True
         self._announce()
-
-    async def live(self) -> bool:
-        """Always, also while models load or requests drain: whoever gets an answer knows."""
-        return True
 
     async def ready(self) -> bool:
         """True while new requests are welcome: models answer and the server is not stopping."""

@@ -5,7 +5,6 @@ are taken, and where REST asks for certificates.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -34,23 +33,19 @@ def metrics_app(engine: Engine, lifecycle: Lifecycle, settings: MetricsSettings)
         servers = server_metrics.render(await engine.servers())
         return Response(page.content() + servers, media_type=CONTENT_TYPE)
 
+    # As REST answers to the same questions.
+    async def live(_: Request) -> Response:
+        return Response(documents.LIVE, media_type="application/json")
+
+    async def ready(_: Request) -> Response:
+        if await lifecycle.ready():
+            return Response(documents.READY, media_type="application/json")
+        return Response(status_code=HTTPStatus.BAD_REQUEST)
+
     return Starlette(
         routes=[
             Route("/metrics", metrics, methods=["GET"]),
-            Route("/v2/health/live", _health(lifecycle.live, documents.LIVE), methods=["GET"]),
-            Route("/v2/health/ready", _health(lifecycle.ready, documents.READY), methods=["GET"]),
+            Route("/v2/health/live", live, methods=["GET"]),
+            Route("/v2/health/ready", ready, methods=["GET"]),
         ]
     )
-
-
-def _health(
-    healthy: Callable[[], Awaitable[bool]], document: bytes
-) -> Callable[[Request], Awaitable[Response]]:
-    """The answer that REST gives to the same question."""
-
-    async def health(_: Request) -> Response:
-        if await healthy():
-            return Response(document, media_type="application/json")
-        return Response(status_code=HTTPStatus.BAD_REQUEST)
-
-    return health

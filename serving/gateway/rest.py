@@ -51,19 +51,21 @@ def create_router(
 def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
     """The status says it to Triton's clients, the body to KServe's, which read nothing else.
 
-    A server that is not well says so without a body, as Triton does.
+    A server that is not ready says so without a body, as Triton does.
     """
     health: dict[str, Any] = {"tags": ["health"], "response_class": Response}
 
     @router.get("/health/live", responses=examples.LIVE, **health)
     async def live() -> Response:
         """200 while the process answers."""
-        return json(documents.LIVE) if await lifecycle.live() else _unwell()
+        return json(documents.LIVE)
 
     @router.get("/health/ready", responses=examples.READY, **health)
     async def ready() -> Response:
         """200 while every model answers and the server is not stopping."""
-        return json(documents.READY) if await lifecycle.ready() else _unwell()
+        if await lifecycle.ready():
+            return json(documents.READY)
+        return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     @for_model(router, "GET", "/ready", responses=examples.MODEL_READY, **health)
     async def model_ready(_: Request, model: str, version: str) -> Response:
@@ -72,10 +74,6 @@ def _health(router: APIRouter, lifecycle: Lifecycle) -> None:
             return json(documents.model_ready(model))
         reason = documents.error("Model version not ready")
         return Response(reason, HTTPStatus.BAD_REQUEST, media_type="application/json")
-
-
-def _unwell() -> Response:
-    return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
 def _metadata(router: APIRouter, engine: Engine, extensions: Extensions) -> None:

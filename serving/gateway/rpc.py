@@ -66,7 +66,7 @@ class InferenceService:
         }
 
     async def _server_live(self, _: Message, __: Context) -> Message:
-        return service_pb2.ServerLiveResponse(live=await self._lifecycle.live())
+        return service_pb2.ServerLiveResponse(live=True)
 
     async def _server_ready(self, _: Message, __: Context) -> Message:
         return service_pb2.ServerReadyResponse(ready=await self._lifecycle.ready())
