@@ -124,7 +124,7 @@ def fit(
     counts."""
     device = torch.device(config.device)
     model, optimizer, history = progress.model, progress.optimizer, progress.history
-    samples = dataset if config.patience is None else validation.held_out(dataset, task)
+    samples = dataset if config.patience is None else validation.held_out(dataset)
     train_x, train_y = _tensors(samples.train_x, samples.train_y, device)  # raw, (N, ...)
     held_out = _tensors(samples.test_x, samples.test_y, device)
     test = _tensors(dataset.test_x, dataset.test_y, device)

@@ -38,7 +38,6 @@ Reduction: TypeAlias = Literal["mean", "sum"]
 
 
 class Task(ABC):
-    in_time = False  # whether samples that follow each other overlap
     part = ""  # of the network, that is its result; the whole without
 
     def outputs(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -128,8 +127,6 @@ class Reconstruction(Task):
 class Forecast(Task):
     """Inputs (B, T, V) and targets (B, H, V) are in the series' own units, outputs normalised."""
 
-    in_time = True
-
     def __init__(self, normalisation: Normalisation) -> None:
         self._normalise = Normalise(normalisation)
 
@@ -151,8 +148,6 @@ class Forecast(Task):
 
 class Language(Task):
     """Targets are the numbers of the tokens that follow, (B, T)."""
-
-    in_time = True
 
     def loss(
         self, outputs: Tensor, y: Tensor, smoothing: float = 0.0, reduction: Reduction = "mean"

@@ -12,22 +12,27 @@ import numpy as np
 from training.curve import Epoch
 from training.data.dataset import Dataset
 from training.errors import ConfigError
-from training.tasks import Task
 
 SHARE = 0.1  # of the training samples
 
 
-def held_out(dataset: Dataset, task: Task) -> Dataset:
+def held_out(dataset: Dataset) -> Dataset:
     """The training samples alone, a tenth of them in the place of the test set.
 
-    The same tenth for every seed, at random; where samples overlap in time, the last one. Raises
-    ConfigError where there are too few samples."""
-    samples = len(dataset.train_x)
-    order = np.arange(samples) if task.in_time else np.random.default_rng(0).permutation(samples)
+    The same tenth for every seed, at random; where samples overlap in time, the last one, and those
+    before it that share a part with it are left out. Raises ConfigError where there are too few
+    samples."""
+    samples, overlap = len(dataset.train_x), dataset.overlap
+    order = np.arange(samples) if overlap else np.random.default_rng(0).permutation(samples)
     kept = samples - round(SHARE * samples)
     if kept == samples:
         raise ConfigError(f"of {samples} training samples none can be held out")
-    train, held = np.sort(order[:kept]), np.sort(order[kept:])
+    if kept <= overlap:
+        raise ConfigError(
+            f"of {samples} training samples none is left that shares nothing with the tenth that "
+            "is held out"
+        )
+    train, held = np.sort(order[: kept - overlap]), np.sort(order[kept:])
     return replace(
         dataset,
         train_x=dataset.train_x[train],

@@ -57,7 +57,7 @@ class Search:
         self._config = loop.on_device(config)
         known = RECIPES[recipe]
         self._task = tasks.make(known.task, dataset.normalisation)
-        self._held_out = validation.held_out(dataset, self._task)
+        self._held_out = validation.held_out(dataset)
         _claim(folder)
         identity = {
             "recipe": recipe,

@@ -31,6 +31,8 @@ class Dataset:
     normalisation: Normalisation
     columns: tuple[str, ...] = ()
     tokenizer: str = ""  # what made the inputs of texts, as `tokenizer.json` has it
+    # How many training samples before one have a part in common with it, where they follow in time.
+    overlap: int = 0
     # Further sets, inputs and targets, that are scored at the end and never trained on.
     probes: Mapping[str, tuple[Array, Array]] = dataclasses.field(default_factory=dict)
 

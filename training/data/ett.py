@@ -21,6 +21,7 @@ FILE = RemoteFile(
 )
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 PAST, FUTURE = 96, 24  # hours
+OVERLAP = PAST + FUTURE - 1  # windows before one that share an hour with it
 # The usual split: 12 months to train, 4 to validate, which we leave alone, and 4 to test.
 TRAIN, VALIDATION, TEST = 8640, 2880, 2880  # hours
 
@@ -46,6 +47,7 @@ def load(data_dir: Path | None = None) -> Dataset:
             scale=1.0, mean=tuple(mean.tolist()), std=tuple(deviation.tolist()), axis=2
         ),
         columns=COLUMNS,
+        overlap=OVERLAP,
     )
 
 

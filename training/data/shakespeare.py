@@ -1,6 +1,7 @@
 """Tiny Shakespeare: 1.1 million characters of the plays, to learn what comes next."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ FILE = RemoteFile(
 HELD_OUT = 0.1  # the end of the text, as everybody has it
 LENGTH = 128  # characters of a window
 STRIDE = 64  # from one training window to the next: each character is met at two places of them
+OVERLAP = LENGTH // STRIDE  # windows before one that share a character with it, or with its targets
 
 Ids = npt.NDArray[np.int64]
 
@@ -35,7 +37,7 @@ def load(data_dir: Path | None = None) -> Dataset:
     ids = np.array(tokenizer.encode(text).ids, np.int64)
     train, test = split(ids)
     parts = windows(train, STRIDE), windows(test, LENGTH)
-    return tokens.dataset("tiny-shakespeare", *parts, tokenizer)
+    return replace(tokens.dataset("tiny-shakespeare", *parts, tokenizer), overlap=OVERLAP)
 
 
 def characters(text: Iterable[str]) -> Tokenizer:
