@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from serving import heap
@@ -33,4 +34,20 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main)
+        runner.run(_without_waiting(main))
+
+
+async def _without_waiting(main: Coroutine[Any, Any, None]) -> None:
+    """`main`, whose threads the loop does not wait for as it closes.
+
+    One may look at a store that does not answer; whoever ends the process leaves it behind
+    (`threads.leave`)."""
+    loop = asyncio.get_running_loop()
+    pool = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(pool)
+    try:
+        await main
+    finally:
+        pool.shutdown(wait=False)
+        # For the tasks that are cancelled now, and have something to put away.
+        loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
