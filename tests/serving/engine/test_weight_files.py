@@ -67,6 +67,12 @@ def test_what_the_runtime_takes_for_something_else_than_a_file_is_refused(
         weight_files.check(folder / "model.onnx", [place])
 
 
+def test_an_absolute_place_is_refused_wherever_it_is(folder: Path) -> None:
+    """It would be another one once the version is copied."""
+    with pytest.raises(LoadFailed, match="save the model with its weights beside it"):
+        weight_files.check(folder / "model.onnx", [bytes(folder / "weights")])
+
+
 @pytest.mark.parametrize("location", ["weights", "deep/weights", "./weights", "near"])
 def test_a_place_inside_of_the_folder_is_read(folder: Path, location: str) -> None:
     weighed(location, folder / "model.onnx")
