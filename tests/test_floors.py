@@ -63,6 +63,7 @@ FLOORS: Final = (
     (
         "serving.event_loop",
         "serving.logs",
+        "serving.metric_text",
         "serving.open_files",
         "serving.server_metrics",
         "serving.tracing",
