@@ -6,7 +6,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -15,7 +15,7 @@ from typing import Final
 from serving.bench.client import worker
 from serving.bench.client.histogram import COARSE, Histogram
 from serving.bench.client.tally import Tally
-from serving.bench.client.worker import Go, Job, Prepare, Progress, Quit, Ready, Stop
+from serving.bench.client.worker import INTERRUPTS, Go, Job, Prepare, Progress, Ready, Stop
 from serving.bench.plan import Step
 
 _LEAD: Final = 50_000_000  # ns from the word to the start: all processes have heard it by then
@@ -140,24 +140,25 @@ def fleet(job: Job, processes: int) -> Iterator[Fleet]:
                 members.append((process, ours))
         yield Fleet(members)
     finally:
-        for process, pipe in members:
-            with suppress(OSError):
-                pipe.send(Quit())
+        # Which ends each of them, also one that waits for what it says to be heard.
+        for _, pipe in members:
+            pipe.close()
+        for process, _ in members:
             process.join(_END)
             if process.is_alive():
                 process.kill()
                 process.join()
-            pipe.close()
 
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start in the block ignore Ctrl-C from their first moment on."""
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes that start in the block ignore Ctrl-C and SIGTERM from their first moment on."""
+    heard = [signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, heard)
+        for number, handler in zip(INTERRUPTS, heard, strict=True):
+            signal.signal(number, handler)
 
 
 def _marks(step: Step, watch: Watch, begin: float) -> deque[tuple[float, Callable[[], None]]]:

@@ -1,8 +1,8 @@
 """A process that sends requests: does its share of each step that it is told of.
 
 What it is told, through a pipe: `Prepare`, then `Go`, for each step; `Stop` ends a step
-early; `Quit`, or the end of the pipe, ends the process. What it says: `Ready`, `Progress` several
-times a second, and the step's `Tally`.
+early; the end of the pipe ends the process. What it says: `Ready`, `Progress` several times a
+second, and the step's `Tally`.
 """
 
 import asyncio
@@ -29,6 +29,8 @@ from serving.bench.plan import Protocol, Step, Target
 from serving.types import Array
 
 _PROGRESS: Final = 0.25  # seconds
+_UNHEARD: Final = (BrokenPipeError, ConnectionResetError)  # nobody is there any more
+INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,6 @@ class Stop:
     """End the step now."""
 
 
-class Quit:
-    """End the process."""
-
-
 class Ready:
     """As many connections as can be are there."""
 
@@ -87,9 +85,11 @@ class Progress:
 
 def main(pipe: Connection, job: Job) -> None:
     """Do as told until there is nobody who tells."""
-    # Ctrl-C reaches the whole group of processes; the first of them decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner, suppress(BrokenPipeError):
+    # Ctrl-C, and what `timeout` ends a command by, reach the whole group of processes; the first of
+    # them decides what becomes of it.
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner, suppress(*_UNHEARD):
         runner.run(_Worker(pipe, job).run())
 
 
@@ -109,6 +109,7 @@ class _Worker:
         # Of all steps: sequences go on from one to the next.
         self._supply = job.supply()
         self._load: loads.Load | None = None
+        self._is_stopped = False
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -132,14 +133,16 @@ class _Worker:
             try:
                 order = self._pipe.recv()
             except (EOFError, OSError):
-                order = Quit()
+                order = None
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._take, order)
-            if isinstance(order, Quit):
+            if order is None:
                 return
 
     def _take(self, order: object) -> None:
-        if isinstance(order, Stop | Quit) and self._load:
+        # A step may be stopped between the word to begin and its first request.
+        self._is_stopped = isinstance(order, Stop | None)
+        if self._is_stopped and self._load:
             self._load.stop()
         if not isinstance(order, Stop):
             self._orders.put_nowait(order)
@@ -161,7 +164,10 @@ class _Worker:
             for aside in (self._tell(load), loads.watch_lag(load.recorder), _measure_cpu(load))
         ]
         try:
-            load.begin_at_start()
+            if self._is_stopped:
+                load.stop()
+            else:
+                load.begin_at_start()
             await load.done.wait()
         finally:
             load.close()
@@ -171,12 +177,13 @@ class _Worker:
         self._pipe.send(load.finish())
 
     async def _tell(self, load: loads.Load) -> None:
-        while True:
-            await asyncio.sleep(_PROGRESS)
-            recorder = load.recorder
-            recent = recorder.take_recent()
-            tally: Tally = recorder.tally
-            self._pipe.send(Progress(tally.answered, tally.failed, load.under_way, recent))
+        with suppress(*_UNHEARD):
+            while True:
+                await asyncio.sleep(_PROGRESS)
+                recorder = load.recorder
+                recent = recorder.take_recent()
+                tally: Tally = recorder.tally
+                self._pipe.send(Progress(tally.answered, tally.failed, load.under_way, recent))
 
 
 def _end_if_broken(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
