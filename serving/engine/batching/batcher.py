@@ -113,8 +113,11 @@ class Batcher(Generic[T, R, S]):
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue."""
-        return len(self._queue)
+        """Requests that do not run yet, in the queue or set aside."""
+        aside = self._aside
+        if aside is None or aside.started:
+            return len(self._queue)
+        return len(self._queue) + len(aside.entries)
 
     @property
     def wait(self) -> int:
@@ -240,7 +243,7 @@ class Batcher(Generic[T, R, S]):
     def _stop_unwanted(self, stop: Callable[[S], object]) -> None:
         """End the executions of which nobody waits for any result."""
         for flight in self._flights:
-            if not flight.is_stopped and all(each.item.future.done() for each in flight.entries):
+            if not flight.is_stopped and flight.is_unwanted:
                 # Once it has ended, its slot may be at the batch that was set aside.
                 with self._ending:
                     if not flight.ended:
@@ -361,9 +364,14 @@ class Batcher(Generic[T, R, S]):
             # The traceback of a failure leads here, and would keep itself and the batch's tensors.
             del outcome
 
-    def _attempt(self, flight: Flight[T, R, S]) -> Executed[R] | BaseException:
+    def _attempt(self, flight: Flight[T, R, S]) -> Executed[R] | BaseException | None:
+        """What a batch comes to; None where it is not run, as nobody waits for it any more."""
         batch = flight.batch
         flight.started = self._clock()
+        # A sequence has to go on from every step that was taken.
+        if not batch.steps and flight.is_unwanted:
+            flight.ended = flight.started
+            return None
         try:
             executed = self._execute(batch)
             if len(executed.results) != len(batch.items):
@@ -376,7 +384,7 @@ class Batcher(Generic[T, R, S]):
             with self._ending:
                 flight.ended = self._clock()
 
-    def _land(self, flight: Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
+    def _land(self, flight: Flight[T, R, S], outcome: Executed[R] | BaseException | None) -> None:
         """Hand out what a batch came to, back on the loop's thread."""
         self._flights.remove(flight)
         if self._aside is not None:
@@ -389,7 +397,11 @@ class Batcher(Generic[T, R, S]):
         self._pump()
         self._conclude(flight, outcome)
 
-    def _conclude(self, flight: Flight[T, R, S], outcome: Executed[R] | BaseException) -> None:
+    def _conclude(
+        self, flight: Flight[T, R, S], outcome: Executed[R] | BaseException | None
+    ) -> None:
+        if outcome is None:
+            return
         if isinstance(outcome, BaseException):
             if flight.is_stopped:
                 report = _report_stopped(flight)

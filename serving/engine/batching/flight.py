@@ -38,3 +38,8 @@ class Flight(Struct, Generic[T, R, S], eq=False):
     started: int = 0
     ended: int = 0
     is_stopped: bool = False
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether nobody waits for any of its results; for any thread."""
+        return all(entry.item.future.done() for entry in self.entries)

@@ -1,10 +1,13 @@
 """Executions that nobody waits for any more do not go on to their end."""
 
+import threading
+import time
 from typing import Any
 
 import pytest
 
 from serving.engine.batching.batch import BatchReport
+from serving.engine.batching.entries import Step
 from serving.errors import Internal
 from tests.serving.engine.batching.driving import Model, batching, results, submit, turns
 from tests.serving.engine.batching.policies import policy
@@ -78,6 +81,33 @@ async def test_those_who_leave_the_queue_stop_nothing() -> None:
         model.release()
         assert await results(running) == [100]
     assert model.stopped == []
+
+
+class HeldThread:
+    """A clock that keeps other threads from reading it until the test releases them."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def __call__(self) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            assert self.release.wait(timeout=30)
+        return time.monotonic_ns()
+
+
+@pytest.mark.parametrize("step", [None, Step("a", start=True, end=False)], ids=["alone", "step"])
+async def test_what_nobody_wants_is_not_begun_unless_a_sequence_goes_on_from_it(
+    step: Step | None,
+) -> None:
+    model, clock = Model(), HeldThread()
+    async with batching(model, policy(), clock=clock) as batcher:
+        task = submit(batcher, 0, step=step)
+        while not batcher.running:
+            await turns()
+        task.cancel()
+        await turns()
+        clock.release.set()
+    assert model.batches == ([] if step is None else [[0]])
 
 
 async def test_an_execution_that_fails_is_a_failure_where_somebody_waits() -> None:

@@ -11,7 +11,7 @@ import pytest
 from serving.engine.batching.arrivals import ArrivalQueue
 from serving.engine.batching.batch import BatchReport
 from serving.engine.batching.forecast import Forecast
-from serving.errors import Internal, Overloaded
+from serving.errors import Code, Internal, Overloaded
 from serving.types import BatchPolicy, Timing
 from tests.serving.engine.batching.driving import (
     MS,
@@ -38,8 +38,8 @@ async def setting_aside(
     forecast = Forecast()
     if lasts:
         forecast.learn(1, lasts)
-    rest = {"queue": queue, "is_full": queue.is_full, "forecast": forecast} | rest
-    async with batching(model, policy, **rest) as batcher:
+    given = {"queue": queue, "is_full": queue.is_full, "forecast": forecast} | rest
+    async with batching(model, policy, **given) as batcher:
         first = submit(batcher, 0)
         assert await model.arrival() == [0]
         yield batcher, first
@@ -58,11 +58,28 @@ async def test_a_full_batch_leaves_the_queue_and_runs_next() -> None:
     async with setting_aside(model) as (batcher, _):
         tasks = [submit(batcher, item) for item in (1, 2)]
         await turns()
-        assert (batcher.waiting, batcher.running) == (0, 1)
+        assert batcher.running == 1
         assert model.batches == [[0]]
+        # It would make room in the queue for the one that comes.
+        tasks[0].cancel()
+        later = submit(batcher, 3)
+        await turns()
         model.open()
-        assert await results(*tasks) == [101, 102]
-    assert model.batches == [[0], [1, 2]]
+        assert await results(tasks[1], later) == [102, 103]
+    assert model.batches == [[0], [1, 2], [3]]
+
+
+async def test_what_is_set_aside_counts_as_waiting_until_it_begins() -> None:
+    model = Model()
+    async with setting_aside(model) as (batcher, _):
+        tasks = [submit(batcher, item) for item in (1, 2, 3)]
+        await turns()
+        assert batcher.waiting == 3
+        model.release()
+        hold_loop_until_the_second_begins(model)
+        assert batcher.waiting == 1
+        model.open()
+        await results(*tasks)
 
 
 async def test_it_begins_without_a_turn_of_the_loop() -> None:
@@ -81,7 +98,6 @@ async def test_one_is_set_aside_and_what_comes_later_waits_in_its_order() -> Non
     async with setting_aside(model) as (batcher, _):
         tasks = [submit(batcher, item) for item in range(1, 8)]
         await turns()
-        assert batcher.waiting == 5
         model.open()
         assert await results(*tasks) == [item + 100 for item in range(1, 8)]
     assert model.batches == [[0], [1, 2], [3, 4], [5, 6], [7]]
@@ -92,10 +108,8 @@ async def test_a_batch_that_may_grow_stays_in_the_queue() -> None:
     async with setting_aside(model) as (batcher, _):
         tasks = [submit(batcher, 1, key="a"), submit(batcher, 2, key="b")]
         await turns()
-        assert batcher.waiting == 2
         tasks.append(submit(batcher, 3, key="a"))
         await turns()
-        assert batcher.waiting == 1
         model.open()
         await results(*tasks)
     assert model.batches == [[0], [1, 3], [2]]
@@ -107,9 +121,12 @@ async def test_nothing_is_set_aside_behind_a_batch_that_may_take_long(lasts: int
     async with setting_aside(model, lasts=lasts) as (batcher, _):
         tasks = [submit(batcher, item) for item in (1, 2)]
         await turns()
-        assert batcher.waiting == 2
+        tasks[0].cancel()
+        later = submit(batcher, 3)
+        await turns()
         model.open()
-        assert await results(*tasks) == [101, 102]
+        assert await results(tasks[1], later) == [102, 103]
+    assert model.batches == [[0], [2, 3]]
 
 
 async def test_of_several_slots_whichever_is_free_first_takes_the_next_batch() -> None:
@@ -119,9 +136,12 @@ async def test_of_several_slots_whichever_is_free_first_takes_the_next_batch() -
         await model.arrival()
         tasks = [submit(batcher, item) for item in (2, 3)]
         await turns()
-        assert (batcher.waiting, batcher.running) == (2, 2)
+        tasks[0].cancel()
+        later = submit(batcher, 4)
+        await turns()
         model.open()
-        assert await results(second, *tasks) == [101, 102, 103]
+        assert await results(second, tasks[1], later) == [101, 103, 104]
+    assert model.batches == [[0], [1], [3, 4]]
 
 
 async def test_what_was_set_aside_is_answered_before_the_batcher_closes() -> None:
@@ -190,6 +210,23 @@ async def test_who_would_be_too_late_behind_it_is_refused() -> None:
             await late
         model.open()
         await results(punctual, *tasks)
+
+
+async def test_what_was_set_aside_is_not_run_once_nobody_wants_it() -> None:
+    model, reports, drops = Model(), list[BatchReport](), list[Code]()
+    hooks: dict[str, Any] = {"on_batch": reports.append, "on_drop": drops.append}
+    async with setting_aside(model, **hooks) as (batcher, first):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        for task in tasks:
+            task.cancel()
+        later = submit(batcher, 3)
+        await turns()
+        model.open()
+        assert await results(first, later) == [100, 103]
+    assert model.batches == [[0], [3]]
+    assert [report.rows for report in reports] == [1, 1]
+    assert drops == [Code.CANCELLED] * 2
 
 
 async def test_what_nobody_wants_is_stopped_and_what_was_set_aside_is_not() -> None:
