@@ -161,8 +161,9 @@ class TritonEngine:
                         if response.outputs:
                             last = response
                             yield response
-            if last is not None:
-                await self._answered(request, last, began)
+            # What cannot be told now is no reason to fail.
+            with suppress(ServingError):
+                await self._answered(request, last or await self._nothing(request), began)
 
     async def index(self, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Every model of a server's repositories."""
@@ -224,6 +225,11 @@ class TritonEngine:
         except (asyncio.CancelledError, GeneratorExit):
             self._counting.failed(request, Code.CANCELLED, time.monotonic_ns() - began)
             raise
+
+    async def _nothing(self, request: InferenceRequest) -> InferenceResponse:
+        """In the place of responses where there were none: Triton's end names no version."""
+        found = await self._descriptions.metadata(request.model, request.version)
+        return InferenceResponse(request.model, found.version, ())
 
     async def _answered(
         self, request: InferenceRequest, response: InferenceResponse, began: int

@@ -328,6 +328,10 @@ async def test_a_decoupled_model_may_give_nothing() -> None:
 
     async with asking(ScriptedEngine(("m",), m=nothing)) as asked:
         assert [one async for one in asked.engine.stream(request("a"))] == []
+        # It was answered all the same, by the version that the server chose.
+        [counted] = await asked.engine.counted()
+    assert (counted.model, counted.version) == ("m", "1")
+    assert (counted.success.count, counted.inference_count, counted.execution_count) == (1, 1, 1)
 
 
 async def test_an_error_behind_responses_is_told_once_and_asked_of_nobody_else() -> None:
