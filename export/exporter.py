@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import onnx
 import torch
-from google.protobuf.message import Message
+from google.protobuf.message import EncodeError, Message
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from export import protobuf_limit
 from export.errors import ConversionFailed
 
 # A line of somebody's code, as tracebacks have it.
@@ -31,6 +32,7 @@ def convert(
 ) -> onnx.ModelProto:
     """The graph, without the exporter's notes. ConversionFailed says of what is `called` so why
     there is none."""
+    check_size(module, called)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -50,6 +52,34 @@ def convert(
     model = program.model_proto  # made anew each time that it is asked for
     _strip(model)
     return model
+
+
+def check_size(module: nn.Module, called: str) -> None:
+    """ConversionFailed where the weights would not fit into one file, before minutes are spent."""
+    # Sparse tensors do not tell, and are no weights that the exporter takes.
+    held = (*module.parameters(), *module.buffers())
+    size = sum(tensor.nbytes for tensor in held if tensor.layout is torch.strided)
+    if size > protobuf_limit.BYTES:
+        raise _too_large(called, f"its weights of {protobuf_limit.of(size)}")
+
+
+def serialised(model: onnx.ModelProto, called: str) -> bytes:
+    """The bytes of the file, the same ones for the same graph."""
+    try:
+        made = bytes(model.SerializeToString(deterministic=True))
+    except (EncodeError, ValueError) as error:
+        raise _too_large(called, "its graph is more than one ONNX file can hold") from error
+    if len(made) > protobuf_limit.BYTES:  # some releases write what none reads
+        raise _too_large(called, f"its graph of {protobuf_limit.of(len(made))}")
+    return made
+
+
+def _too_large(called: str, why: str) -> ConversionFailed:
+    return ConversionFailed(
+        f"{called}: {why}: have its weights in half precision, or export it by "
+        "torch.onnx.export(..., external_data=True), which puts them beside the graph, and publish "
+        "that by penstock import"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 import onnx
 from google.protobuf.message import DecodeError, Message
 
+from export import protobuf_limit
 from export.errors import FileRefused
 from serving import passport
 
@@ -31,12 +32,27 @@ def take(source: Path, folder: Path) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     Returns the model, whose external weights are left in their files, and the names of all files.
     Raises FileRefused.
     """
+    _check_size(source)
     _copy(source, folder / MODEL, follow=True)  # a link that somebody named is meant
     model = _parse(folder / MODEL, source)
     locations = sorted({_checked(location, source) for location in _locations(model)})
     for location in locations:
         _copy(source.parent / location, folder / location, follow=False)
     return model, (MODEL, *locations)
+
+
+def _check_size(source: Path) -> None:
+    """What protobuf cannot read is not copied first."""
+    try:
+        size = source.stat().st_size
+    except OSError:  # which the copy tells
+        return
+    if size > protobuf_limit.BYTES:
+        raise FileRefused(
+            f"{source}: {protobuf_limit.of(size)}: save the model with its weights beside it, by "
+            "onnx.save(..., save_as_external_data=True) or torch.onnx.export(..., "
+            "external_data=True), and import that"
+        )
 
 
 def _parse(path: Path, source: Path) -> onnx.ModelProto:

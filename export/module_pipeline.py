@@ -63,6 +63,7 @@ def export_module(job: ModuleJob, on_step: Callable[[str], None] = lambda _: Non
     module = torch_module.build(job.reference)
     if job.weights:
         torch_module.load_weights(module, job.weights)
+    exporter.check_size(module, job.reference)
     reference = torch_module.runner(module, job.outputs)
     feeds, _ = generated.feeds(job.sample, job.inputs, max(PARITY_ROWS, count), reference)
 
@@ -167,7 +168,7 @@ def to_onnx(
             job.reference,
         )
         _free(model.graph, varying)
-        return bytes(model.SerializeToString(deterministic=True))
+        return exporter.serialised(model, job.reference)
 
     try:
         return convert(module)

@@ -203,6 +203,17 @@ def test_a_copy_that_the_disk_has_no_room_for_is_no_fault_of_the_file(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_file_that_is_too_large_to_be_read_is_not_copied_first(
+    tmp_path: Path, take: Take
+) -> None:
+    source = written(tmp_path / "source", linear())
+    with source.open("r+b") as file:
+        file.truncate(2**31)  # of which the file system keeps nothing
+
+    with pytest.raises(FileRefused, match=r"made\.onnx: 2\.15 GB are more than one .* beside it"):
+        take(source)
+
+
 def test_a_second_copy_that_the_disk_has_no_room_for_is_told_in_a_sentence(
     tmp_path: Path, take: Take
 ) -> None:

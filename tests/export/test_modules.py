@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from safetensors.torch import save_file
 from torch import nn
 
-from export import exporter, generated, module_pipeline, torch_module
+from export import exporter, generated, module_pipeline, protobuf_limit, torch_module
 from export.command import export
 from export.errors import ConversionFailed, ModuleRefused, ParityRefused
 from export.job import ModuleJob
@@ -117,6 +117,16 @@ class Counting(nn.Module):
     def forward(self, x):
         self.count += 1
         return x + self.count
+
+class Vast(nn.Module):
+    """2.4 GB by its shape, of a few bytes of memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.zeros(1).expand(600_000_000))
+
+    def forward(self, x):
+        return x + self.table[-1]
 
 class Branching(nn.Module):
     def forward(self, x):
@@ -260,6 +270,32 @@ def test_a_full_disk_is_told_in_a_sentence(
             module_pipeline.export_module(job("Pair", weights=Path("w.pt")))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_weights_that_no_file_can_hold_are_refused_before_they_are_converted(here: Path) -> None:
+    steps: list[str] = []
+
+    with pytest.raises(ConversionFailed) as refused:
+        module_pipeline.export_module(job("Vast"), steps.append)
+
+    assert str(refused.value) == (
+        "mine.nets:Vast: its weights of 2.40 GB are more than one ONNX file can hold (2.15 GB): "
+        "have its weights in half precision, or export it by torch.onnx.export(..., "
+        "external_data=True), which puts them beside the graph, and publish that by penstock import"
+    )
+    assert steps == list(module_pipeline.STEPS[:1])
+    assert not (here / "models").exists()
+
+
+def test_a_graph_that_no_file_can_hold_is_refused_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protobuf_limit, "BYTES", 1000)
+    model = onnx.ModelProto()
+    tensor = model.graph.initializer.add(raw_data=bytes(900))
+    assert len(exporter.serialised(model, "x")) < 1000
+    tensor.raw_data = bytes(1000)
+
+    with pytest.raises(ConversionFailed, match=r"^x: its graph of .* more than one ONNX file can"):
+        exporter.serialised(model, "x")
 
 
 def divided(by: float, declared: int | str) -> onnx.ModelProto:
