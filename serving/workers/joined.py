@@ -73,7 +73,8 @@ class JoinedEngine(Around):
         """The sums of what all have counted."""
         counts = await asyncio.gather(*(peer.counted() for peer in self._peers))
         # Last: no more may be told of its own than it has written down by now.
-        return _sums((await self._inner.counted(), *counts))
+        own = await records.in_turns(records.copied, await self._inner.counted())
+        return _sums((own, *counts))
 
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
         """The sums for those versions that any engine knows by these names."""
@@ -252,13 +253,12 @@ def _rank(entry: IndexEntry) -> int:
 
 
 def _sums(counts: Iterable[Sequence[VersionStatistics]]) -> list[VersionStatistics]:
+    """Of all, added to the first of each version; its summaries are of its engine alone."""
     found: dict[tuple[str, str], VersionStatistics] = {}
     for one in (one for each in counts for one in each):
         key = (one.model, one.version)
         if key in found:
             found[key].add(one)
         else:
-            # A copy: the engine counts on in its own. Summaries are of that engine alone.
-            copy = found[key] = records.from_plain(records.to_plain(one))
-            copy.summaries = one.summaries
+            found[key] = one
     return list(found.values())

@@ -62,6 +62,7 @@ class LastingCounts(Around):
         super().__init__(inner)
         self._ledger = ledger
         self._written = b""
+        self._turn = asyncio.Lock()
         self._restored = asyncio.Event()
         if ledger.read() is None:
             self._restored.set()
@@ -77,14 +78,14 @@ class LastingCounts(Around):
         self._saving = asyncio.create_task(self._save_on())
 
     async def counted(self) -> Sequence[VersionStatistics]:
-        """As the inner engine, with what was counted before."""
-        await self._save_counts()
-        return await self._inner.counted()
+        """As the inner engine, with what was counted before; copies, which count no further."""
+        await self._restored.wait()
+        return await self._told(await self._inner.counted())
 
     async def statistics(self, model: str = "", version: str = "") -> Sequence[VersionStatistics]:
-        """As the inner engine, with what was counted before."""
-        await self._save_counts()
-        return await self._inner.statistics(model, version)
+        """As the inner engine, with what was counted before; copies, which count no further."""
+        await self._restored.wait()
+        return await self._told(await self._inner.statistics(model, version))
 
     async def close(self) -> None:
         """Write nothing down any more, and close the inner engine."""
@@ -92,31 +93,25 @@ class LastingCounts(Around):
             self._saving.cancel()
         await self._inner.close()
 
-    async def _save_counts(self) -> None:
-        """Write down what is counted, once nothing is missing from it."""
-        await self._restored.wait()
-        self._write(records.to_plain(await self._inner.counted()))
+    async def _told(self, versions: Sequence[VersionStatistics]) -> Sequence[VersionStatistics]:
+        """What they have counted by now, once no less is written down."""
+        told = await records.in_turns(records.copied, versions)
+        await self._save()
+        return told
 
     async def _save_on(self) -> None:
         while True:
             await asyncio.sleep(_INTERVAL)
-            await self._save_aside()
+            await self._save()
 
-    async def _save_aside(self) -> None:
-        """As `_save_counts`, version by version, as there may be thousands of them."""
-        written, plain = self._written, []
-        for version in await self._inner.counted():
-            plain.append(records.to_plain(version))
-            # Requests are answered meanwhile.
-            await asyncio.sleep(0)
-        # What was written since has been told, and must not be followed by less.
-        if self._written is written:
-            self._write(plain)
-
-    def _write(self, plain: list[Any]) -> None:
-        content = marshal.dumps(plain, _FORMAT)
-        if content != self._written and self._ledger.write(content):
-            self._written = content
+    async def _save(self) -> None:
+        """Write down what is counted."""
+        # One after the other: what is written has been told, and must not be followed by less.
+        async with self._turn:
+            plain = await records.in_turns(records.to_plain, await self._inner.counted())
+            content = marshal.dumps(plain, _FORMAT)
+            if content != self._written and self._ledger.write(content):
+                self._written = content
 
 
 class LastingModels(Around):

@@ -174,7 +174,10 @@ class RemoteEngine:
         self._link.close()
 
     async def _ask(self, verb: str, *values: Any) -> Any:
-        return records.from_plain(await self._link.ask(verb, *map(records.to_plain, values)))
+        answer = await self._link.ask(verb, *map(records.to_plain, values))
+        if isinstance(answer, list):
+            return tuple(await records.in_turns(records.from_plain, answer))
+        return records.from_plain(answer)
 
     def _changed(self) -> None:
         for changed in self._watchers:

@@ -219,4 +219,7 @@ class _Desk:
         return content
 
     async def _plain(self, verb: Callable[..., Awaitable[Any]], *values: Any) -> Any:
-        return records.to_plain(await verb(*map(records.from_plain, values)))
+        answer = await verb(*map(records.from_plain, values))
+        if isinstance(answer, list | tuple):
+            return await records.in_turns(records.to_plain, answer)
+        return records.to_plain(answer)
