@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from serving import engines, event_loop, headings, tritonserver
 from serving.announcement import announcement, tell
+from serving.engine_settings import EngineKind
 from serving.errors import ServingError
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import Addresses
@@ -46,7 +49,10 @@ def serve(**values: Any) -> None:
     try:
         logs = Logs(settings)
         logs.install()
+        if _is_open("workers") and _suits_one_process(settings):
+            settings = replace(settings, workers=0)
         if settings.workers:
+            logger.info("workers: %d, beside what executes the models", settings.workers)
             several.serve(settings, logs, partial(tell, settings=settings))
         else:
             event_loop.run(_serve(settings, logs))
@@ -57,6 +63,17 @@ def serve(**values: Any) -> None:
         else:
             click.ClickException(error.message).show()
     leave(code)
+
+
+def _is_open(name: str) -> bool:
+    """Whether nobody has said what that setting is to be, by its flag or its variable."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT
+
+
+def _suits_one_process(settings: Settings) -> bool:
+    """Whether several could not do what is asked, or nothing is known of what they would bring."""
+    is_elsewhere = settings.engine is not EngineKind.EMBEDDED
+    return is_elsewhere or engines.may_have_gpus(settings) or bool(several.hindrance(settings))
 
 
 async def _serve(settings: Settings, logs: Logs) -> None:

@@ -4,16 +4,18 @@ import re
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from serving.devices import Wish
 from serving.flags import flag
+from serving.threads import processors
 
 # HOST:PORT, an IPv6 address in brackets as everywhere.
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+):(\d{1,5})")
 _MAX_PORT: Final = 65535
+_AUTO: Final = "auto"
 
 
 class EngineKind(Enum):
@@ -24,6 +26,17 @@ class EngineKind(Enum):
 
     EMBEDDED = "embedded"
     TRITON = "triton"
+
+
+class _Workers(click.IntRange):
+    """A number of processes; `auto` is the one that suits the processors of this one."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if value == _AUTO:
+            # Elsewhere no port is shared out to processes.
+            value = processors().for_workers if sys.platform == "linux" else 0
+        workers: int = super().convert(value, param, ctx)
+        return workers
 
 
 class AcceleratorBuild(Enum):
@@ -105,8 +118,11 @@ class EngineSettings:
         default=0,
         metadata=flag(
             "Processes that parse requests and write answers, beside one that executes the models "
-            "for all of them; 0: one process does everything. See docs/workers.md.",
-            click.IntRange(0, 64),
+            "for all of them; 0: one process does everything; auto: none below four processors, "
+            "with GPUs or with Triton servers, or else one for every two processors, four at most. "
+            "See docs/workers.md.",
+            _Workers(0, 64),
+            default=_AUTO,
         ),
     )
     engines: int = field(

@@ -62,7 +62,7 @@ def processes(settings: Settings) -> list[list[int]]:
     """
     gpus: tuple[int, ...] = ()
     demands: Sequence[Demand] = ()
-    if settings.engines != 1 and _may_have_gpus(settings):
+    if settings.engines != 1 and may_have_gpus(settings):
         # What has looked for GPUs can have no children that use them.
         with ProcessPoolExecutor(1, get_context("fork")) as pool:
             try:
@@ -82,8 +82,8 @@ def _survey(settings: Settings) -> tuple[tuple[int, ...], Sequence[Demand]]:
     return EmbeddedEngine(settings).survey()
 
 
-def _may_have_gpus(settings: Settings) -> bool:
-    """Whether it is worth the time to look for any."""
+def may_have_gpus(settings: Settings) -> bool:
+    """Whether models may execute on GPUs here; whether there are any takes time to find out."""
     runtime = find_spec("onnxruntime")
     if settings.device.device is Device.CPU or settings.engine is not EngineKind.EMBEDDED:
         return False

@@ -26,6 +26,9 @@ class Level(click.IntRange):
         return level
 
 
-def flag(help: str, type: Any, multiple: bool = False) -> Mapping[str, Any]:
-    """The metadata of a setting's field; `type` is click's."""
-    return {"help": help, "type": type, "multiple": multiple}
+def flag(help: str, type: Any, multiple: bool = False, default: Any = None) -> Mapping[str, Any]:
+    """The metadata of a setting's field; `type` is click's.
+
+    `default` is the command line's, where that is another than the field's own.
+    """
+    return {"help": help, "type": type, "multiple": multiple, "default": default}

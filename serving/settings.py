@@ -332,7 +332,7 @@ def option(name: str, *, hidden: bool = False) -> Callable[[_Command], _Command]
         name,
         type=setting.metadata["type"],
         multiple=setting.metadata["multiple"],
-        default=_as_typed(setting.default),
+        default=setting.metadata["default"] or _as_typed(setting.default),
         envvar=ENVIRONMENT_PREFIX + name.upper(),
         help=setting.metadata["help"],
         show_default=True,

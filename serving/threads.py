@@ -17,6 +17,10 @@ _MOUNTS_V1 = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpu,cpuacct"))
 _MOUNTS_V2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 # A third of a processor's time beside a thread that does not give way, as Linux weighs them.
 _NICENESS = 5
+# From so many processors on, processes that parse and answer have some of their own. For every two
+# one, up to where the one that executes has no time left for more.
+_FEW = 4
+_MOST_WORKERS = 4
 # The processes of this server that compute with one quota.
 _SHARERS = [1]
 
@@ -37,6 +41,11 @@ class Processors:
     def for_models(self) -> int:
         """Threads that compute at a time: one processor is left to parsing, where there are two."""
         return max(1, self.count - 1)
+
+    @property
+    def for_workers(self) -> int:
+        """Processes that parse and answer beside one that executes; 0: one does everything."""
+        return 0 if self.count < _FEW else min(self.count // 2, _MOST_WORKERS)
 
     def __str__(self) -> str:
         quota = "no quota" if self.quota is None else f"a quota of {self.quota:g}"

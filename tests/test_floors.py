@@ -24,6 +24,7 @@ FLOORS: Final = (
         "serving.memo",
         "serving.orphans",
         "serving.standard_output",
+        "serving.threads",
         "serving.together",
     ),
     ("serving.acceptor", "serving.faults", "serving.http2"),
@@ -58,7 +59,6 @@ FLOORS: Final = (
         "serving.settings",
         "serving.shared_memory",
         "serving.statistics",
-        "serving.threads",
     ),
     (
         "serving.event_loop",

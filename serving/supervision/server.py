@@ -24,7 +24,8 @@ def serve(settings: Settings, logs: Logs, announce: Callable[[str], None]) -> No
 
     Raises ServingError where the start fails.
     """
-    _check(settings)
+    if fault := hindrance(settings):
+        raise ServingError(fault)
     with ExitStack() as stack:
         ours = stack.enter_context(ports.reserved(settings))
         seats = _seats(stack, engines.processes(settings))
@@ -56,11 +57,12 @@ def _seats(stack: ExitStack, processes: Sequence[Sequence[int]]) -> list[Seat]:
     return seats
 
 
-def _check(settings: Settings) -> None:
-    """ServingError for what several processes cannot do."""
+def hindrance(settings: Settings) -> str:
+    """What is asked for that several processes cannot do; empty: nothing."""
     traces = config.read((*settings.deprecated_trace_config, *settings.trace_config))
     if traces.mode == config.TRITON and traces.file:
-        raise ServingError(
+        return (
             "--trace-config=triton,file: workers cannot write to one file; send traces with "
-            "mode=opentelemetry, or leave out --workers"
+            "mode=opentelemetry, or give --workers=0"
         )
+    return ""

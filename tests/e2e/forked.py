@@ -23,15 +23,28 @@ IMPORTED: Final = ("serving.command", "serving.engine.embedded", "onnxruntime", 
 class Forked:
     """A command that runs, with as much of the interface of `subprocess.Popen` as the tests use.
 
-    Raises OSError if no process can be started.
+    With `processors` the machine seems to have so many, whatever it has. Raises OSError if no
+    process can be started.
     """
 
-    def __init__(self, arguments: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        env: Mapping[str, str],
+        processors: int | None = None,
+    ) -> None:
         context = _context()
         streams = [context.Pipe(duplex=False) for _ in range(2)]
         self._process = context.Process(
             target=_run,
-            args=(list(arguments), str(folder), dict(env), *(written for _, written in streams)),
+            args=(
+                list(arguments),
+                str(folder),
+                dict(env),
+                processors,
+                *(written for _, written in streams),
+            ),
         )
         self._process.start()
         self.stdout, self.stderr = (_opened(read) for read, _ in streams)
@@ -77,8 +90,16 @@ def _opened(read: Connection) -> IO[str]:
 
 
 def _run(
-    arguments: list[str], folder: str, env: dict[str, str], output: Connection, errors: Connection
+    arguments: list[str],
+    folder: str,
+    env: dict[str, str],
+    processors: int | None,
+    output: Connection,
+    errors: Connection,
 ) -> None:
+    if processors is not None:
+        cpus = set(range(processors))
+        os.sched_getaffinity = lambda pid: cpus
     os.dup2(output.fileno(), 1)
     os.dup2(errors.fileno(), 2)
     output.close()

@@ -115,19 +115,29 @@ def command(*arguments: str, repositories: Iterable[Path] = (REPOSITORY,)) -> li
 
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without settings of a server, which are not the tests' own."""
+    """This process's environment without settings of a server, which are not the tests' own.
+
+    But that one process does everything, also where the machine has processors for several.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-    return kept | dict(changes or {})
+    return kept | {"PENSTOCK_WORKERS": "0"} | dict(changes or {})
 
 
 @contextmanager
-def starting_server(*arguments: str, repository: Path | None = REPOSITORY) -> Iterator[Server]:
+def starting_server(
+    *arguments: str, repository: Path | None = REPOSITORY, processors: int | None = None
+) -> Iterator[Server]:
     """A server for the block, live as it begins; whether it is ready is not waited for.
 
-    Without a `repository`, what executes the models is somewhere else.
+    Without a `repository`, what executes the models is somewhere else. With `processors` the
+    machine seems to have so many, and the server has the processes that suit them.
     """
     repositories = (repository,) if repository else ()
-    process = Forked(command(*arguments, repositories=repositories), ROOT, environment())
+    said = command(*arguments, repositories=repositories)
+    env = environment()
+    if processors:
+        del env["PENSTOCK_WORKERS"]
+    process = Forked(said, ROOT, env, processors)
     server = Server(process)
     try:
         server.wait_live()
@@ -137,9 +147,11 @@ def starting_server(*arguments: str, repository: Path | None = REPOSITORY) -> It
 
 
 @contextmanager
-def penstock_server(*arguments: str, repository: Path | None = REPOSITORY) -> Iterator[Server]:
-    """A server for the block, ready as it begins."""
-    with starting_server(*arguments, repository=repository) as server:
+def penstock_server(
+    *arguments: str, repository: Path | None = REPOSITORY, processors: int | None = None
+) -> Iterator[Server]:
+    """A server for the block, ready as it begins; see `starting_server`."""
+    with starting_server(*arguments, repository=repository, processors=processors) as server:
         server.wait_for(READY)
         yield server
 

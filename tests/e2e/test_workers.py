@@ -123,6 +123,26 @@ def kill(server: Server, *names: str, by: int = signal.SIGKILL) -> None:
         pass
 
 
+def test_there_are_as_many_as_the_processors_are_enough_for(tmp_path: Path) -> None:
+    add_identity(tmp_path)
+    with penstock_server(repository=tmp_path, processors=5) as server:
+        assert processes(server).keys() == {"engine", "worker 1", "worker 2"}
+        with connections(server) as clients:
+            assert set(map(infer, clients)) == {"200"}
+
+
+def test_one_process_does_what_several_cannot_unless_they_are_asked_for(tmp_path: Path) -> None:
+    add_identity(tmp_path)
+    flag = f"--trace-config=triton,file={tmp_path / 'trace.json'}"
+    with penstock_server(flag, repository=tmp_path, processors=8) as server:
+        assert processes(server) == {}
+        with connection(server) as client:
+            assert infer(client) == "200"
+    said = failed_start(flag, "--workers=4", repository=tmp_path)
+    assert "workers cannot write to one file" in said
+    assert "--workers=0" in said
+
+
 def again(server: Server) -> set[str]:
     """What comes of requests until one is answered, on new connections."""
     outcomes = []

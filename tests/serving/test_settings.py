@@ -1,7 +1,8 @@
 """Every setting has a flag, a variable and a default; each wins over those behind it."""
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
@@ -26,6 +27,7 @@ from serving.settings import (
     options,
     repositories,
 )
+from serving.threads import Processors
 from serving.triton_settings import TritonSettings
 
 NAMES = [setting.name for setting in fields(Settings)]
@@ -88,6 +90,18 @@ def read(
     return seen[0]
 
 
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets of how many processors the machine is; at first of two."""
+
+    def size(count: int) -> None:
+        found = Processors(count, None)
+        monkeypatch.setattr("serving.engine_settings.processors", lambda: found)
+
+    size(2)
+    return size
+
+
 def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
@@ -144,6 +158,20 @@ def test_each_setting_has_a_variable_which_the_flag_beats(name: str) -> None:
     variable = {ENVIRONMENT_PREFIX + name.upper(): text_of(value)}
     assert read((), variable) == Settings(**{name: value})
     assert read([f"{flag_of(name)}={text_of(default)}"], variable) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("processors", "workers"), [(1, 0), (2, 0), (3, 0), (4, 2), (5, 2), (6, 3), (8, 4), (96, 4)]
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process does everything")
+def test_as_many_processes_parse_requests_as_the_processors_are_enough_for(
+    machine: Callable[[int], None], processors: int, workers: int
+) -> None:
+    machine(processors)
+    for said in ([], ["--workers=auto"]):
+        assert read(said).workers == workers
+    assert read(environment={"PENSTOCK_WORKERS": "auto"}).workers == workers
+    assert read(["--workers=1"]).workers == 1
 
 
 def test_several_repositories_come_as_several_flags_or_as_a_path_list() -> None:
