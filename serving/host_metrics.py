@@ -8,12 +8,12 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-PROC: Final = Path("/proc")
+from serving.proc import PROC, machine_memory
+
 # The columns of /proc/stat in which a processor has nothing to do: idle, and waiting for a disk.
 _IDLE: Final = slice(3, 5)
 # What follows counts virtual machines, whose time is in the columns before already.
 _COUNTED: Final = 8
-_KIB: Final = 1024
 
 
 class HostMetrics(Collector):
@@ -43,19 +43,20 @@ class HostMetrics(Collector):
         yield from self._gauges
 
     def _read(self) -> Iterator[Metric]:
+        memory = machine_memory(self._proc)
         try:
             utilisation = self._utilisation()
-            memory = self._memory()
         except FileNotFoundError:
             return
         yield GaugeMetricFamily(
             "nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]", utilisation
         )
-        total = memory["MemTotal"]
+        if memory is None:
+            return
         yield GaugeMetricFamily(
-            "nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", total
+            "nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", memory.total
         )
-        used = total - memory["MemAvailable"]
+        used = memory.total - memory.available
         yield GaugeMetricFamily("nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes", used)
 
     def _utilisation(self) -> float:
@@ -66,10 +67,3 @@ class HostMetrics(Collector):
         busy = passed - (idle - self._idle)
         self._idle, self._total = idle, total
         return busy / passed if passed > 0 else 0.0
-
-    def _memory(self) -> dict[str, int]:
-        lines = (self._proc / "meminfo").read_text().splitlines()
-        return {
-            name: int(value.split()[0]) * _KIB
-            for name, _, value in (line.partition(":") for line in lines)
-        }

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import product
+from pathlib import Path
 from typing import NoReturn
 
-# Which control groups this process is in, and where they are mounted; of the first version's, the
-# controller `cpu` may have a place together with another.
-_OWN = Path("/proc/self/cgroup")
+from serving.proc import PROC, control_groups
+
+# Where control groups are mounted; of the first version's, the controller `cpu` may have a place
+# together with another.
 _MOUNTS_V1 = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpu,cpuacct"))
 _MOUNTS_V2 = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 # A third of a processor's time beside a thread that does not give way, as Linux weighs them.
@@ -116,30 +118,14 @@ def _affinity() -> int:
 
 def _quotas() -> Iterator[float]:
     """What each control group with a limit grants; a group has no more than those around it."""
-    version_1, version_2 = _paths()
-    for mounts, path, files in (
-        (_MOUNTS_V1, version_1, ("cpu.cfs_quota_us", "cpu.cfs_period_us")),
-        (_MOUNTS_V2, version_2, ("cpu.max",)),
+    for mounts, controller, files in (
+        (_MOUNTS_V1, "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")),
+        (_MOUNTS_V2, "", ("cpu.max",)),
     ):
-        for mount in mounts:
-            # In a container the path may be the host's; what is mounted is then the group itself.
-            for group in (path, *path.parents):
-                quota = _quota(mount / group.relative_to("/"), files)
-                if quota:
-                    yield quota
-
-
-def _paths() -> tuple[PurePosixPath, PurePosixPath]:
-    """The group that limits processors, by the first and by the second version."""
-    paths = {"cpu": "/", "": "/"}
-    try:
-        lines = _OWN.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        paths |= dict.fromkeys(controllers.split(","), path)
-    return PurePosixPath(paths["cpu"]), PurePosixPath(paths[""])
+        for mount, group in product(mounts, control_groups(controller, PROC)):
+            quota = _quota(mount / group, files)
+            if quota:
+                yield quota
 
 
 def _quota(folder: Path, files: tuple[str, ...]) -> float | None:

@@ -23,6 +23,7 @@ FLOORS: Final = (
         "serving.inflight",
         "serving.memo",
         "serving.orphans",
+        "serving.proc",
         "serving.standard_output",
         "serving.threads",
         "serving.together",

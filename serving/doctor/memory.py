@@ -2,19 +2,18 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from serving.doctor.findings import Finding, good, warning
 from serving.engine_settings import EngineKind
+from serving.proc import PROC, control_groups, machine_memory
 from serving.settings import Settings
 
-PROC: Final = Path("/proc")
 CGROUPS: Final = Path("/sys/fs/cgroup")
 SHARED: Final = Path("/dev/shm")
 
 _MIB: Final = 1024 * 1024
-_KIB: Final = 1024
 # A server with a few small models and their arenas has about 300 MiB.
 _LITTLE: Final = 512 * _MIB
 # What Docker gives where nobody says --shm-size.
@@ -71,32 +70,17 @@ _Room = tuple[int, int, str]
 
 
 def _machine(proc: Path) -> _Room | None:
-    try:
-        lines = (proc / "meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    sizes = {
-        name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)
-    }
-    return sizes["MemAvailable"] * _KIB, sizes["MemTotal"] * _KIB, "the machine"
+    found = machine_memory(proc)
+    return (found.available, found.total, "the machine") if found else None
 
 
 def _groups(proc: Path, cgroups: Path) -> Iterator[_Room]:
-    """Of the control groups that have a limit; the group within a container is the mount itself."""
-    try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, text = line.split(":", 2)
-        path = PurePosixPath(text)
-        for group in (path, *path.parents):
-            inner = group.relative_to("/")
-            if controllers == "":
-                yield from _group(cgroups / inner, "memory.max", "memory.current")
-            elif "memory" in controllers.split(","):
-                folder = cgroups / "memory" / inner
-                yield from _group(folder, "memory.limit_in_bytes", "memory.usage_in_bytes")
+    """Of the control groups that have a limit."""
+    for group in control_groups("", proc):
+        yield from _group(cgroups / group, "memory.max", "memory.current")
+    for group in control_groups("memory", proc):
+        folder = cgroups / "memory" / group
+        yield from _group(folder, "memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
 def _group(folder: Path, limit_file: str, used_file: str) -> Iterator[_Room]:

@@ -49,3 +49,11 @@ def test_memory_is_used_that_is_not_available(tmp_path: Path) -> None:
 
 def test_a_system_without_such_files_has_no_such_metrics(tmp_path: Path) -> None:
     assert read(HostMetrics(tmp_path)) == {}
+
+
+def test_a_system_that_does_not_tell_how_much_memory_is_available_has_the_rest(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, busy=40, idle=50)
+    (tmp_path / "meminfo").write_text("MemTotal:       1000 kB\nMemFree:   400 kB\n")
+    assert read(HostMetrics(tmp_path)) == {"nv_cpu_utilization": pytest.approx(0.4)}

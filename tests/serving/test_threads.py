@@ -15,7 +15,7 @@ from serving.threads import Processors
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A process on 8 processors, whose control groups' files are below the folder returned."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(threads, "_OWN", tmp_path / "own")
+    monkeypatch.setattr(threads, "PROC", tmp_path)
     monkeypatch.setattr(threads, "_MOUNTS_V1", (tmp_path / "cpu",))
     monkeypatch.setattr(threads, "_MOUNTS_V2", (tmp_path / "unified",))
     return tmp_path
@@ -25,6 +25,12 @@ def limit(folder: Path, quota: str) -> None:
     """As the second version of control groups writes it down."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cpu.max").write_text(f"{quota}\n")
+
+
+def own(host: Path, groups: str) -> None:
+    """The groups that the process is in."""
+    (host / "self").mkdir()
+    (host / "self" / "cgroup").write_text(groups)
 
 
 def limit_v1(folder: Path, quota: str) -> None:
@@ -73,7 +79,7 @@ def test_the_first_version_of_control_groups_is_understood_too(
 
 
 def test_a_service_is_limited_by_its_own_group_and_by_those_around_it(host: Path) -> None:
-    (host / "own").write_text("0::/system.slice/penstock.service\n")
+    own(host, "0::/system.slice/penstock.service\n")
     limit(host / "unified/system.slice/penstock.service", "500000 100000")
     assert threads.available_cpus() == 5
     limit(host / "unified/system.slice", "300000 100000")
@@ -83,7 +89,7 @@ def test_a_service_is_limited_by_its_own_group_and_by_those_around_it(host: Path
 
 
 def test_the_group_is_found_by_its_controller_in_the_first_version(host: Path) -> None:
-    (host / "own").write_text("5:memory:/elsewhere\n4:cpu,cpuacct:/jobs/a:b\n0::/\n")
+    own(host, "5:memory:/elsewhere\n4:cpu,cpuacct:/jobs/a:b\n0::/\n")
     limit_v1(host / "cpu/jobs/a:b", "400000")
     limit_v1(host / "cpu/elsewhere", "100000")
     assert threads.available_cpus() == 4
@@ -92,7 +98,7 @@ def test_the_group_is_found_by_its_controller_in_the_first_version(host: Path) -
 def test_a_container_that_is_told_the_hosts_path_finds_its_group_where_it_is_mounted(
     host: Path,
 ) -> None:
-    (host / "own").write_text("0::/docker/0123\n")
+    own(host, "0::/docker/0123\n")
     limit(host / "unified", "200000 100000")
     assert threads.available_cpus() == 2
 
