@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tokenizers.normalizers import Lowercase
 
 from serving.dtypes import Datatype
 from serving.errors import InvalidArgument
 from serving.gateway import predictions
 from serving.types import Array, InferenceResponse, Tensor
 from serving.wire import json_text
+from training.data import tokens
 
 
 def response(**outputs: Array) -> InferenceResponse:
@@ -147,3 +149,22 @@ def test_a_model_without_tokens_to_read_cannot_answer_with_translations() -> Non
     numbers = response(output_ids=np.ones((1, 1), np.float32))
     with pytest.raises(InvalidArgument, match=r"no tokenizer\.json or no output"):
         predictions.document({}, numbers, "translation", (), 5, tokenizer="{}")
+
+
+def test_a_translation_is_told_with_what_there_is_one_of_for_each_text() -> None:
+    tokenizer = tokens.learn(["a good film"], Lowercase(), 60, 40)
+    good = tokenizer.encode("good").ids
+    outputs = (
+        Tensor("output_ids", Datatype.INT64, np.array([good, good])),
+        Tensor("score", Datatype.FP32, np.array([[-1], [-2]], np.float32)),
+        Tensor("of all", Datatype.FP32, np.array([[3]], np.float32)),
+        Tensor("weights", Datatype.FP32, np.zeros((2, 2), np.float32)),
+        Tensor("name", Datatype.BYTES, np.array([[b"one"], [b"two"]], object)),
+    )
+    document = predictions.document(
+        {}, InferenceResponse("m", "1", outputs), "translation", (), 5, tokenizer.to_str()
+    )
+    assert document["predictions"] == [
+        {"translation": "▁good", "score": -1},
+        {"translation": "▁good", "score": -2},
+    ]

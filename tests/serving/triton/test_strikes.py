@@ -37,12 +37,13 @@ def test_others_are_asked_first_for_the_model_that_fails_in_a_row_and_for_no_oth
     assert not strikes.are_out("other")
 
 
+@pytest.mark.parametrize("times", [3, 4])
 def test_one_request_tries_after_a_while_and_others_wait_for_what_becomes_of_it(
-    caplog: pytest.LogCaptureFixture,
+    times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "penstock.triton")
     clock = Clock()
-    strikes = failing(4, clock)
+    strikes = failing(times, clock)
     clock.now += 5
     assert not strikes.are_out("m")
     strikes.tried("m")
