@@ -57,7 +57,7 @@ def test_a_process_whom_nobody_hears_any_more_ends_by_itself() -> None:
 
 def test_what_ends_a_command_is_left_to_its_first_process() -> None:
     def end_all(*_: object) -> None:
-        for process, _ in clients._members:
+        for process, _connection in clients._members:
             assert process.pid
             os.kill(process.pid, signal.SIGTERM)
 
