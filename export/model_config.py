@@ -7,13 +7,14 @@ from typing import Any, Final
 from tritonclient.grpc import model_config_pb2
 
 from export.errors import Incompatible
+from serving import passport
 from serving.config import Proto, parse, to_text
 from serving.dtypes import from_wire
 from serving.errors import LoadFailed
 from training.spec import Signature, TensorField
 
 FILENAME: Final = "config.pbtxt"
-LABELS: Final = "labels.txt"
+LABELS: Final = passport.LABELS
 MODEL: Final = "model.onnx"
 BACKEND: Final = "onnxruntime"
 GENERATION: Final = "generation"  # the backend of language models

@@ -179,7 +179,8 @@ def _publish(model: Model, files: Files, seal: Seal, version: int | None, undo: 
     check(model, version)  # again: another export may have placed its files first
     while True:
         number = version or next_version(model.folder)
-        _write(stage / passport.FILENAME, seal(number, hashes).to_json().encode())
+        sealed = seal(number, hashes).model_copy(update={"labels_sha256": _labels_sha256(model)})
+        _write(stage / passport.FILENAME, sealed.to_json().encode())
         durable.sync(stage)
         place = model.folder / str(number)
         try:
@@ -189,6 +190,11 @@ def _publish(model: Model, files: Files, seal: Seal, version: int | None, undo: 
                 raise
             # Another export took the number in between. With one asked for, `check` says so.
             check(model, version)
+
+
+def _labels_sha256(model: Model) -> str | None:
+    """That of the file as it is, which an earlier export may have placed."""
+    return passport.file_sha256(model.folder / model_config.LABELS) if model.labels else None
 
 
 def next_version(folder: Path) -> int:

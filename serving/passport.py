@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FILENAME: Final = "passport.json"
+LABELS: Final = "labels.txt"  # of all versions, in the model's folder
 SCHEMA: Final = "penstock.passport/1"
 
 _CHECKPOINT: Final = (
@@ -212,16 +213,19 @@ class EngineProof(_Part):
 class Passport(_Part):
     """Everything that was proven of one version when it was published.
 
-    `files` maps each file of the version (relative path) to its SHA-256; `weights_sha256` is that
-    of the checkpoint's weights; `created` is UTC in ISO 8601; `commit` the exporting code's.
-    What comes from a checkpoint names it, and was measured on its data; what comes from outside
-    has a `source` in place of that. `parity` is missing of what is not held against torch.
+    `files` maps each file of the version (relative path) to its SHA-256; `labels_sha256` is that of
+    the model's LABELS, missing where there are none, and of versions from before it was kept;
+    `weights_sha256` is that of the checkpoint's weights; `created` is UTC in ISO 8601; `commit` the
+    exporting code's. What comes from a checkpoint names it, and was measured on its data; what
+    comes from outside has a `source` in place of that. `parity` is missing of what is not held
+    against torch.
     """
 
     schema_: Literal["penstock.passport/1"] = Field(default=SCHEMA, alias="schema")
     model: str
     version: int = Field(gt=0)
     files: dict[str, Sha256] = Field(min_length=1)
+    labels_sha256: Sha256 | None = None
     source: SourceProof | None = None
     weights_sha256: Sha256 | None = None
     architecture: str | None = None
@@ -292,14 +296,23 @@ def file_sha256(path: Path) -> str:
 
 
 def mismatches(passport: Passport, folder: Path) -> list[str]:
-    """What in `folder` is not what the passport vouches for, one sentence each; empty if all is."""
+    """What in the version's `folder`, or of the labels beside it, is not what the passport vouches
+    for, one sentence each; empty if all is."""
     faults = []
     for name, expected in passport.files.items():
         path = (folder / name).resolve()
         if not path.is_relative_to(folder.resolve()):
             faults.append(f"{name}: the passport names a file outside of the version folder")
-        elif not path.is_file():
-            faults.append(f"{name}: the passport vouches for it, but the file is missing")
-        elif (actual := file_sha256(path)) != expected:
-            faults.append(f"{name}: SHA-256 is {actual}, the passport says {expected}")
+        else:
+            faults += _mismatch(name, path, expected)
+    if passport.labels_sha256 is not None:
+        faults += _mismatch(LABELS, folder.parent / LABELS, passport.labels_sha256)
     return faults
+
+
+def _mismatch(name: str, path: Path, expected: str) -> list[str]:
+    if not path.is_file():
+        return [f"{name}: the passport vouches for it, but the file is missing"]
+    if (actual := file_sha256(path)) != expected:
+        return [f"{name}: SHA-256 is {actual}, the passport says {expected}"]
+    return []

@@ -85,7 +85,27 @@ def test_the_passport_vouches_for_every_file_of_the_version(tmp_path: Path) -> N
     read = passport.read(folder / "passport.json")
     assert read.version == 1
     assert read.files == {"model.onnx": file_sha256(folder / "model.onnx")}
+    assert read.labels_sha256 == file_sha256(folder.parent / "labels.txt")
     assert passport.mismatches(read, folder) == []
+
+
+def test_the_passport_vouches_for_the_labels_of_a_model_that_has_them(tmp_path: Path) -> None:
+    folder = put(tmp_path)
+    labels = folder.parent / "labels.txt"
+    # As an editor of another system saves them: an export takes them, for they are the same.
+    labels.write_bytes(b"no\r\nyes")
+    second = put(tmp_path)
+    assert passport.mismatches(passport.read(second / "passport.json"), second) == []
+
+    labels.write_text("yes\nno\n")
+    [fault] = passport.mismatches(passport.read(folder / "passport.json"), folder)
+    assert fault.startswith("labels.txt: SHA-256 is ")
+    labels.unlink()
+    [fault] = passport.mismatches(passport.read(folder / "passport.json"), folder)
+    assert fault == "labels.txt: the passport vouches for it, but the file is missing"
+
+    plain = put(tmp_path / "other", labels=())
+    assert passport.read(plain / "passport.json").labels_sha256 is None
 
 
 def test_a_version_can_be_read_by_whoever_runs_the_server(tmp_path: Path) -> None:

@@ -32,7 +32,10 @@ def test_what_was_written_is_what_is_read(tmp_path: Path, document: dict[str, An
     passport = read(written(tmp_path, document))
     # What the export that wrote it did not know yet has a meaning all the same.
     unknown = dict.fromkeys(
-        ("error", "translation", "likeness", "source", "rows", "variant", "engine")
+        (
+            *("error", "translation", "likeness", "source", "rows", "variant", "engine"),
+            "labels_sha256",
+        )
     )
     complete = {"task": "classification"} | unknown | document
     assert passport.to_dict() == complete
@@ -49,6 +52,7 @@ def test_fields_of_later_versions_are_let_be(tmp_path: Path, document: dict[str,
 BROKEN: dict[str, tuple[Edit, str]] = {
     "another schema": (lambda d: d.update(schema="penstock.passport/2"), "schema: "),
     "no schema, another name": (lambda d: d.update(schema="other"), "schema: "),
+    "a hash of labels that is none": (lambda d: d.update(labels_sha256="x"), "labels_sha256: "),
     "no files": (lambda d: d.update(files={}), "files: "),
     "a hash that is none": (lambda d: d["files"].update({"model.onnx": "abc"}), "files.model.onnx"),
     "neither a checkpoint nor a source": (lambda d: d.pop("recipe"), "recipe: missing, and so is"),

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -269,6 +270,11 @@ def add_a_file(model: Path) -> None:
     write(model / "1/sub/other.onnx")
 
 
+def swap_labels(model: Path) -> None:
+    write_passport(model / "1", labels_sha256=hashlib.sha256(b"no\nyes\n").hexdigest())
+    write(model / "labels.txt", "yes\nno\n")
+
+
 def take_anothers(model: Path) -> None:
     write_passport(model / "1", model="other", version=7)
 
@@ -291,6 +297,7 @@ def nothing(model: Path) -> None:
         (nothing, "it has no passport.json, so nothing is proven of it"),
         (tamper, "model.onnx: SHA-256 is "),
         (add_a_file, "sub/other.onnx: the passport does not vouch for it"),
+        (swap_labels, "labels.txt: SHA-256 is "),
         (take_anothers, "its passport is that of model 'other' version 7"),
         (name_the_unnameable, "embedded null"),
         (scribble, "not a passport of schema"),

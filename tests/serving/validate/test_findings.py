@@ -1,10 +1,13 @@
 """What `penstock validate` finds beside single faults: several at once, passports, repositories."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
+from serving.passport import file_sha256
 from tests.serving.config.test_config_properties import mutated_texts
 from tests.serving.validate.checking import FAULT, WARNING, check, found
 from tests.serving.validate.repositories import (
@@ -142,6 +145,23 @@ def test_without_a_run_what_only_a_run_shows_is_not_told(tmp_path: Path) -> None
     onnx_file(lambda: fixed_inside(fails=False))(good(tmp_path))
 
     assert found(check(tmp_path, "--no-run")[1], tmp_path) == []
+
+
+def test_labels_that_were_swapped_after_the_export_are_told(tmp_path: Path) -> None:
+    model = Path(__file__).parents[3] / "model_repository" / "cifar10-cnn"
+    shutil.copytree(model, tmp_path / "cifar10-cnn")
+    labels, path = (tmp_path / "cifar10-cnn" / name for name in ("labels.txt", "1/passport.json"))
+    stated = json.loads(path.read_text()) | {"labels_sha256": file_sha256(labels)}
+    path.write_text(json.dumps(stated))
+    assert check(tmp_path, passports="require")[0] == 0
+
+    labels.write_text("".join(reversed(labels.read_text().splitlines(keepends=True))))
+
+    exit_code, document = check(tmp_path, passports="require")
+    assert exit_code == 1
+    [(severity, place, message)] = found(document, tmp_path)
+    assert (severity, place) == (FAULT, "cifar10-cnn/1/passport.json")
+    assert "labels.txt: SHA-256 is " in message
 
 
 @pytest.mark.parametrize(
