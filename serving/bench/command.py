@@ -368,20 +368,30 @@ def _arrivals(rate: float, wishes: dict[str, Any]) -> Arrivals:
 
 
 def _write(result: Result, wishes: dict[str, Any]) -> None:
-    try:
-        if wishes["json_file"]:
-            wishes["json_file"].write_bytes(to_json(result))
-        if wishes["html_file"]:
-            from serving.bench.report.page import html
+    """Every file that can be written; a ClickException says which cannot."""
+    failures = []
+    for option, make in (("json_file", to_json), ("html_file", _page), ("png_file", _picture)):
+        path, content = wishes[option], b""
+        try:
+            if path and (content := make(result)):
+                path.write_bytes(content)
+        except OSError as error:
+            failures.append(f"{path}: cannot be written: {error.strerror}")
+    if failures:
+        raise click.ClickException("; ".join(failures))
 
-            wishes["html_file"].write_text(html(result), encoding="utf-8")
-        if wishes["png_file"]:
-            from serving.bench.report import png
-            from serving.bench.report.charts import charts
 
-            if drawings := charts(result):
-                png.write(wishes["png_file"], drawings)
-            else:
-                click.echo("no picture is written: nothing was answered", err=True)
-    except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+def _page(result: Result) -> bytes:
+    from serving.bench.report.page import html
+
+    return html(result).encode()
+
+
+def _picture(result: Result) -> bytes:
+    from serving.bench.report.charts import charts
+    from serving.bench.report.png import png
+
+    if drawings := charts(result):
+        return png(drawings)
+    click.echo("no picture is written: nothing was answered", err=True)
+    return b""

@@ -46,8 +46,8 @@ def describe(
 ) -> Model:
     """The model of the server's own documents, of the protocol's JSON.
 
-    Without a `config` (it is an extension of the protocol) the model batches where the first
-    dimension of every input is variable. Raises Unsuitable.
+    Without a `config` (it is an extension of the protocol), or with an empty one, the model batches
+    where the first dimension of every input is variable. Raises Unsuitable.
     """
     try:
         name = str(metadata["name"])
@@ -57,21 +57,27 @@ def describe(
             "the server does not say the model's name, inputs and outputs as the Open Inference "
             f"Protocol has them, but {json.dumps(metadata):.200}"
         ) from error
-    limit = _max_batch_size(config, inputs)
-    if limit is not None and batch_size > max(limit, 1) and not _splits(config):
-        most = f"takes at most {limit} rows" if limit else "does not batch"
-        raise Unsuitable(f"--batch-size {batch_size}: model '{name}' {most}")
+    try:
+        most, splits, optional, idle = _configured(config or {})
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Unsuitable(
+            "the server does not say the model's configuration as Triton has it, but "
+            f"{json.dumps(config):.200}"
+        ) from error
+    limit = most if config else _unsaid(inputs)
+    if limit is not None and batch_size > max(limit, 1) and not splits:
+        takes = f"takes at most {limit} rows" if limit else "does not batch"
+        raise Unsuitable(f"--batch-size {batch_size}: model '{name}' {takes}")
     is_batched = limit is None or limit > 0
     if is_batched:
         inputs, known = _without_batch(inputs), _without_batch(known)
-    optional = {each["name"] for each in (config or {}).get("input", ()) if each.get("optional")}
     wanted = [each for each in inputs if each.name not in optional or each.name in shapes]
     return Model(
         name=name,
         inputs=tuple(_sized(each, shapes) for each in _known(wanted, inputs, shapes, "input")),
         outputs=tuple(_chosen(known, outputs)),
         rows=batch_size if is_batched else None,
-        idle=_idle(config),
+        idle=idle,
     )
 
 
@@ -83,22 +89,26 @@ def _spec(document: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(document["name"], datatype, tuple(int(dim) for dim in document["shape"]))
 
 
-def _max_batch_size(config: Mapping[str, Any] | None, inputs: Sequence[TensorSpec]) -> int | None:
+def _unsaid(inputs: Sequence[TensorSpec]) -> int | None:
     """0 for a model that does not batch; None where nobody says how many rows there may be."""
-    if config is not None:
-        return int(config.get("max_batch_size", 0))
     return None if inputs and all(each.dims[:1] == (-1,) for each in inputs) else 0
 
 
-def _splits(config: Mapping[str, Any] | None) -> bool:
+def _configured(config: Mapping[str, Any]) -> tuple[int, bool, set[str], int]:
+    """The largest batch (0: none), whether larger ones are split, optional inputs, and `_idle`."""
+    optional = {each["name"] for each in config.get("input", ()) if each.get("optional")}
+    return int(config.get("max_batch_size", 0)), _splits(config), optional, _idle(config)
+
+
+def _splits(config: Mapping[str, Any]) -> bool:
     """Whether larger requests run as several; Penstock's own parameter."""
-    said = (config or {}).get("parameters", {}).get("split_large_requests", {})
+    said = config.get("parameters", {}).get("split_large_requests", {})
     return str(said.get("string_value", "")).lower() in ("true", "1")
 
 
-def _idle(config: Mapping[str, Any] | None) -> int:
+def _idle(config: Mapping[str, Any]) -> int:
     """How long a sequence of the model may be idle, nanoseconds; 0 for a model without any."""
-    sequences = (config or {}).get("sequence_batching")
+    sequences = config.get("sequence_batching")
     if sequences is None:
         return 0
     # 0, as protobuf's JSON leaves it out, is the default.

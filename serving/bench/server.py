@@ -125,7 +125,7 @@ class _GrpcServer:
     def config(self) -> dict[str, Any] | None:
         request = service_pb2.ModelConfigRequest(**self._model)
         answer = self._ask_extension("ModelConfig", request)
-        return answer and dict(answer["config"])
+        return answer and answer.get("config")
 
     def statistics(self) -> dict[str, Any] | None:
         return self._ask_extension(

@@ -39,8 +39,11 @@ def split(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> 
     """What happened between the two documents of statistics; None where they do not say."""
     if before is None or after is None:
         return None
-    begun, ended = _totals(before), _totals(after)
-    grown = {name: ended[name] - begun[name] for name in ended}
+    try:
+        begun, ended = _totals(before), _totals(after)
+    except (AttributeError, TypeError, ValueError):  # of another form than Triton's
+        return None
+    grown = Counter({name: ended[name] - begun[name] for name in ended})
     requests = grown["success.count"]
     # A server that was started anew in between counts from 0 again.
     if requests <= 0 or min(grown.values()) < 0:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from click.testing import CliRunner
 from PIL import Image
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from serving.bench.command import bench
 from tests.e2e.server import ROOT, Server, environment, penstock_server
@@ -225,6 +228,19 @@ def test_ctrl_c_ends_with_what_was_measured(server: Server, tmp_path: Path) -> N
     assert result["steps"][0]["answered"] > 0
 
 
+def test_a_full_disk_is_told_by_the_file_and_keeps_the_others(
+    server: Server, tmp_path: Path
+) -> None:
+    done = run(
+        *(server.http, MODEL, "--concurrency=1", "--requests=20", "--warm-up=0"),
+        *("--json=/dev/full", f"--html={tmp_path / 'page.html'}", "--png=/dev/full"),
+        code=1,
+    )
+    said = "/dev/full: cannot be written: No space left on device"
+    assert done.stderr.endswith(f"Error: {said}; {said}\n")
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
 def successes(server: Server) -> int:
     document = httpx.get(f"{server.url}/v2/models/{MODEL}/stats").json()
     return int(document["model_stats"][0]["inference_stats"]["success"]["count"])
@@ -287,6 +303,48 @@ def strange_server(lifetime: int | None = None) -> Iterator[str]:
             serving.join()
 
 
+class Terse(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """A gRPC server that leaves all empty but the model's metadata and its answers."""
+
+    def ServerMetadata(self, *_: Any) -> Any:  # noqa: N802
+        return service_pb2.ServerMetadataResponse()
+
+    def ModelMetadata(self, *_: Any) -> Any:  # noqa: N802
+        kind = service_pb2.ModelMetadataResponse.TensorMetadata
+        x = kind(name="x", datatype="FP32", shape=[-1, 2])
+        return service_pb2.ModelMetadataResponse(name="m", inputs=[x], outputs=[x])
+
+    def ModelConfig(self, *_: Any) -> Any:  # noqa: N802
+        return service_pb2.ModelConfigResponse()
+
+    def ModelStatistics(self, *_: Any) -> Any:  # noqa: N802
+        return service_pb2.ModelStatisticsResponse()
+
+    def ModelInfer(self, request: Any, _: Any) -> Any:  # noqa: N802
+        answer = service_pb2.ModelInferResponse(raw_output_contents=request.raw_input_contents)
+        answer.outputs.add(name="x", datatype="FP32", shape=request.inputs[0].shape)
+        return answer
+
+
+def test_of_a_server_that_says_little_the_metadata_are_enough(tmp_path: Path) -> None:
+    server = grpc.server(ThreadPoolExecutor(2))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Terse(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        result = measure(
+            tmp_path,
+            *(f"grpc://127.0.0.1:{port}", "m", "--concurrency=1", "--requests=20"),
+            "--batch-size=3",
+        )
+    finally:
+        server.stop(None).wait()
+    (step,) = result["steps"]
+
+    assert result["inputs"]["shapes"] == {"x": [3, 2]}
+    assert (step["answered"], step["failed"], step["server_ms"]) == (20, 0, None)
+
+
 def test_refusals_are_counted_by_status_and_message(tmp_path: Path) -> None:
     with strange_server() as url:
         result = measure(
@@ -311,6 +369,7 @@ def test_of_a_server_that_never_answers_there_is_a_report_and_no_picture(tmp_pat
         )
 
     assert "no picture is written: nothing was answered" in done.stderr
+    assert "[1/1] 1 connection: 0.0/s, p50 -, p99 -, 100.0 % errors" in done.stderr
     assert not any(tmp_path.iterdir())
 
 

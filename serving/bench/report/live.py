@@ -78,10 +78,13 @@ class Live:
     def end(self, result: StepResult) -> None:
         """A step has been measured."""
         if not self._console.is_terminal:
+            p50, p99 = (
+                milliseconds(result.latency(name)) if result.answered else "-"
+                for name in ("p50", "p99")
+            )
             self._console.print(
                 f"[{self._number}/{self._steps}] {load_name(result.step)}: "
-                f"{rate(result.throughput)}/s, p50 {milliseconds(result.latency('p50'))}, p99 "
-                f"{milliseconds(result.latency('p99'))}, {share(result.errors)} errors",
+                f"{rate(result.throughput)}/s, p50 {p50}, p99 {p99}, {share(result.errors)} errors",
                 highlight=False,
                 markup=False,
             )

@@ -1,8 +1,8 @@
 """Drawings as one PNG picture, below each other."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +14,8 @@ _SCALE: Final = 3  # painted that large, and made half as large, so that edges a
 _ANCHORS: Final = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
-def write(path: Path, drawings: Sequence[Drawing]) -> None:
-    """Write the picture, half as large again as the drawings are; OSError if that fails."""
+def png(drawings: Sequence[Drawing]) -> bytes:
+    """The picture, half as large again as the drawings are."""
     width = round(max(drawing.width for drawing in drawings))
     height = round(sum(drawing.height for drawing in drawings))
     picture = Image.new("RGB", (width * _SCALE, height * _SCALE), PALETTE["paper"])
@@ -25,9 +25,11 @@ def write(path: Path, drawings: Sequence[Drawing]) -> None:
         for shape in drawing.shapes:
             painter.paint(shape)
         top += drawing.height
+    file = BytesIO()
     picture.resize((width * _SCALE // 2, height * _SCALE // 2), Image.Resampling.LANCZOS).save(
-        path, "PNG"
+        file, "PNG"
     )
+    return file.getvalue()
 
 
 class _Painter:

@@ -147,6 +147,7 @@ def test_a_model_that_batches_has_rows_and_its_dims_without_them() -> None:
 
 def test_without_a_configuration_a_variable_first_dimension_is_the_batch() -> None:
     assert describe(metadata(), None, 4, {}, []).rows == 4
+    assert describe(metadata(), {}, 4, {}, []).rows == 4
     fixed = [{"name": "x", "datatype": "FP32", "shape": [2]}]
     assert describe(metadata(inputs=fixed), None, 1, {}, []).rows is None
 
@@ -159,6 +160,10 @@ def test_without_a_configuration_a_variable_first_dimension_is_the_batch() -> No
         (({"max_batch_size": 8}, 1, {"z": (1,)}, []), "no input 'z'"),
         (({"max_batch_size": 8}, 1, {"x": (5, 4)}, []), r"expected \[-1, 3\]"),
         (({"max_batch_size": 8}, 1, {}, ["z"]), "no output 'z'"),
+        (({"max_batch_size": "many"}, 1, {}, []), 'configuration as .* {"max_batch_size": "many"}'),
+        (({"input": None}, 1, {}, []), "configuration as Triton has it"),
+        (({"input": [{"optional": True}]}, 1, {}, []), "configuration as Triton has it"),
+        (({"parameters": []}, 1, {}, []), "configuration as Triton has it"),
     ],
 )
 def test_what_does_not_fit_the_model_is_told(arguments: tuple[Any, ...], told: str) -> None:
