@@ -117,6 +117,9 @@ def tune(
         raise click.UsageError(f"--slo {objective.text}: expected a latency, such as p99=10ms")
     if model not in os.listdir(model_repository):
         raise click.UsageError(f"{model_repository}: there is no model {model!r} in it")
+    folder = model_repository / model
+    if write and not os.access(folder, os.W_OK | os.X_OK):
+        raise click.UsageError(f"--write: {folder} cannot be written into")
     load = Load(
         connections=concurrency,
         duration=wishes["duration"],
@@ -135,16 +138,18 @@ def tune(
         raise click.ClickException(str(error)) from error
     _tell(points, chosen, objective.text)
     compared = _compare(model_repository, model, chosen, load)
-    if json_file:
-        about: dict[str, Any] = {
-            "model": model,
-            "slo": objective.text,
-            "processors": available_cpus(),
-        }
-        about["variants"] = variants.document(compared)
-        json_file.write_text(json.dumps(report.document(points, chosen, about), indent=2) + "\n")
-    if write and chosen and chosen.candidate:
-        write_choice(model_repository / model, config, chosen.candidate, objective.text)
+    about: dict[str, Any] = {
+        "model": model,
+        "slo": objective.text,
+        "processors": available_cpus(),
+        "variants": variants.document(compared),
+    }
+    try:
+        if write and chosen and chosen.candidate:
+            write_choice(folder, config, chosen.candidate, objective.text)
+    finally:
+        if json_file:
+            _write_json(json_file, report.document(points, chosen, about))
     sys.exit(chosen is None)
 
 
@@ -216,6 +221,13 @@ def _compare(
     return compared
 
 
+def _write_json(path: Path, document: Any) -> None:
+    try:
+        path.write_text(json.dumps(document, indent=2) + "\n")
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def write_choice(folder: Path, config: Proto, candidate: Candidate, objective: str) -> None:
     """Put the choice into the model's configuration; what somebody wrote there stays beside it.
 
@@ -235,10 +247,19 @@ def _write_choice(folder: Path, config: Proto, candidate: Candidate, objective: 
         text = path.read_text(encoding="utf-8")
         config = parse(text, str(path))
         if not text.startswith(_CHOSEN):
-            untuned.write_text(text, encoding="utf-8")
+            _put(untuned, text)
     said = f"{_CHOSEN} for {objective} on {available_cpus()} processors.\n"
-    scratch = folder / f".{_CONFIG}"
-    scratch.write_text(said + to_text(candidate.apply(config)), encoding="utf-8")
-    os.replace(scratch, path)
+    _put(path, said + to_text(candidate.apply(config)))
     was_there = f" (what was there: {_UNTUNED})" if untuned.is_file() else ""
     click.echo(f"written: {path}{was_there}", err=True)
+
+
+def _put(path: Path, text: str) -> None:
+    """Write it whole or not at all; an OSError names the file, as that of a full disk does not."""
+    scratch = path.with_name(f".{path.name}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -108,6 +108,19 @@ def test_inputs_of_a_file_are_sent_and_what_fails_is_told(repository: Path, tmp_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells of a parent's end")
+def test_a_result_that_finds_no_room_is_told_and_the_choice_is_written(repository: Path) -> None:
+    path = repository / "digits-mlp" / "config.pbtxt"
+    config = parse(path.read_text(), "config.pbtxt")
+    config.dynamic_batching.max_queue_delay_microseconds = 500_000
+    path.write_text(to_text(config))
+
+    found = tuned(repository, "digits-mlp", "--slo", "max=10s", "--write", "--json", "/dev/full")
+
+    assert found.exit_code == 1
+    assert "Error: /dev/full: cannot be written: No space left on device" in found.output
+    assert path.read_text().startswith("# Chosen by penstock tune")
+
+
 def test_who_is_killed_takes_the_server_along(repository: Path) -> None:
     command = [sys.executable, "-c", _SERVES, str(repository)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:

@@ -1,15 +1,17 @@
 """What `penstock tune` leaves: in a model's folder, with --write, and of the server it had."""
 
+import os
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from serving.config import Proto, parse
 from serving.tune import bench_server
 from serving.tune.bench_server import serving
 from serving.tune.candidates import Candidate
-from serving.tune.command import write_choice
+from serving.tune.command import tune, write_choice
 from tests import adders
 
 TEXT = 'name: "m" # by hand\nplatform: "onnxruntime_onnx" max_batch_size: 8\n'
@@ -45,6 +47,32 @@ def test_a_choice_that_cannot_be_written_is_told_of_and_leaves_what_was_there(
     with pytest.raises(click.ClickException, match=r"untuned: cannot be written: Is a directory"):
         chosen(tmp_path, 1)
     assert (tmp_path / "config.pbtxt").read_text() == TEXT
+
+
+def test_a_full_disk_is_told_by_the_file_and_leaves_no_draft(tmp_path: Path) -> None:
+    (tmp_path / "config.pbtxt").write_text(TEXT)
+    # What is written to it finds no room, as on a disk that is full.
+    (tmp_path / ".config.pbtxt.untuned").symlink_to("/dev/full")
+    with pytest.raises(click.ClickException) as caught:
+        chosen(tmp_path, 1)
+    assert caught.value.message == (
+        f"{tmp_path / 'config.pbtxt.untuned'}: cannot be written: No space left on device; the "
+        "choice is in the table"
+    )
+    assert [each.name for each in tmp_path.iterdir()] == ["config.pbtxt"]
+
+
+def test_a_folder_that_cannot_be_written_into_is_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adders.add(tmp_path, "a", 1)
+    # As of a file system that is read only.
+    monkeypatch.setattr("os.access", lambda _, mode, **more: not mode & os.W_OK)
+    done = CliRunner().invoke(
+        tune, ["a", f"--model-repository={tmp_path}", "--slo=p99=1s", "--write", "--duration=10ms"]
+    )
+    assert done.exit_code == 2
+    assert f"--write: {tmp_path / 'a'} cannot be written into" in done.output
 
 
 def test_a_server_that_does_not_stop_in_time_ends_all_the_same(
