@@ -227,5 +227,6 @@ def test_a_disk_that_takes_no_more_is_told(bucket: Bucket, cache: Path) -> None:
 
     done = penstock("validate", bucket.url, f"--model-repository-cache={cache}", preexec_fn=limit)
     assert done.returncode == 1
-    assert "File too large" in done.stdout
-    assert "--model-repository-cache" in done.stdout
+    told = " ".join(done.stdout.split())  # where a line ends depends on the folder's name
+    assert "File too large" in told
+    assert "--model-repository-cache" in told
