@@ -209,6 +209,19 @@ class ArrivalQueueMachine(QueueMachine):
     def made(self, policy: BatchPolicy) -> BatchQueue[int] | ArrivalQueue[int]:
         return ArrivalQueue(policy)
 
+    @precondition(lambda self: 0 < len(self.naive.entries) < self.policy.queue.max_queue)
+    @rule()
+    def come_behind(self) -> None:
+        """A full batch is the same whoever comes; another has room for who fills it."""
+        assert isinstance(self.queue, ArrivalQueue)
+        key = self.naive.entries[0].key
+        rows = sum(entry.rows for entry in self.naive.entries if entry.key == key)
+        before, after = copy.deepcopy(self.queue), copy.deepcopy(self.queue)
+        is_full = self.queue.is_full()
+        after.push(Entry(-1, max(1, self.policy.goal - rows), key, self.now))
+        grown = len(after.take(self.now)[0]) - len(before.take(self.now)[0])
+        assert grown == 0 if is_full else grown > 0
+
 
 TestQueueMachine = QueueMachine.TestCase
 TestQueueMachine.settings = settings(
