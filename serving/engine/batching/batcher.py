@@ -369,7 +369,7 @@ class Batcher(Generic[T, R, S]):
         batch = flight.batch
         flight.started = self._clock()
         # A sequence has to go on from every step that was taken.
-        if not batch.steps and flight.is_unwanted:
+        if flight.is_unwanted and not batch.steps:
             flight.ended = flight.started
             return None
         try:
