@@ -218,8 +218,9 @@ class Batcher(Generic[T, R, S]):
         """What runs before that entry would, and it."""
         free_at = entry.at
         if not self._idle:
-            last = self._flights if self._aside is None else [self._aside]
-            free_at = max(free_at, min(flight.expected_at for flight in last))
+            free_at = max(free_at, min(flight.expected_at for flight in self._flights))
+            if self._aside is not None:
+                free_at += self._predict(self._aside.batch)
         rows, batches, level = self._queue.line_to(entry)
         is_idle = bool(self._idle) and rows == entry.rows
         return Line(rows, batches, free_at, is_idle, level)
@@ -389,6 +390,7 @@ class Batcher(Generic[T, R, S]):
         self._flights.remove(flight)
         if self._aside is not None:
             self._aside.free_since = flight.ended
+            self._aside.expected_at += flight.ended - flight.expected_at
             self._flights.append(self._aside)
             self._aside = None
         else:

@@ -212,6 +212,27 @@ async def test_who_would_be_too_late_behind_it_is_refused() -> None:
         await results(punctual, *tasks)
 
 
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_it_is_waited_for_in_full_where_the_batch_before_it_took_too_long(
+    has_begun: bool,
+) -> None:
+    model, clock = Model(), Clock()
+    async with setting_aside(model, clock=clock) as (batcher, first):
+        tasks = [submit(batcher, item) for item in (1, 2)]
+        await turns()
+        clock.now = 5 * MS  # The first was expected at 1 ms, those two take 2 ms.
+        if has_begun:
+            model.release()
+            await first
+        late = submit(batcher, 3, deadline=7 * MS)
+        punctual = submit(batcher, 4, deadline=9 * MS)
+        await turns()
+        model.open()
+        with pytest.raises(Overloaded):
+            await late
+        await results(punctual, *tasks)
+
+
 async def test_what_was_set_aside_is_not_run_once_nobody_wants_it() -> None:
     model, reports, drops = Model(), list[BatchReport](), list[Code]()
     hooks: dict[str, Any] = {"on_batch": reports.append, "on_drop": drops.append}
