@@ -21,6 +21,7 @@ from serving.wire.fields import TensorHeader
 _SAMPLES: Final = 16  # different requests, unless they are large
 _BYTES: Final = 64 * 1024 * 1024  # of all requests that are made up
 _MADE_UP: Final = ("random", "zero")
+_MOST: Final = 2**31 - 1  # bytes of a request, as gRPC has it
 _TOP: Final = 100  # made-up integers are below, so that they may be indices of something
 _ALPHABET: Final = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz0123456789", np.uint8)
 
@@ -35,6 +36,12 @@ class Sample:
 
 def samples(data: str, model: Model, string_length: int = 16, seed: int = 0) -> list[Sample]:
     """What is sent: `data` is random, zero or a file's path; Unsuitable if the model takes none."""
+    size = _size(model, string_length)
+    if size > _MOST:
+        raise Unsuitable(
+            f"a request would have {size:,} bytes of inputs, and may have {_MOST:,}: send fewer "
+            "rows, smaller shapes or shorter strings"
+        )
     if data in _MADE_UP:
         return made_up(model, data == "zero", string_length, seed)
     return read(Path(data), model)
@@ -54,13 +61,21 @@ def made_up(model: Model, is_zero: bool, string_length: int, seed: int) -> list[
             f"{' '.join(options)}"
         )
     random = np.random.default_rng(seed)
-    size = sum(prod((*model.batch, *s.dims)) * (s.datatype.itemsize or 16) for s in model.inputs)
-    number = 1 if is_zero else max(1, min(_SAMPLES, _BYTES // max(size, 1)))
+    size = max(_size(model, string_length), 1)
+    number = 1 if is_zero else max(1, min(_SAMPLES, _BYTES // size))
     make = _Maker(random, is_zero, string_length)
     return [
         Sample(tuple(make(spec, (*model.batch, *spec.dims)) for spec in model.inputs))
         for _ in range(number)
     ]
+
+
+def _size(model: Model, string_length: int) -> int:
+    """The bytes of a request's inputs, where each variable dimension is 1 at least."""
+    return sum(
+        prod((*model.batch, *map(abs, spec.dims))) * (spec.datatype.itemsize or 4 + string_length)
+        for spec in model.inputs
+    )
 
 
 @dataclass(frozen=True, slots=True)

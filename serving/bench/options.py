@@ -122,6 +122,8 @@ def header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name) or re.search(r"[\r\n]", value):
         raise ValueError(f"expected 'Name: value', got {text!r}")
+    if not text.isascii():
+        raise ValueError(f"expected 'Name: value' in ASCII, as HTTP and gRPC have it, got {text!r}")
     return name, value.strip()
 
 

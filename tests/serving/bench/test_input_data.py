@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from serving.bench.inputs import made_up, read
+from serving.bench.inputs import made_up, read, samples
 from serving.bench.model import Model, Unsuitable
 from serving.dtypes import Datatype
 from serving.types import TensorSpec
@@ -143,3 +143,24 @@ def test_every_input_of_variable_size_is_named_with_the_option_that_sizes_it() -
 
     with pytest.raises(Unsuitable, match="--shape ids:1,4 --shape mask:1,4"):
         made_up(Model("m", inputs, (), 1), is_zero=True, string_length=0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("dims", "data", "length"),
+    [
+        ((10**12,), "random", 16),
+        ((10**30,), "zero", 16),
+        ((10**12,), "data.npz", 16),
+    ],
+)
+def test_no_request_is_larger_than_can_be_sent(
+    dims: tuple[int, ...], data: str, length: int
+) -> None:
+    with pytest.raises(Unsuitable, match="bytes of inputs, and may have 2,147,483,647"):
+        samples(data, model(dims=dims), length)
+
+
+def test_no_string_is_longer_than_can_be_sent() -> None:
+    spec = TensorSpec("x", Datatype.BYTES, (1,))
+    with pytest.raises(Unsuitable, match="shorter strings"):
+        samples("random", Model("m", (spec,), (), 1), 10**13)

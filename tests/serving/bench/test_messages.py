@@ -123,6 +123,13 @@ def test_what_is_no_answer_is_told(protocol: Protocol) -> None:
     assert wrong
 
 
+def test_a_binary_answer_without_a_single_byte_has_no_header_of_its_length() -> None:
+    empty = Model("m", (), (TensorSpec("scores", Datatype.FP32, (-1,)),), None)
+    text, _ = answer(Protocol.BINARY, shape=[0], data=[])
+
+    assert Checker(Protocol.BINARY, empty, [{}])(0, text, None) is None
+
+
 def test_a_known_header_does_not_excuse_missing_bytes() -> None:
     check = Checker(Protocol.BINARY, MODEL, [{}])
     body, length = answer(Protocol.BINARY)

@@ -83,7 +83,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_it_is_measured(tmp_path
         options.NEW_FILE.convert(str(tmp_path / ("a" * 300)), None, None)
 
 
-@pytest.mark.parametrize("text", ["Authorization", "a b: c", "a: b\r\nc: d"])
+@pytest.mark.parametrize(
+    "text", ["Authorization", "a b: c", "a: b\r\nc: d", "a: \u20ac", "\u20ac: a"]
+)
 def test_what_is_no_header_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Name: value"):
         options.header(text)
