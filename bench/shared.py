@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.shared_memory import SharedMemory
@@ -13,6 +14,7 @@ from tritonclient.utils import np_to_triton_dtype
 
 from bench import load_rest
 from bench.cases import Answer, Request
+from bench.load import PATIENCE, Wrong
 from bench.models import Array, Subject
 
 PREFIX: Final = "penstock-bench-"
@@ -45,6 +47,19 @@ def request(address: str, subject: Subject) -> Iterator[Request]:
         yield Request(f"/v2/models/{subject.model}/infer", headers, bytes(body), read)
 
 
+def _unregister(address: str, path: str) -> None:
+    """Have the server forget a region, once it has come to the end of what it was still asked."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            load_rest.post(address, f"{path}/unregister", b"")
+            return
+        except Wrong as refusal:
+            if "in use" not in str(refusal) or time.monotonic() > until:
+                raise
+        time.sleep(0.1)
+
+
 @contextmanager
 def _region(address: str, name: str, size: int) -> Iterator[tuple[str, "memoryview[int]"]]:
     """What the server knows a region of so many bytes by, all zero, and these bytes.
@@ -58,7 +73,7 @@ def _region(address: str, name: str, size: int) -> Iterator[tuple[str, "memoryvi
         load_rest.post(address, f"{path}/register", place.encode())
         assert memory.buf is not None
         yield memory.name, memory.buf
-        load_rest.post(address, f"{path}/unregister", b"")
+        _unregister(address, path)
     finally:
         memory.close()
         memory.unlink()

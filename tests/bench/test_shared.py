@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from bench import models
+from bench import models, shared
 from bench.cases import LARGE_SHARED, Case
 from bench.contestants import Server
 from bench.lineup import OURS, PEERS
@@ -34,6 +34,29 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     do_POST = do_GET
+
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+# Has its regions in use, as Triton has for a moment behind the last answer of a load.
+BUSY = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    refusals = 2
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self):
+        busy = self.path.endswith("/unregister") and Handler.refusals > 0
+        Handler.refusals -= busy
+        self.send_response(500 if busy else 200)
+        self.end_headers()
+        if busy:
+            self.wfile.write(b"Cannot unregister: it is currently in use.")
 
 HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
@@ -66,6 +89,17 @@ def test_a_server_that_puts_no_answer_there_is_wrong(tmp_path: Path, subject: Su
         server = Server(PEERS[OURS], running, {LARGE_SHARED: subject}, CORES)
         with pytest.raises(Wrong, match=r"answers \[\[\[\[0\. 0\."):
             server.check(CASE)
+
+
+def test_a_region_that_is_still_in_use_is_forgotten_a_little_later(
+    tmp_path: Path, subject: Subject
+) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-c", BUSY, str(port)]
+
+    launch = launched(command, {"http": port}, tmp_path / "log", "/")
+    with launch as running, shared.request(running.http, subject):
+        pass
 
 
 def test_a_server_that_shares_nothing_says_so(tmp_path: Path, subject: Subject) -> None:
