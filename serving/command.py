@@ -7,11 +7,10 @@ from functools import partial
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from serving import engines, event_loop, headings, tritonserver
 from serving.announcement import announcement, tell
-from serving.engine_settings import EngineKind
+from serving.engine_settings import EngineKind, Fitting
 from serving.errors import ServingError
 from serving.gateway.extensions import Extensions
 from serving.gateway.server import Addresses
@@ -49,7 +48,7 @@ def serve(**values: Any) -> None:
     try:
         logs = Logs(settings)
         logs.install()
-        if _is_open("workers") and _suits_one_process(settings):
+        if isinstance(settings.workers, Fitting) and _suits_one_process(settings):
             settings = replace(settings, workers=0)
         if settings.workers:
             logger.info("workers: %d, beside what executes the models", settings.workers)
@@ -63,11 +62,6 @@ def serve(**values: Any) -> None:
         else:
             click.ClickException(error.message).show()
     leave(code)
-
-
-def _is_open(name: str) -> bool:
-    """Whether nobody has said what that setting is to be, by its flag or its variable."""
-    return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT
 
 
 def _suits_one_process(settings: Settings) -> bool:

@@ -28,13 +28,17 @@ class EngineKind(Enum):
     TRITON = "triton"
 
 
+class Fitting(int):
+    """A number that nobody chose, by the processors alone: whoever knows more may take another."""
+
+
 class _Workers(click.IntRange):
     """A number of processes; `auto` is the one that suits the processors of this one."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         if value == _AUTO:
             # Elsewhere no port is shared out to processes.
-            value = processors().for_workers if sys.platform == "linux" else 0
+            return Fitting(processors().for_workers if sys.platform == "linux" else 0)
         workers: int = super().convert(value, param, ctx)
         return workers
 

@@ -131,16 +131,19 @@ def test_there_are_as_many_as_the_processors_are_enough_for(tmp_path: Path) -> N
             assert set(map(infer, clients)) == {"200"}
 
 
-def test_one_process_does_what_several_cannot_unless_they_are_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [[], ["--workers=auto"]], ids=["nothing", "auto"])
+def test_one_process_does_what_several_cannot_unless_they_are_asked_for(
+    tmp_path: Path, said: list[str]
+) -> None:
     add_identity(tmp_path)
     flag = f"--trace-config=triton,file={tmp_path / 'trace.json'}"
-    with penstock_server(flag, repository=tmp_path, processors=8) as server:
+    with penstock_server(flag, *said, repository=tmp_path, processors=8) as server:
         assert processes(server) == {}
         with connection(server) as client:
             assert infer(client) == "200"
-    said = failed_start(flag, "--workers=4", repository=tmp_path)
-    assert "workers cannot write to one file" in said
-    assert "--workers=0" in said
+    told = failed_start(flag, "--workers=4", repository=tmp_path)
+    assert "workers cannot write to one file" in told
+    assert "--workers=0" in told
 
 
 def again(server: Server) -> set[str]:

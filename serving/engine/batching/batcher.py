@@ -336,14 +336,15 @@ class Batcher(Generic[T, R, S]):
         rows = [entry.rows for entry in entries]
         steps = [entry.step for entry in entries if entry.step is not None]
         batch = Batch(worker.slot, items, rows, steps)
-        return Flight(worker, batch, entries, worker.idle_since, now + self._predict(batch))
+        duration = self._forecast.predict(sum(rows))
+        ends_at = now + (duration or 0)
+        return Flight(worker, batch, entries, worker.idle_since, duration, ends_at)
 
     def _launch(self, worker: Worker[S], entries: list[Entry[Job[T, R]]]) -> bool:
         """Start a batch; True if it has run already."""
         now = self._clock()
         flight = self._flight(worker, entries, now)
-        duration = self._forecast.predict(sum(flight.batch.rows))
-        if self._loop_time is not None and self._loop_time.grant(self, duration, now):
+        if self._loop_time is not None and self._loop_time.grant(self, flight.duration, now):
             outcome = self._attempt(flight)
             worker.idle_since = flight.ended
             self._conclude(flight, outcome)

@@ -27,13 +27,15 @@ class Job(Struct, Generic[T, R], eq=False):
 class Flight(Struct, Generic[T, R, S], eq=False):
     """A batch that a worker, free for one since `free_since`, runs from `started` to `ended`.
 
-    `expected_at` is when it should have run; `is_stopped` whether it need not run to its end.
+    `duration` is how long that should take, None while nothing is known, and `expected_at` when it
+    should have run; `is_stopped` whether it need not run to its end.
     """
 
     worker: Worker[S]
     batch: Batch[T, S]
     entries: list[Entry[Job[T, R]]]
     free_since: int
+    duration: int | None
     expected_at: int
     started: int = 0
     ended: int = 0

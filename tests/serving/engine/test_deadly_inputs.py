@@ -49,10 +49,10 @@ def send(folder: Path, nodes: list[Any], weights: list[Any], x: list[Any], text:
     return sent(folder, text, *shapes)
 
 
-def sent(folder: Path, text: str, *shapes: list[int]) -> list[str]:
-    """What the model in this folder says to inputs of these shapes, line by line."""
+def said(script: str, *arguments: str) -> list[str]:
+    """What a script says in a process of its own, which has to come to its end, line by line."""
     ended = subprocess.run(
-        [sys.executable, "-c", SENT, str(folder), text, json.dumps(shapes)],
+        [sys.executable, "-c", script, *arguments],
         check=False,
         capture_output=True,
         text=True,
@@ -60,6 +60,11 @@ def sent(folder: Path, text: str, *shapes: list[int]) -> list[str]:
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()
+
+
+def sent(folder: Path, text: str, *shapes: list[int]) -> list[str]:
+    """What the model in this folder says to inputs of these shapes, line by line."""
+    return said(SENT, str(folder), text, json.dumps(shapes))
 
 
 def recurrent(folder: Path, operator: str, gates: int, text: str, *shapes: list[int]) -> list[str]:
@@ -214,15 +219,7 @@ def asked(
     (folder / "m" / "1").mkdir(parents=True)
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     onnx.save(model, folder / "m" / "1" / "model.onnx")
-    ended = subprocess.run(
-        [sys.executable, "-c", ASKED, str(folder), json.dumps(requests)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
+    return said(ASKED, str(folder), json.dumps(requests))
 
 
 @pytest.mark.parametrize(("operator", "quotients"), [("Div", [-3, 2]), ("Mod", [-1, 1])])
